@@ -1,0 +1,146 @@
+//! Reading and writing the fields that frames, session frames and handshake payloads share.
+//!
+//! All integers are big-endian. A reader never panics and never allocates: it hands out parts of its input.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Bytes from the network did not have the form that the protocol gives them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The input ended within a field.
+    #[error("the input ends within field {field}")]
+    Truncated {
+        /// The field's name in `docs/PROTOCOL.md`.
+        field: &'static str,
+    },
+    /// There are bytes behind the last field.
+    #[error("{len} bytes follow the last field")]
+    TrailingBytes {
+        /// How many bytes there are.
+        len: usize,
+    },
+    /// A field's value is none of those allowed.
+    #[error("field {field} has a value that is not allowed")]
+    InvalidValue {
+        /// The field's name in `docs/PROTOCOL.md`.
+        field: &'static str,
+    },
+    /// A text field is not UTF-8.
+    #[error("field {field} is not valid UTF-8")]
+    InvalidUtf8 {
+        /// The field's name in `docs/PROTOCOL.md`.
+        field: &'static str,
+    },
+    /// The critical bit of the type is set and the type is unknown.
+    #[error("unknown critical type {0:#04x}")]
+    UnknownType(u8),
+}
+
+/// Takes fields off the front of the input.
+#[derive(Debug)]
+pub struct Reader {
+    rest: Bytes,
+}
+
+impl Reader {
+    /// Starts at the first byte of `input`.
+    #[must_use]
+    pub const fn new(input: Bytes) -> Self {
+        Self { rest: input }
+    }
+
+    /// Bytes not yet read.
+    #[must_use]
+    pub const fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// One byte.
+    pub fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+        self.rest.try_get_u8().map_err(|_| DecodeError::Truncated { field })
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        self.rest.try_get_u16().map_err(|_| DecodeError::Truncated { field })
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        self.rest.try_get_u32().map_err(|_| DecodeError::Truncated { field })
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.rest.try_get_u64().map_err(|_| DecodeError::Truncated { field })
+    }
+
+    /// A fixed number of bytes.
+    pub fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        self.rest.try_copy_to_slice(&mut array).map_err(|_| DecodeError::Truncated { field })?;
+        Ok(array)
+    }
+
+    /// The next `len` bytes, shared with the input.
+    pub fn bytes(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
+        if self.rest.len() < len {
+            return Err(DecodeError::Truncated { field });
+        }
+        Ok(self.rest.split_to(len))
+    }
+
+    /// A text whose length in bytes is in the `u8` before it.
+    pub fn str8(&mut self, field: &'static str) -> Result<String, DecodeError> {
+        let len = self.u8(field)?;
+        self.str(len.into(), field)
+    }
+
+    /// A text whose length in bytes is in the `u16` before it, at most `max`.
+    pub fn str16(&mut self, max: usize, field: &'static str) -> Result<String, DecodeError> {
+        let len = usize::from(self.u16(field)?);
+        if len > max {
+            return Err(DecodeError::InvalidValue { field });
+        }
+        self.str(len, field)
+    }
+
+    fn str(&mut self, len: usize, field: &'static str) -> Result<String, DecodeError> {
+        let bytes = self.bytes(len, field)?;
+        std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| DecodeError::InvalidUtf8 { field })
+    }
+
+    /// All that is left.
+    #[must_use]
+    pub fn rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Checks that nothing is left.
+    pub fn end(self) -> Result<(), DecodeError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            len => Err(DecodeError::TrailingBytes { len }),
+        }
+    }
+}
+
+/// Appends a text behind its length in a `u8`, cut between characters to 255 bytes.
+pub fn put_str8(out: &mut BytesMut, text: &str) {
+    put_str(out, text, u8::MAX.into(), |out, len| out.put_u8(len as u8));
+}
+
+/// Appends a text behind its length in a `u16`, cut between characters to 65,535 bytes.
+pub fn put_str16(out: &mut BytesMut, text: &str) {
+    put_str(out, text, u16::MAX.into(), |out, len| out.put_u16(len as u16));
+}
+
+fn put_str(out: &mut BytesMut, text: &str, max: usize, put_len: impl Fn(&mut BytesMut, usize)) {
+    let mut len = text.len().min(max);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    put_len(out, len);
+    out.put_slice(&text.as_bytes()[..len]);
+}

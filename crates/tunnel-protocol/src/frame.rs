@@ -1,0 +1,472 @@
+//! The frames of the link protocol: what a peer and the relay say to each other.
+
+use crate::close::truncate_reason;
+use crate::codec::{DecodeError, Reader, put_str8, put_str16};
+use crate::server_id::PublicKey;
+use crate::{CloseCode, ServerId};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
+use std::time::Duration;
+
+/// Length of the header of every frame: its type and its channel.
+pub const HEADER_LEN: usize = 5;
+
+/// Longest frame by default, header included, in bytes.
+///
+/// Chromium sends WebSocket messages of up to 64 KiB in one piece, and its throughput peaks just under that.
+pub const DEFAULT_MAX_FRAME: u32 = 60_000;
+
+/// Smallest `max_frame` that a relay may advertise, in bytes: a handshake with the longest payload fits.
+pub const MIN_MAX_FRAME: u32 = 8_192;
+
+/// Longest access token, in bytes.
+pub const MAX_TOKEN: usize = 1_024;
+
+/// Longest URL in [`Frame::GoAway`], in bytes.
+pub const MAX_URL: usize = 2_048;
+
+/// One forwarded client-server pair, as numbered on one link; never used twice on it.
+///
+/// The peer numbers the channels that it opens with odd numbers, the relay those that it opens with even ones.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ChannelId(pub u32);
+
+impl ChannelId {
+    /// The link itself, in frames that concern no channel.
+    pub const LINK: Self = Self(0);
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "channel {}", self.0)
+    }
+}
+
+/// What travels on a channel.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ChannelKind {
+    /// An encrypted session: the payloads are handshake messages and records.
+    Session,
+    /// A plain peer of the livecode dialect: the payloads are its UTF-8 texts.
+    Plain,
+}
+
+/// What the relay tells a peer about itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Welcome {
+    /// The version that the relay chose.
+    pub version: u16,
+    /// The features that both have; none are defined yet.
+    pub features: u32,
+    /// Longest frame that the relay takes or sends, header included, in bytes.
+    pub max_frame: u32,
+    /// How many channels the link may have at once.
+    pub max_channels: u32,
+    /// How many bytes the relay holds back for one channel before it drops the channel.
+    pub channel_buffer: u32,
+    /// How long the link may be silent before the relay ends it.
+    pub idle_timeout: Duration,
+    /// The relay's ephemeral public key: what a registration is proven against.
+    pub challenge: PublicKey,
+    /// The peer's address as the relay sees it.
+    pub address: String,
+    /// The relay's name for itself.
+    pub node: String,
+}
+
+/// One protocol frame. It fills one binary WebSocket message.
+///
+/// ```text
+/// +----------+-----------------+--------------------------+
+/// | type: u8 | channel: u32 BE | fields of the frame type |
+/// +----------+-----------------+--------------------------+
+/// ```
+///
+/// The highest bit of the type is the critical bit: a receiver that does not know the type ignores the frame when
+/// the bit is clear and ends the link when it is set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Frame {
+    /// Peer to relay, first: what the peer speaks.
+    Hello {
+        /// Oldest version that the peer speaks.
+        min_version: u16,
+        /// Newest version that the peer speaks.
+        max_version: u16,
+        /// Features that the peer has.
+        features: u32,
+        /// Access token, or empty.
+        token: String,
+    },
+    /// Relay to peer, the answer to [`Frame::Hello`].
+    Welcome(Box<Welcome>),
+    /// Server to relay: reach me under this key.
+    Register {
+        /// The server's static key.
+        key: PublicKey,
+        /// Proof that the server holds the key's private half; see `docs/PROTOCOL.md`.
+        proof: [u8; 32],
+    },
+    /// Relay to server: registered.
+    Registered {
+        /// Under which clients reach the server.
+        server_id: ServerId,
+    },
+    /// Client to relay: forward this channel to a server.
+    Connect {
+        /// Chosen by the client, odd, greater than any before it on the link.
+        channel: ChannelId,
+        /// Whom to reach.
+        server_id: ServerId,
+        /// Which of the server's ports.
+        port: u16,
+        /// What travels on the channel.
+        kind: ChannelKind,
+        /// The first handshake message, or empty on a plain channel.
+        payload: Bytes,
+    },
+    /// Relay to server: a client wants in.
+    Incoming {
+        /// Chosen by the relay, even, greater than any before it on the link.
+        channel: ChannelId,
+        /// Which port the client wants.
+        port: u16,
+        /// What travels on the channel.
+        kind: ChannelKind,
+        /// The client's address as the relay sees it.
+        address: String,
+        /// What the client sent in [`Frame::Connect`].
+        payload: Bytes,
+    },
+    /// Server to client: the second handshake message, or empty on a plain channel.
+    Accept {
+        /// Which channel.
+        channel: ChannelId,
+        /// The second handshake message.
+        payload: Bytes,
+    },
+    /// Both ways: one record, opaque to the relay.
+    Data {
+        /// Which channel.
+        channel: ChannelId,
+        /// One record, or one text on a plain channel.
+        payload: Bytes,
+    },
+    /// Either way: the end of a channel, or of the link ([`ChannelId::LINK`]).
+    Close {
+        /// Which channel.
+        channel: ChannelId,
+        /// Why.
+        code: CloseCode,
+        /// Why, in words; at most 123 bytes.
+        reason: String,
+    },
+    /// Relay to sender: stop sending on the channel, its receiver is behind.
+    Pause {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Relay to sender: go on, the receiver has caught up.
+    Resume {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Either way: answer with [`Frame::Pong`].
+    Ping {
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// The answer to [`Frame::Ping`].
+    Pong {
+        /// From the ping.
+        nonce: u64,
+    },
+    /// Relay to peer: this relay ends soon.
+    GoAway {
+        /// How long the links are still served.
+        deadline: Duration,
+        /// Where to connect instead, or empty for the same URL again.
+        url: String,
+    },
+    /// Relay to peer: what the peer did wrong; the link ends.
+    Error {
+        /// What kind of error.
+        code: CloseCode,
+        /// What was wrong, where, and what to do.
+        text: String,
+    },
+}
+
+const HELLO: u8 = 0x81;
+const WELCOME: u8 = 0x82;
+const REGISTER: u8 = 0x83;
+const REGISTERED: u8 = 0x84;
+const CONNECT: u8 = 0x85;
+const INCOMING: u8 = 0x86;
+const ACCEPT: u8 = 0x87;
+const DATA: u8 = 0x88;
+const CLOSE: u8 = 0x89;
+const PAUSE: u8 = 0x8a;
+const RESUME: u8 = 0x8b;
+const PING: u8 = 0x0c;
+const PONG: u8 = 0x0d;
+const GOAWAY: u8 = 0x0e;
+const ERROR: u8 = 0x8f;
+const CRITICAL: u8 = 0x80;
+
+impl Frame {
+    /// Reads a frame from one WebSocket message.
+    ///
+    /// `None` is a frame of an unknown type that may be ignored. Payloads are shared with `message`, not copied.
+    ///
+    /// # Errors
+    ///
+    /// What is malformed. The link can't go on after that.
+    pub fn decode(message: Bytes) -> Result<Option<Self>, DecodeError> {
+        let mut reader = Reader::new(message);
+        let kind = reader.u8("type")?;
+        let channel = ChannelId(reader.u32("channel")?);
+        if is_about_a_channel(kind) && channel == ChannelId::LINK
+            || is_about_the_link(kind) && channel != ChannelId::LINK
+        {
+            return Err(DecodeError::InvalidValue { field: "channel" });
+        }
+        let frame = match kind {
+            HELLO => {
+                let (min_version, max_version) = (reader.u16("min_version")?, reader.u16("max_version")?);
+                if min_version > max_version {
+                    return Err(DecodeError::InvalidValue { field: "max_version" });
+                }
+                let features = reader.u32("features")?;
+                Self::Hello { min_version, max_version, features, token: reader.str16(MAX_TOKEN, "token")? }
+            }
+            WELCOME => Self::Welcome(Box::new(Welcome::decode(&mut reader)?)),
+            REGISTER => {
+                Self::Register { key: PublicKey(reader.array("key")?), proof: reader.array("proof")? }
+            }
+            REGISTERED => Self::Registered { server_id: server_id(&mut reader)? },
+            CONNECT => Self::Connect {
+                channel,
+                server_id: server_id(&mut reader)?,
+                port: reader.u16("port")?,
+                kind: channel_kind(&mut reader)?,
+                payload: reader.rest(),
+            },
+            INCOMING => Self::Incoming {
+                channel,
+                port: reader.u16("port")?,
+                kind: channel_kind(&mut reader)?,
+                address: reader.str8("address")?,
+                payload: reader.rest(),
+            },
+            ACCEPT => Self::Accept { channel, payload: reader.rest() },
+            DATA => Self::Data { channel, payload: reader.rest() },
+            CLOSE => {
+                Self::Close { channel, code: CloseCode(reader.u16("code")?), reason: reader.str8("reason")? }
+            }
+            PAUSE => Self::Pause { channel },
+            RESUME => Self::Resume { channel },
+            PING => Self::Ping { nonce: reader.u64("nonce")? },
+            PONG => Self::Pong { nonce: reader.u64("nonce")? },
+            GOAWAY => Self::GoAway {
+                deadline: Duration::from_millis(reader.u32("deadline")?.into()),
+                url: reader.str16(MAX_URL, "url")?,
+            },
+            ERROR => Self::Error { code: CloseCode(reader.u16("code")?), text: reader.str8("text")? },
+            unknown if unknown & CRITICAL == 0 => return Ok(None),
+            unknown => return Err(DecodeError::UnknownType(unknown)),
+        };
+        reader.end()?;
+        Ok(Some(frame))
+    }
+
+    /// Writes the frame as one WebSocket message.
+    ///
+    /// Texts that are longer than the format allows are cut between characters.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(HEADER_LEN + self.body_hint());
+        out.put_u8(self.kind());
+        out.put_u32(self.channel().0);
+        match self {
+            Self::Hello { min_version, max_version, features, token } => {
+                out.put_u16(*min_version);
+                out.put_u16(*max_version);
+                out.put_u32(*features);
+                put_str16(&mut out, token);
+            }
+            Self::Welcome(welcome) => welcome.encode(&mut out),
+            Self::Register { key, proof } => {
+                out.put_slice(&key.0);
+                out.put_slice(proof);
+            }
+            Self::Registered { server_id } => put_str8(&mut out, &server_id.to_string()),
+            Self::Connect { server_id, port, kind, payload, .. } => {
+                put_str8(&mut out, &server_id.to_string());
+                out.put_u16(*port);
+                out.put_u8(kind.to_byte());
+                out.put_slice(payload);
+            }
+            Self::Incoming { port, kind, address, payload, .. } => {
+                out.put_u16(*port);
+                out.put_u8(kind.to_byte());
+                put_str8(&mut out, address);
+                out.put_slice(payload);
+            }
+            Self::Accept { payload, .. } | Self::Data { payload, .. } => out.put_slice(payload),
+            Self::Close { code, reason, .. } => {
+                out.put_u16(code.0);
+                put_str8(&mut out, truncate_reason(reason));
+            }
+            Self::Pause { .. } | Self::Resume { .. } => {}
+            Self::Ping { nonce } | Self::Pong { nonce } => out.put_u64(*nonce),
+            Self::GoAway { deadline, url } => {
+                out.put_u32(millis(*deadline));
+                put_str16(&mut out, url);
+            }
+            Self::Error { code, text } => {
+                out.put_u16(code.0);
+                put_str8(&mut out, text);
+            }
+        }
+        out.freeze()
+    }
+
+    /// The channel that the frame is about.
+    #[must_use]
+    pub const fn channel(&self) -> ChannelId {
+        match self {
+            Self::Connect { channel, .. }
+            | Self::Incoming { channel, .. }
+            | Self::Accept { channel, .. }
+            | Self::Data { channel, .. }
+            | Self::Close { channel, .. }
+            | Self::Pause { channel }
+            | Self::Resume { channel } => *channel,
+            _ => ChannelId::LINK,
+        }
+    }
+
+    /// The frame's name in `docs/PROTOCOL.md`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "HELLO",
+            Self::Welcome(_) => "WELCOME",
+            Self::Register { .. } => "REGISTER",
+            Self::Registered { .. } => "REGISTERED",
+            Self::Connect { .. } => "CONNECT",
+            Self::Incoming { .. } => "INCOMING",
+            Self::Accept { .. } => "ACCEPT",
+            Self::Data { .. } => "DATA",
+            Self::Close { .. } => "CLOSE",
+            Self::Pause { .. } => "PAUSE",
+            Self::Resume { .. } => "RESUME",
+            Self::Ping { .. } => "PING",
+            Self::Pong { .. } => "PONG",
+            Self::GoAway { .. } => "GOAWAY",
+            Self::Error { .. } => "ERROR",
+        }
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Hello { .. } => HELLO,
+            Self::Welcome(_) => WELCOME,
+            Self::Register { .. } => REGISTER,
+            Self::Registered { .. } => REGISTERED,
+            Self::Connect { .. } => CONNECT,
+            Self::Incoming { .. } => INCOMING,
+            Self::Accept { .. } => ACCEPT,
+            Self::Data { .. } => DATA,
+            Self::Close { .. } => CLOSE,
+            Self::Pause { .. } => PAUSE,
+            Self::Resume { .. } => RESUME,
+            Self::Ping { .. } => PING,
+            Self::Pong { .. } => PONG,
+            Self::GoAway { .. } => GOAWAY,
+            Self::Error { .. } => ERROR,
+        }
+    }
+
+    const fn body_hint(&self) -> usize {
+        match self {
+            Self::Connect { payload, .. } | Self::Incoming { payload, .. } => payload.len() + 128,
+            Self::Accept { payload, .. } | Self::Data { payload, .. } => payload.len(),
+            _ => 64,
+        }
+    }
+}
+
+/// Changes the channel of an encoded frame in place: all that the relay changes in what it forwards.
+///
+/// Does nothing to a message that is too short to be a frame.
+pub fn restamp(message: &mut [u8], channel: ChannelId) {
+    if let Some(field) = message.get_mut(1..HEADER_LEN) {
+        field.copy_from_slice(&channel.0.to_be_bytes());
+    }
+}
+
+impl Welcome {
+    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let welcome = Self {
+            version: reader.u16("version")?,
+            features: reader.u32("features")?,
+            max_frame: reader.u32("max_frame")?,
+            max_channels: reader.u32("max_channels")?,
+            channel_buffer: reader.u32("channel_buffer")?,
+            idle_timeout: Duration::from_millis(reader.u32("idle_timeout")?.into()),
+            challenge: PublicKey(reader.array("challenge")?),
+            address: reader.str8("address")?,
+            node: reader.str8("node")?,
+        };
+        if welcome.max_frame < MIN_MAX_FRAME {
+            return Err(DecodeError::InvalidValue { field: "max_frame" });
+        }
+        Ok(welcome)
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u16(self.version);
+        out.put_u32(self.features);
+        out.put_u32(self.max_frame);
+        out.put_u32(self.max_channels);
+        out.put_u32(self.channel_buffer);
+        out.put_u32(millis(self.idle_timeout));
+        out.put_slice(&self.challenge.0);
+        put_str8(out, &self.address);
+        put_str8(out, &self.node);
+    }
+}
+
+impl ChannelKind {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Session => 0,
+            Self::Plain => 1,
+        }
+    }
+}
+
+const fn is_about_a_channel(kind: u8) -> bool {
+    matches!(kind, CONNECT | INCOMING | ACCEPT | DATA | PAUSE | RESUME)
+}
+
+const fn is_about_the_link(kind: u8) -> bool {
+    matches!(kind, HELLO | WELCOME | REGISTER | REGISTERED | PING | PONG | GOAWAY | ERROR)
+}
+
+fn channel_kind(reader: &mut Reader) -> Result<ChannelKind, DecodeError> {
+    match reader.u8("kind")? {
+        0 => Ok(ChannelKind::Session),
+        1 => Ok(ChannelKind::Plain),
+        _ => Err(DecodeError::InvalidValue { field: "kind" }),
+    }
+}
+
+fn server_id(reader: &mut Reader) -> Result<ServerId, DecodeError> {
+    reader.str8("server_id")?.parse().map_err(|_| DecodeError::InvalidValue { field: "server_id" })
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,41 @@
+//! What applications send each other.
+
+use bytes::Bytes;
+
+/// One WebSocket message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// A text message: UTF-8.
+    Text(String),
+    /// A binary message.
+    Binary(Bytes),
+}
+
+impl Message {
+    /// Length of the payload, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(data) => data.len(),
+        }
+    }
+
+    /// Whether the payload is empty.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&'static [u8]> for Message {
+    fn from(data: &'static [u8]) -> Self {
+        Self::Binary(Bytes::from_static(data))
+    }
+}

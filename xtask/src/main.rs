@@ -1,0 +1,2 @@
+//! Set-up, build, demo and test, one command each.
+fn main() {}
