@@ -12,6 +12,7 @@
 pub mod close;
 pub mod codec;
 pub mod frame;
+pub mod livecode;
 pub mod message;
 pub mod server_id;
 pub mod time;

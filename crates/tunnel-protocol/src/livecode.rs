@@ -1,0 +1,71 @@
+//! The livecode dialect: JSON text between a peer and a livecoding relay, the wire of 2017.
+//!
+//! A peer sends [commands](Command), the relay answers each with lines of text and tells the peers of a channel
+//! about each other with [notifications](Notification). [`LivecodeClient`] is a peer's side as a machine;
+//! a relay's side is [`Command::parse`] and [`Line`]. Encrypted sessions travel through it as
+//! [packets](Packet). The normative text is section 3 of `docs/PROTOCOL.md`.
+
+mod answer;
+mod base64;
+mod client;
+mod command;
+mod json;
+mod packet;
+
+pub use answer::{Line, Notification};
+pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
+pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
+pub use json::Parameter;
+pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
+
+/// What separates the parts of a notification unless the relay's configurer chose something else.
+pub const DELIMITER: &str = " ";
+
+/// An instruction of the tunnel, as a configurer injects it into a livecoding server and as our relay has it
+/// built in.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Instruction {
+    /// Makes the relay's tables, if there are none.
+    Initialize,
+    /// Takes a free server ID and sends it with a fresh credential.
+    CreateServerCredential,
+    /// Makes the sender the server with an ID.
+    InstallServer,
+    /// Connects the sender, as a client, to a server.
+    ConnectToServer,
+    /// Passes a server's data on to one of its clients.
+    ForwardToClient,
+    /// Passes a client's data on to its server.
+    ForwardToServer,
+}
+
+impl Instruction {
+    /// All of them, in the order in which a configurer adds them.
+    pub const ALL: [Self; 6] = [
+        Self::Initialize,
+        Self::CreateServerCredential,
+        Self::InstallServer,
+        Self::ConnectToServer,
+        Self::ForwardToClient,
+        Self::ForwardToServer,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::CreateServerCredential => "create server credential",
+            Self::InstallServer => "install server",
+            Self::ConnectToServer => "connect to server",
+            Self::ForwardToClient => "forward to client",
+            Self::ForwardToServer => "forward to server",
+        }
+    }
+
+    /// The instruction of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|instruction| instruction.name() == name)
+    }
+}

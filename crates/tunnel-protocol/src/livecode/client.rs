@@ -1,0 +1,610 @@
+//! A peer's side of the livecode dialect: which answer belongs to which command.
+
+use super::json::{invocation, privileged};
+use super::{DELIMITER, Instruction, Line, Notification, Parameter};
+use std::collections::VecDeque;
+
+/// Most that one instruction may send, in bytes, each text counted with [`TEXT_COST`].
+const MAX_SENT: usize = 4 << 20;
+
+/// What keeping a text costs beside its bytes.
+const TEXT_COST: usize = 32;
+
+/// A command whose answer ends what an `eval` sends, because commands are answered in order. No relay has it.
+const FENCE: &str = "end of evaluation";
+
+/// One command and its answer, numbered in the order of the commands.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallId(u64);
+
+/// What became of a command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It was carried out.
+    Returned {
+        /// What it sent.
+        sent: Vec<String>,
+        /// What it returned, or what the relay says of a privileged command.
+        returned: String,
+    },
+    /// The relay has no instruction of this name, or the credential of a privileged one is wrong.
+    Rejected,
+    /// The relay could not read the command.
+    Malformed,
+}
+
+impl Answer {
+    /// Whether a tunnel instruction that answers with 1 or 0 answered with 1.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        matches!(self, Self::Returned { sent, .. } if sent.last().is_some_and(|text| text == "1"))
+    }
+}
+
+/// What a client tells its owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The relay said this, for people to read; only from [`LivecodeClient::with_log`].
+    Log(String),
+    /// A command was answered.
+    Answered {
+        /// Which.
+        call: CallId,
+        /// How.
+        answer: Answer,
+    },
+    /// A client has connected to this server.
+    Connected {
+        /// The client's channel.
+        channel: u32,
+        /// The port that it wants.
+        port: u16,
+        /// Its address as the relay sees it.
+        address: String,
+    },
+    /// Data from the other side of a channel.
+    Data {
+        /// The client's channel, at a server; the server ID, at a client.
+        from: u32,
+        /// The data.
+        data: String,
+    },
+    /// A text that belongs to no command and is no notification.
+    Text(String),
+}
+
+/// The relay can't be understood any more; the connection is of no use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LivecodeError {
+    /// One instruction sent more than a client keeps.
+    #[error("an instruction sent more than {MAX_SENT} bytes before it returned")]
+    Overflow,
+}
+
+/// A peer's side of one WebSocket to a livecoding relay.
+///
+/// The owner gives commands and feeds each text message to [`handle_text`](Self::handle_text); after each call it
+/// drains [`poll_transmit`](Self::poll_transmit), whose texts are messages to send, and
+/// [`poll_event`](Self::poll_event).
+///
+/// Commands are answered in order. Notifications may come in between, and are told apart by their beginning.
+#[derive(Debug)]
+pub struct LivecodeClient {
+    delimiter: String,
+    keeps_log: bool,
+    next_call: u64,
+    waiting: VecDeque<Waiting>,
+    transmits: VecDeque<String>,
+    events: VecDeque<Event>,
+}
+
+/// A command that is not answered in full.
+#[derive(Debug)]
+struct Waiting {
+    call: CallId,
+    kind: Kind,
+    progress: Progress,
+}
+
+/// How a command's answer ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// With the line of what was returned.
+    Added,
+    /// With the line that says that it is done.
+    Privileged,
+    /// With the list of the modules.
+    Modules,
+    /// With the beginning of the next answer.
+    Eval,
+    /// As any unknown instruction's, and nobody waits for it.
+    Fence,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// Nothing of the answer has come.
+    Sent,
+    /// The relay has the command.
+    Received,
+    /// The relay carries it out.
+    Evaluating { sent: Vec<String>, cost: usize, returned: String },
+}
+
+impl Default for LivecodeClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LivecodeClient {
+    /// A client that drops the relay's lines once it has understood them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            delimiter: DELIMITER.to_owned(),
+            keeps_log: false,
+            next_call: 0,
+            waiting: VecDeque::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// A client that hands each of the relay's lines on as [`Event::Log`].
+    #[must_use]
+    pub fn with_log() -> Self {
+        Self { keeps_log: true, ..Self::new() }
+    }
+
+    /// How many commands are not answered yet.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Runs the added instruction of a name.
+    pub fn invoke(&mut self, name: &str, parameters: &[Parameter<'_>]) -> CallId {
+        self.call(Kind::Added, invocation(name, parameters))
+    }
+
+    /// Adds an instruction: `body` is the source of a JavaScript function expression.
+    pub fn add_instruction(&mut self, name: &str, body: &str, credential: &str) -> CallId {
+        let parameters = [("instructionToAdd", name), ("body", body)];
+        self.call(Kind::Privileged, privileged("add instruction", &parameters, credential))
+    }
+
+    /// Evaluates JavaScript. What it sends before it ends is in the answer.
+    pub fn eval(&mut self, source: &str, credential: &str) -> CallId {
+        let call = self.call(Kind::Eval, privileged("eval", &[("body", source)], credential));
+        self.call(Kind::Fence, invocation(FENCE, &[]));
+        call
+    }
+
+    /// Installs a Node.js package, then evaluates `then`. Answered when the installation begins.
+    pub fn require(&mut self, package: &str, then: &str, credential: &str) -> CallId {
+        let parameters = [("package", package), ("then", then)];
+        self.call(Kind::Privileged, privileged("require", &parameters, credential))
+    }
+
+    /// Lists the loaded modules: what is sent is one JSON array.
+    pub fn modules(&mut self, credential: &str) -> CallId {
+        self.call(Kind::Modules, privileged("modules", &[], credential))
+    }
+
+    /// Asks for a server ID and its credential: what is sent is for
+    /// [`Line::parse_server_credential`].
+    pub fn create_server_credential(&mut self) -> CallId {
+        self.invoke(Instruction::CreateServerCredential.name(), &[])
+    }
+
+    /// Makes this peer the server with an ID.
+    pub fn install_server(&mut self, server: u32, credential: &str) -> CallId {
+        let parameters = [Parameter::Number(server), Parameter::Text(credential)];
+        self.invoke(Instruction::InstallServer.name(), &parameters)
+    }
+
+    /// Connects this peer to a server, as a client. One peer is one client of one server.
+    pub fn connect_to_server(&mut self, server: u32, port: u16) -> CallId {
+        let parameters = [Parameter::Number(server), Parameter::Number(port.into())];
+        self.invoke(Instruction::ConnectToServer.name(), &parameters)
+    }
+
+    /// Passes data on to one of this server's clients.
+    pub fn forward_to_client(&mut self, channel: u32, data: &str) -> CallId {
+        self.invoke(Instruction::ForwardToClient.name(), &[Parameter::Number(channel), Parameter::Text(data)])
+    }
+
+    /// Passes data on to the server that this client is connected to.
+    pub fn forward_to_server(&mut self, server: u32, data: &str) -> CallId {
+        self.invoke(Instruction::ForwardToServer.name(), &[Parameter::Number(server), Parameter::Text(data)])
+    }
+
+    /// Takes in one text message. After an error the connection is to be closed.
+    pub fn handle_text(&mut self, text: &str) -> Result<(), LivecodeError> {
+        if let Some(line) = Line::parse(text) {
+            if self.keeps_log {
+                self.events.push_back(Event::Log(text.to_owned()));
+            }
+            self.handle_line(line, text);
+            return Ok(());
+        }
+        if Notification::is_one(text)
+            && let Some(event) = self.notification(text)
+        {
+            self.events.push_back(event);
+            return Ok(());
+        }
+        self.handle_sent(text)
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<String> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn call(&mut self, kind: Kind, text: String) -> CallId {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        self.waiting.push_back(Waiting { call, kind, progress: Progress::Sent });
+        self.transmits.push_back(text);
+        call
+    }
+
+    /// Takes in a line of the relay. What it means depends on how far the answer is that is expected now.
+    fn handle_line(&mut self, line: Line<'_>, text: &str) {
+        let words = || Line::parse_words(text).to_owned();
+        let evaluating = || Progress::Evaluating { sent: Vec::new(), cost: 0, returned: words() };
+        let Some(Waiting { kind, progress, .. }) = self.waiting.front_mut() else {
+            return;
+        };
+        match (&mut *progress, line, *kind) {
+            (Progress::Sent, Line::Received(_), _) => *progress = Progress::Received,
+            (Progress::Sent, Line::Malformed(_), _) => self.answer(Answer::Malformed),
+            // Said of something else: of what an earlier `eval` left running, for instance.
+            (Progress::Sent, ..) => {}
+            (Progress::Received, Line::Rejected(_), _) => self.answer(Answer::Rejected),
+            (Progress::Received, Line::Evaluating(_), Kind::Added | Kind::Fence)
+            | (Progress::Received, _, Kind::Modules | Kind::Eval) => *progress = evaluating(),
+            (Progress::Received, ..) => {
+                self.answer(Answer::Returned { sent: Vec::new(), returned: words() });
+            }
+            (Progress::Evaluating { sent, returned, .. }, Line::Received(_), Kind::Eval) => {
+                let answer =
+                    Answer::Returned { sent: std::mem::take(sent), returned: std::mem::take(returned) };
+                self.answer(answer);
+                self.handle_line(line, text);
+            }
+            (Progress::Evaluating { .. }, _, Kind::Eval | Kind::Modules) => {}
+            (Progress::Evaluating { sent, .. }, ..) => {
+                let sent = std::mem::take(sent);
+                self.answer(Answer::Returned { sent, returned: words() });
+            }
+        }
+    }
+
+    /// Takes in what an instruction sent.
+    fn handle_sent(&mut self, text: &str) -> Result<(), LivecodeError> {
+        let Some(Waiting { kind, progress: Progress::Evaluating { sent, cost, returned }, .. }) =
+            self.waiting.front_mut()
+        else {
+            self.events.push_back(Event::Text(text.to_owned()));
+            return Ok(());
+        };
+        *cost += text.len() + TEXT_COST;
+        if *cost > MAX_SENT {
+            return Err(LivecodeError::Overflow);
+        }
+        sent.push(text.to_owned());
+        if *kind == Kind::Modules {
+            let answer = Answer::Returned { sent: std::mem::take(sent), returned: std::mem::take(returned) };
+            self.answer(answer);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(Waiting { call, kind, .. }) = self.waiting.pop_front()
+            && kind != Kind::Fence
+        {
+            self.events.push_back(Event::Answered { call, answer });
+        }
+    }
+
+    /// Reads a notification; one that doesn't fit the delimiter may show which one the relay's configurer chose.
+    fn notification(&mut self, text: &str) -> Option<Event> {
+        let notification = Notification::parse(text, &self.delimiter).or_else(|| {
+            Notification::delimiter_in(text)?.clone_into(&mut self.delimiter);
+            Notification::parse(text, &self.delimiter)
+        })?;
+        Some(match notification {
+            Notification::Connected { channel, port, address } => {
+                Event::Connected { channel, port, address: address.to_owned() }
+            }
+            Notification::Data { from, data } => Event::Data { from, data: data.to_owned() },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn feed(client: &mut LivecodeClient, texts: &[&str]) -> Vec<Event> {
+        for text in texts {
+            client.handle_text(text).expect("small answers");
+        }
+        std::iter::from_fn(|| client.poll_event()).collect()
+    }
+
+    fn answered(call: CallId, sent: &[&str], returned: &str) -> Event {
+        let sent = sent.iter().map(|&text| text.to_owned()).collect();
+        Event::Answered { call, answer: Answer::Returned { sent, returned: returned.to_owned() } }
+    }
+
+    #[test]
+    fn an_invocation_is_answered_with_what_it_sent_and_returned() {
+        let mut client = LivecodeClient::new();
+        let call = client.create_server_credential();
+        assert_eq!(
+            client.poll_transmit().as_deref(),
+            Some(r#"{"instruction":"create server credential","parameters":[]}"#)
+        );
+        assert_eq!(client.unanswered(), 1);
+
+        let events = feed(
+            &mut client,
+            &[
+                "server: received command 'create server credential'",
+                "server: evaluating added instruction 'create server credential'",
+                "0 a1b2",
+                "server: undefined",
+            ],
+        );
+
+        assert_eq!(events, [answered(call, &["0 a1b2"], "undefined")]);
+        assert_eq!(client.unanswered(), 0);
+    }
+
+    #[test]
+    fn notifications_may_come_within_an_answer() {
+        let mut client = LivecodeClient::new();
+        let call = client.forward_to_client(2, "hello");
+
+        let events = feed(
+            &mut client,
+            &[
+                "connected:atPort:for: 2 1337 ::1",
+                "server: received command 'forward to client'",
+                "from:data: 2 a  b",
+                "server: evaluating added instruction 'forward to client'",
+                "from:data: 2 ",
+                "1",
+                "from:data: 2 server: 1",
+                "server: 1",
+                "from:data: 2 after",
+            ],
+        );
+
+        let data = |data: &str| Event::Data { from: 2, data: data.to_owned() };
+        assert_eq!(
+            events,
+            [
+                Event::Connected { channel: 2, port: 1337, address: "::1".to_owned() },
+                data("a  b"),
+                data(""),
+                data("server: 1"),
+                answered(call, &["1"], "1"),
+                data("after"),
+            ]
+        );
+    }
+
+    #[test]
+    fn answers_belong_to_commands_in_order() {
+        let mut client = LivecodeClient::new();
+        let unknown = client.invoke("nothing", &[]);
+        let added = client.add_instruction("nothing", "() => 'rejected command'", "secret");
+        let known = client.invoke("nothing", &[]);
+        let modules = client.modules("secret");
+        let refused = client.modules("guess");
+        let required = client.require("ws", "", "secret");
+
+        let events = feed(
+            &mut client,
+            &[
+                "server: received command 'nothing'",
+                "server: rejected command 'nothing'",
+                "server: received command 'add instruction'",
+                "server: adding instruction 'nothing'",
+                "server: received command 'nothing'",
+                "server: evaluating added instruction 'nothing'",
+                "server: rejected command 'nothing'",
+                "server: received command 'modules'",
+                "server: enumerating modules",
+                "[\"ws\"]",
+                "server: received command 'modules'",
+                "server: rejected command 'modules'",
+                "server: received command 'require'",
+                "server: received require for ws",
+            ],
+        );
+
+        let rejected = |call| Event::Answered { call, answer: Answer::Rejected };
+        assert_eq!(
+            events,
+            [
+                rejected(unknown),
+                answered(added, &[], "adding instruction 'nothing'"),
+                answered(known, &[], "rejected command 'nothing'"),
+                answered(modules, &["[\"ws\"]"], "enumerating modules"),
+                rejected(refused),
+                answered(required, &[], "received require for ws"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_evaluated_source_sends_is_in_its_answer() {
+        let mut client = LivecodeClient::new();
+        let call = client.eval("ws.send('v20')", "secret");
+        let next = client.invoke("x", &[]);
+        assert_eq!(std::iter::from_fn(|| client.poll_transmit()).count(), 3, "eval, fence and x");
+
+        let events = feed(
+            &mut client,
+            &[
+                "server: received command 'eval'",
+                "server: evaluting code",
+                "v20",
+                "server: said by the source",
+                "server: received command 'end of evaluation'",
+                "server: rejected command 'end of evaluation'",
+                "server: received command 'x'",
+                "server: rejected command 'x'",
+            ],
+        );
+
+        assert_eq!(
+            events,
+            [
+                answered(call, &["v20"], "evaluting code"),
+                Event::Answered { call: next, answer: Answer::Rejected },
+            ]
+        );
+        assert_eq!(client.unanswered(), 0);
+    }
+
+    #[test]
+    fn a_rejected_evaluation_leaves_the_order_intact() {
+        let mut client = LivecodeClient::new();
+        let call = client.eval("1", "guess");
+
+        let events = feed(
+            &mut client,
+            &[
+                "server: received command 'eval'",
+                "server: rejected command 'eval'",
+                "server: received command 'end of evaluation'",
+                "server: rejected command 'end of evaluation'",
+            ],
+        );
+
+        assert_eq!(events, [Event::Answered { call, answer: Answer::Rejected }]);
+        assert_eq!(client.unanswered(), 0);
+    }
+
+    #[test]
+    fn a_command_that_the_relay_cannot_read_is_answered_too() {
+        let mut client = LivecodeClient::new();
+        let call = client.invoke("x", &[Parameter::Json("oops")]);
+        let events = feed(&mut client, &["server: rejected malformed command{\"instruction\"…"]);
+        assert_eq!(events, [Event::Answered { call, answer: Answer::Malformed }]);
+    }
+
+    #[test]
+    fn what_belongs_to_nothing_is_handed_on_as_text() {
+        let mut client = LivecodeClient::with_log();
+        let events = feed(&mut client, &["hello", "server: hello", "from:data: x y"]);
+        assert_eq!(
+            events,
+            [
+                Event::Text("hello".to_owned()),
+                Event::Log("server: hello".to_owned()),
+                Event::Text("from:data: x y".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn another_configurers_delimiter_is_taken_over() {
+        let mut client = LivecodeClient::new();
+        let events = feed(&mut client, &["connected:atPort:for: 1||80||::1", "from:data: 1||a||b c"]);
+        assert_eq!(
+            events,
+            [
+                Event::Connected { channel: 1, port: 80, address: "::1".to_owned() },
+                Event::Data { from: 1, data: "a||b c".to_owned() },
+            ]
+        );
+    }
+
+    #[test]
+    fn an_instruction_that_sends_without_end_is_an_error() {
+        let mut client = LivecodeClient::new();
+        client.invoke("x", &[]);
+        feed(&mut client, &["server: received command 'x'", "server: evaluating added instruction 'x'"]);
+        let text = "a".repeat(1 << 20);
+        for _ in 0..3 {
+            assert_eq!(client.handle_text(&text), Ok(()));
+        }
+        assert_eq!(client.handle_text(&text), Err(LivecodeError::Overflow));
+    }
+
+    #[test]
+    fn one_is_yes_and_all_else_is_no() {
+        let answer = |sent: &[&str]| Answer::Returned {
+            sent: sent.iter().map(|&text| text.to_owned()).collect(),
+            returned: "1".to_owned(),
+        };
+        assert!(answer(&["1"]).is_one());
+        for no in [answer(&[]), answer(&["0"]), answer(&["1", "0"]), Answer::Rejected, Answer::Malformed] {
+            assert!(!no.is_one(), "{no:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_invocation_is_answered_with_its_own_texts(
+            calls in proptest::collection::vec(
+                (proptest::collection::vec("[a-z0-9 ]{0,8}", 0..3), "[a-z']{0,8}"), 0..8),
+            noise in proptest::collection::vec(any::<bool>(), 0..64),
+        ) {
+            let mut client = LivecodeClient::new();
+            let mut noise = noise.into_iter();
+            let mut expected = Vec::new();
+            let mut texts = Vec::new();
+            for (index, (sent, returned)) in calls.iter().enumerate() {
+                let call = client.invoke("x", &[Parameter::Number(index as u32)]);
+                let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
+                texts.push(Line::Received("x").to_string());
+                texts.push(Line::Evaluating("x").to_string());
+                texts.extend(sent.iter().map(|&text| text.to_owned()));
+                texts.push(Line::Returned(returned).to_string());
+                expected.push(answered(call, &sent, returned));
+            }
+            let mut events = Vec::new();
+            for text in texts {
+                if noise.next() == Some(true) {
+                    events.extend(feed(&mut client, &["from:data: 3 server: 1"]));
+                }
+                events.extend(feed(&mut client, &[&text]));
+            }
+            events.retain(|event| !matches!(event, Event::Data { from: 3, .. }));
+            prop_assert_eq!(events, expected);
+        }
+
+        #[test]
+        fn any_texts_are_taken_without_harm(
+            texts in proptest::collection::vec("(server: |from:data: )?(received command '|[0-9 ]*)\\PC{0,9}", 0..20),
+        ) {
+            let mut client = LivecodeClient::with_log();
+            client.eval("1", "secret");
+            client.modules("secret");
+            client.install_server(1, "secret");
+            client.connect_to_server(1, 80);
+            client.forward_to_server(1, "x");
+            for text in texts {
+                let _ = client.handle_text(&text);
+            }
+        }
+    }
+}
