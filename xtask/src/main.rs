@@ -1,2 +1,84 @@
-//! Set-up, build, demo and test, one command each.
-fn main() {}
+//! Set-up, build, demo and test of tunnel-wasm, one command each.
+
+mod build;
+mod config;
+mod demo;
+mod lint;
+mod process;
+mod relay;
+mod report;
+mod setup;
+mod size;
+mod test;
+mod workspace;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::Browser;
+use crate::setup::Needs;
+use crate::workspace::Workspace;
+
+/// Set-up, build, demo and test of tunnel-wasm, one command each.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Installs what is missing: wasm target, wasm-bindgen, wasm-pack, wasm-opt, a browser for the tests
+    Setup,
+    /// Builds the npm package in pkg/
+    Build,
+    /// Builds all, serves the demo page and prints its address
+    Demo {
+        /// Address and port to serve on; port 0 picks a free one
+        #[arg(long, default_value = "127.0.0.1:8087")]
+        listen: SocketAddr,
+    },
+    /// Runs everything that has to be green: format, lints, native, browser and multi-tab tests
+    Test {
+        /// Browsers to test in, separated by commas; the default is in wasm-pack.toml
+        #[arg(long, value_delimiter = ',')]
+        browsers: Vec<Browser>,
+    },
+    /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
+    Lint,
+    /// Prints the sizes of what a page loads from pkg/; fails over the budget
+    Size,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup => setup::setup(&workspace, &Needs::for_tests(&workspace.config.test.browsers)),
+        Command::Build => {
+            setup::setup(&workspace, &Needs::for_build())?;
+            build::build(&workspace)
+        }
+        Command::Demo { listen } => demo::demo(&workspace, listen),
+        Command::Test { browsers } => {
+            let browsers =
+                if browsers.is_empty() { workspace.config.test.browsers.clone() } else { browsers };
+            test::test(&workspace, &browsers)
+        }
+        Command::Lint => lint::lint(&workspace),
+        Command::Size => size::size(&workspace),
+    }
+}

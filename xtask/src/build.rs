@@ -1,0 +1,120 @@
+//! The npm package in `pkg/`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use crate::process::run;
+use crate::workspace::Workspace;
+
+/// Name of the package, and of its entry point without the ending.
+pub(crate) const PACKAGE: &str = "tunnel-wasm";
+/// File of the wasm module in the package.
+pub(crate) const WASM: &str = "tunnel_wasm_bg.wasm";
+
+/// Builds the package with wasm-pack, and adds what wasm-pack leaves out.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    let settings = &workspace.config.build;
+    run(workspace.command("wasm-pack").args([
+        "build",
+        "--mode",
+        "no-install",
+        "--target",
+        &settings.target,
+        "--profile",
+        &settings.profile,
+        "--out-dir",
+        &settings.out_dir,
+    ]))?;
+    let package = workspace.package();
+    check_wasm(&package.join(WASM))?;
+    complete_manifest(&package)
+}
+
+/// Without wasm-opt the names of all functions would be in the file, which doubles it: wasm-pack only mentions that.
+fn check_wasm(path: &Path) -> Result<()> {
+    let wasm = fs::read(path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
+    let sections =
+        custom_sections(&wasm).with_context(|| format!("{} is not a wasm module", path.display()))?;
+    if sections.iter().any(|name| name == "name") {
+        bail!(
+            "{} still has its name section, so wasm-opt has not run: `cargo xtask setup` installs it",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Names of the custom sections of a module; `None` if it isn't one.
+fn custom_sections(wasm: &[u8]) -> Option<Vec<String>> {
+    let mut rest = wasm.strip_prefix(b"\0asm\x01\0\0\0")?;
+    let mut names = Vec::new();
+    while let Some((id, after)) = rest.split_first() {
+        let (length, after) = leb128(after)?;
+        let (body, after) = after.split_at_checked(length)?;
+        if *id == 0 {
+            let (length, body) = leb128(body)?;
+            names.push(String::from_utf8_lossy(body.get(..length)?).into_owned());
+        }
+        rest = after;
+    }
+    Some(names)
+}
+
+/// An unsigned number in wasm's variable-length encoding, and what follows it.
+fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+/// wasm-pack's `package.json` lists neither the exports nor all files.
+fn complete_manifest(package: &Path) -> Result<()> {
+    let path = package.join("package.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
+    let mut manifest: Map<String, Value> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+    let entry = |ending: &str| format!("./{}.{ending}", PACKAGE.replace('-', "_"));
+    manifest.insert("name".into(), PACKAGE.into());
+    manifest.insert("type".into(), "module".into());
+    manifest.insert("main".into(), entry("js").into());
+    manifest.insert("module".into(), entry("js").into());
+    manifest.insert("types".into(), entry("d.ts").into());
+    manifest.insert(
+        "exports".into(),
+        json!({
+            ".": { "types": entry("d.ts"), "default": entry("js") },
+            format!("./{WASM}"): format!("./{WASM}"),
+            "./package.json": "./package.json",
+        }),
+    );
+    // `init` and the `start` of the module are effects of an import, so nothing in it may be shaken off.
+    manifest.insert("sideEffects".into(), true.into());
+    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.d.ts", "snippets/"]));
+    let text = serde_json::to_string_pretty(&manifest)? + "\n";
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn custom_sections_are_listed_by_name() {
+        let module = b"\0asm\x01\0\0\0\x00\x05\x04name\x01\x01\x00\x00\x0b\x04spam\x01\x02\x03\x04\x05\x06";
+        assert_eq!(custom_sections(module).unwrap(), ["name", "spam"]);
+    }
+
+    #[test]
+    fn a_cut_module_is_not_taken_for_one() {
+        assert_eq!(custom_sections(b"\0asm\x01\0\0\0\x00\x7f\x04name"), None);
+        assert_eq!(custom_sections(b"<!doctype html>"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! What `wasm-pack.toml` says.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// All of `wasm-pack.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) tools: Tools,
+    pub(crate) build: Build,
+    pub(crate) test: Test,
+    pub(crate) size: Size,
+}
+
+/// Versions of the tools, exact.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Tools {
+    pub(crate) wasm_bindgen: String,
+    pub(crate) wasm_pack: String,
+    pub(crate) binaryen: String,
+}
+
+/// How the npm package is made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Build {
+    /// Compilation target of rustc.
+    pub(crate) rust_target: String,
+    /// Kind of JavaScript, as `wasm-pack build --target` names it.
+    pub(crate) target: String,
+    /// Cargo profile.
+    pub(crate) profile: String,
+    /// Folder of the package, relative to the workspace.
+    pub(crate) out_dir: String,
+}
+
+/// What the browser tests run in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Test {
+    pub(crate) browsers: Vec<Browser>,
+    pub(crate) modes: Vec<Mode>,
+    /// Limit for one test file in one mode, in seconds.
+    pub(crate) timeout_seconds: u32,
+}
+
+/// Limits for what a page loads.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Size {
+    /// Wasm and JavaScript together, compressed, in bytes.
+    pub(crate) brotli_bytes: usize,
+}
+
+/// A browser that the tests can run in.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Browser {
+    Chromium,
+}
+
+impl Browser {
+    /// The option of `wasm-pack test`.
+    pub(crate) fn wasm_pack_option(self) -> &'static str {
+        match self {
+            Self::Chromium => "--chrome",
+        }
+    }
+}
+
+/// The kind of global scope that a browser test runs in.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    Window,
+    DedicatedWorker,
+    SharedWorker,
+    ServiceWorker,
+}
+
+impl Mode {
+    /// The environment variable that makes `wasm-bindgen-test-runner` choose this mode.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::Window => "WASM_BINDGEN_USE_BROWSER",
+            Self::DedicatedWorker => "WASM_BINDGEN_USE_DEDICATED_WORKER",
+            Self::SharedWorker => "WASM_BINDGEN_USE_SHARED_WORKER",
+            Self::ServiceWorker => "WASM_BINDGEN_USE_SERVICE_WORKER",
+        }
+    }
+
+    /// As `wasm-pack.toml` writes it, with a space for the hyphen.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::DedicatedWorker => "dedicated worker",
+            Self::SharedWorker => "shared worker",
+            Self::ServiceWorker => "service worker",
+        }
+    }
+}
+
+impl Config {
+    /// Reads `wasm-pack.toml` in `root`.
+    pub(crate) fn read(root: &Path) -> Result<Self> {
+        let path = root.join("wasm-pack.toml");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is not understood", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        if config.test.browsers.is_empty() || config.test.modes.is_empty() {
+            bail!("test.browsers and test.modes need at least one entry each");
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = include_str!("../../wasm-pack.toml");
+
+    #[test]
+    fn our_own_file_is_understood() {
+        assert!(Config::parse(OURS).is_ok());
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_refused_by_name() {
+        let error = Config::parse(&OURS.replace("[size]", "[size]\ngzip-bytes = 1")).unwrap_err();
+        assert!(error.to_string().contains("gzip-bytes"), "{error}");
+    }
+
+    #[test]
+    fn no_browser_at_all_is_refused() {
+        assert!(Config::parse(&OURS.replace("[\"chromium\"]", "[]")).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! Installs what is missing, and only that, through package registries.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::Browser;
+use crate::process::{output, run};
+use crate::report::Seconds;
+use crate::workspace::Workspace;
+
+/// What a command needs beyond Rust.
+#[derive(Debug)]
+pub(crate) struct Needs<'a> {
+    browsers: &'a [Browser],
+    test_packages: bool,
+}
+
+impl<'a> Needs<'a> {
+    /// Building the package: compiler target and wasm tools.
+    pub(crate) fn for_build() -> Self {
+        Self { browsers: &[], test_packages: false }
+    }
+
+    /// The above, browsers with their drivers, and the npm packages that the tests use.
+    pub(crate) fn for_tests(browsers: &'a [Browser]) -> Self {
+        Self { browsers, test_packages: true }
+    }
+}
+
+/// How a step ended.
+enum Outcome {
+    Present,
+    Installed,
+}
+
+/// Makes sure that everything needed is there; one line for each thing. Quick when all is.
+pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
+    let tools = &workspace.config.tools;
+    check_lock(workspace)?;
+    step(&workspace.config.build.rust_target, || rust_target(workspace))?;
+    step(&format!("wasm-bindgen {}", tools.wasm_bindgen), || {
+        cargo_tool(workspace, "wasm-bindgen", "wasm-bindgen-cli", &tools.wasm_bindgen)
+    })?;
+    step(&format!("wasm-pack {}", tools.wasm_pack), || {
+        cargo_tool(workspace, "wasm-pack", "wasm-pack", &tools.wasm_pack)
+    })?;
+    step("Node.js with npm", || debian(workspace, &["node", "npm"], &["nodejs", "npm"]))?;
+    step(&format!("wasm-opt of binaryen {}", tools.binaryen), || wasm_opt(workspace, &tools.binaryen))?;
+    for browser in needs.browsers {
+        match browser {
+            Browser::Chromium => step("Chromium with chromedriver", || {
+                debian(workspace, &["chromium", "chromedriver"], &["chromium", "chromium-driver"])
+            })?,
+        }
+    }
+    if needs.test_packages && workspace.root.join("tests/package.json").is_file() {
+        step("npm packages of the tests", || test_packages(workspace))?;
+    }
+    Ok(())
+}
+
+/// Prints what is looked for, and how it was found.
+fn step(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+    let started = Instant::now();
+    let outcome = run().with_context(|| format!("setting up {name} failed"))?;
+    let outcome = match outcome {
+        Outcome::Present => "is there",
+        Outcome::Installed => "installed",
+    };
+    println!("  {name}: {outcome}, {}", Seconds(started.elapsed()));
+    Ok(())
+}
+
+fn announce(what: &str) {
+    println!("  {what} …");
+}
+
+/// `wasm-bindgen` reads what the crate of the same version has put into the wasm, and no other.
+fn check_lock(workspace: &Workspace) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Lock {
+        package: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        version: String,
+    }
+    let path = workspace.root.join("Cargo.lock");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lock: Lock =
+        toml::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+    let wanted = &workspace.config.tools.wasm_bindgen;
+    match lock.package.iter().find(|package| package.name == "wasm-bindgen") {
+        Some(package) if package.version != *wanted => bail!(
+            "Cargo.lock has wasm-bindgen {}, wasm-pack.toml has {wanted}: they must be the same. Write {0} into \
+             tools.wasm-bindgen of wasm-pack.toml, or run `cargo update -p wasm-bindgen --precise {wanted}`",
+            package.version
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn rust_target(workspace: &Workspace) -> Result<Outcome> {
+    let target = &workspace.config.build.rust_target;
+    let folder = output(workspace.command("rustc").args(["--print", "target-libdir", "--target", target]))?;
+    if Path::new(folder.trim()).is_dir() {
+        return Ok(Outcome::Present);
+    }
+    if workspace.locate("rustup").is_none() {
+        bail!(
+            "there is no rustup to install it: install the target {target} the way Rust itself was installed"
+        );
+    }
+    announce(&format!("adding the target {target}"));
+    run(workspace.command("rustup").args(["target", "add", target]))?;
+    Ok(Outcome::Installed)
+}
+
+/// A program from crates.io in exactly this version: ours, or the machine's.
+fn cargo_tool(workspace: &Workspace, program: &str, package: &str, version: &str) -> Result<Outcome> {
+    if has_version(workspace, program, version) {
+        return Ok(Outcome::Present);
+    }
+    announce(&format!("building {package} {version}, which takes minutes"));
+    let mut command = workspace.cargo();
+    command.args(["install", package, "--version", version, "--force", "--root"]).arg(&workspace.tools);
+    command.arg("--target-dir").arg(workspace.tools.join("build"));
+    if !std::io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
+    // Without --locked: the lock file inside the package may name what the registry in use does not have yet.
+    run(&mut command)?;
+    if !has_version(workspace, program, version) {
+        bail!("{} holds no {program} {version} after its installation", workspace.tools.display());
+    }
+    Ok(Outcome::Installed)
+}
+
+/// Whether the program that our commands would run says that it is this version.
+fn has_version(workspace: &Workspace, program: &str, version: &str) -> bool {
+    workspace.locate(program).is_some()
+        && output(workspace.command(program).arg("--version"))
+            .is_ok_and(|printed| printed.split_whitespace().any(|word| word == version))
+}
+
+fn wasm_opt(workspace: &Workspace, version: &str) -> Result<Outcome> {
+    let installed = workspace.tools.join("node_modules/binaryen/package.json");
+    let present = if installed.is_file() {
+        fs::read_to_string(&installed)
+            .ok()
+            .and_then(|text| serde_json::from_str::<Value>(&text).ok())
+            .is_some_and(|manifest| manifest["version"] == version)
+    } else {
+        // The machine's own says `wasm-opt version 132`, with more after it in some builds.
+        has_version(workspace, "wasm-opt", version.split('.').next().unwrap_or(version))
+    };
+    if present {
+        return Ok(Outcome::Present);
+    }
+    announce(&format!("installing binaryen {version} from npm"));
+    fs::create_dir_all(&workspace.tools)
+        .with_context(|| format!("cannot make the folder {}", workspace.tools.display()))?;
+    let package = format!("binaryen@{version}");
+    run(workspace
+        .command("npm")
+        .args(["install", "--no-audit", "--no-fund", "--save-exact", &package, "--prefix"])
+        .arg(&workspace.tools))?;
+    Ok(Outcome::Installed)
+}
+
+/// `npm ci` in `tests/`, again when the lock file has changed since.
+fn test_packages(workspace: &Workspace) -> Result<Outcome> {
+    let tests = workspace.root.join("tests");
+    let lock = fs::read(tests.join("package-lock.json"))
+        .context("tests/package-lock.json is missing: run `npm install --prefix tests`")?;
+    let stamp = tests.join("node_modules/.installed-lock.json");
+    if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(Outcome::Present);
+    }
+    announce("npm ci in tests/");
+    run(workspace.command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&tests))?;
+    fs::write(&stamp, lock).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(Outcome::Installed)
+}
+
+/// Programs that come as Debian packages; elsewhere, or without root, says what to install.
+fn debian(workspace: &Workspace, programs: &[&str], packages: &[&str]) -> Result<Outcome> {
+    let missing =
+        || programs.iter().filter(|program| workspace.locate(program).is_none()).copied().collect::<Vec<_>>();
+    let absent = missing();
+    if absent.is_empty() {
+        return Ok(Outcome::Present);
+    }
+    let (absent, packages) = (absent.join(", "), packages.join(" "));
+    if workspace.locate("apt-get").is_none() {
+        bail!(
+            "not on PATH: {absent}. Install it with the package manager of this machine (Debian: {packages})"
+        );
+    }
+    if !is_root(workspace) {
+        bail!("not on PATH: {absent}. Run `sudo apt-get install {packages}`, then this command again");
+    }
+    announce(&format!("apt-get install {packages}"));
+    let apt = |arguments: &[&str]| {
+        run(workspace.command("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(packages.split(' '));
+    apt(&arguments)?;
+    let absent = missing();
+    if !absent.is_empty() {
+        bail!("still not on PATH after apt-get install {packages}: {}", absent.join(", "));
+    }
+    Ok(Outcome::Installed)
+}
+
+fn is_root(workspace: &Workspace) -> bool {
+    output(workspace.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}

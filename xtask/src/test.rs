@@ -1,0 +1,56 @@
+//! Everything that has to be green.
+
+use anyhow::Result;
+
+use crate::config::{Browser, Mode};
+use crate::process::run;
+use crate::relay::Relay;
+use crate::report::Report;
+use crate::setup::Needs;
+use crate::workspace::Workspace;
+use crate::{build, lint, relay, setup, size};
+
+/// Runs all checks and tests; the first step that fails ends it.
+pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
+    let mut report = Report::new();
+    report.step("setup", || setup::setup(workspace, &Needs::for_tests(browsers)))?;
+    lint::format(workspace, &mut report)?;
+    lint::clippy(workspace, &mut report)?;
+    report.step("native tests", || {
+        // The multi-tab tests need the package: they come last.
+        run(workspace.cargo().args(["test", "--workspace", "--exclude", "tunnel-e2e"]))
+    })?;
+    report.step("package", || build::build(workspace))?;
+    report.step("size", || size::size(workspace))?;
+    report.step("relay", || relay::build(workspace, false))?;
+    for &browser in browsers {
+        for &mode in &workspace.config.test.modes {
+            let name = format!("browser tests, {browser:?}, {}", mode.name());
+            report.step(&name, || browser_tests(workspace, browser, mode))?;
+        }
+    }
+    report.step("multi-tab tests", || multi_tab_tests(workspace))?;
+    report.finish();
+    Ok(())
+}
+
+/// `tests/*.rs` in a browser, with a relay to talk to.
+fn browser_tests(workspace: &Workspace, browser: Browser, mode: Mode) -> Result<()> {
+    let relay = Relay::start(workspace)?;
+    let arguments = ["test", "--headless", browser.wasm_pack_option(), "--mode", "no-install"];
+    run(workspace
+        .command("wasm-pack")
+        .args(arguments)
+        .env(mode.variable(), "1")
+        .env("TUNNEL_RELAY_URL", &relay.url)
+        .env("WASM_BINDGEN_TEST_TIMEOUT", workspace.config.test.timeout_seconds.to_string())
+        .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", workspace.root.join("tests/webdriver.json")))
+}
+
+/// Several tabs, driven from outside. They start their own relays and browsers.
+fn multi_tab_tests(workspace: &Workspace) -> Result<()> {
+    run(workspace
+        .cargo()
+        .args(["test", "-p", "tunnel-e2e"])
+        .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?))
+}

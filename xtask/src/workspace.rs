@@ -1,0 +1,80 @@
+//! Where things are: the workspace, its tools, the binaries that cargo made.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::config::Config;
+
+/// Folders of this checkout, and its settings.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Folder of the root `Cargo.toml`.
+    pub(crate) root: PathBuf,
+    /// Folder that `setup` installs tools into: `.tools`, or what `TUNNEL_TOOLS` names, so that checkouts can share it.
+    pub(crate) tools: PathBuf,
+    pub(crate) config: Config,
+}
+
+impl Workspace {
+    /// The workspace that this program belongs to.
+    pub(crate) fn find() -> Result<Self> {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is not inside a workspace")?;
+        let tools = match env::var_os("TUNNEL_TOOLS") {
+            Some(folder) if !folder.is_empty() => std::path::absolute(folder)?,
+            _ => root.join(".tools"),
+        };
+        Ok(Self { root: root.to_owned(), tools, config: Config::read(root)? })
+    }
+
+    /// A command that runs in the workspace and finds our tools before those of the machine.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let program = self.locate(program).unwrap_or_else(|| program.into());
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).env("PATH", self.path());
+        command
+    }
+
+    /// `cargo`, the one that runs us.
+    pub(crate) fn cargo(&self) -> Command {
+        self.command(&env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+    }
+
+    /// Full path of a program: our tools first, then `PATH`.
+    pub(crate) fn locate(&self, program: &str) -> Option<PathBuf> {
+        let names = [format!("{program}{}", env::consts::EXE_SUFFIX), format!("{program}.cmd")];
+        let names = if cfg!(windows) { &names[..] } else { &names[..1] };
+        env::split_paths(&self.path())
+            .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
+            .find(|path| path.is_file())
+    }
+
+    /// Folder of the npm package.
+    pub(crate) fn package(&self) -> PathBuf {
+        self.root.join(&self.config.build.out_dir)
+    }
+
+    /// The target folder that this program itself was built into.
+    pub(crate) fn target(&self) -> Result<PathBuf> {
+        let this = env::current_exe().context("cannot tell where this program is")?;
+        let target =
+            this.parent().and_then(Path::parent).context("this program is not in a target folder")?;
+        Ok(target.to_owned())
+    }
+
+    /// A program of this workspace that was built with the `debug` or `release` profile.
+    pub(crate) fn binary(&self, profile: &str, name: &str) -> Result<PathBuf> {
+        Ok(self.target()?.join(profile).join(format!("{name}{}", env::consts::EXE_SUFFIX)))
+    }
+
+    fn path(&self) -> OsString {
+        let ours = [self.tools.join("bin"), self.tools.join("node_modules").join(".bin")];
+        let inherited = env::var_os("PATH").unwrap_or_default();
+        // A folder whose name has a separator in it can't be on a PATH; the tools are then those of the machine.
+        env::join_paths(ours.into_iter().chain(env::split_paths(&inherited))).unwrap_or(inherited)
+    }
+}
