@@ -12,8 +12,11 @@
 pub mod close;
 pub mod codec;
 pub mod frame;
+pub mod handshake;
+pub mod identity;
 pub mod livecode;
 pub mod message;
+pub mod registration;
 pub mod server_id;
 pub mod time;
 
