@@ -1,0 +1,19 @@
+//! Several tabs of a real browser, and a real relay, driven from `cargo test`.
+//!
+//! A test is one call of [`on_stage`]: it gets a [`Stage`] of its own (browser, relay, any number of [`Tab`]s), and
+//! when it fails, the browser's console, what the relay said and a picture of every tab are printed or kept in
+//! `test-output/`. All processes end with the test, whether it passes or panics.
+//!
+//! `cargo xtask test` builds what these tests need.
+
+mod clock;
+mod paths;
+mod process;
+mod stage;
+mod tab;
+mod webdriver;
+
+pub use clock::within;
+pub use process::Program;
+pub use stage::{Relay, Stage, livecode_server, on_stage, unused_address};
+pub use tab::{Look, Tab, Width};

@@ -1,0 +1,44 @@
+//! What the tests need from outside, and how to get it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Folder of the root `Cargo.toml`.
+pub(crate) fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate is not in tests/e2e")
+}
+
+/// The npm package.
+pub(crate) fn package() -> Result<PathBuf> {
+    let package = root()?.join("pkg");
+    if !package.join("tunnel_wasm.js").is_file() {
+        bail!("there is no package in {}: run `cargo xtask build`", package.display());
+    }
+    Ok(package)
+}
+
+/// The relay: what `TUNNEL_RELAY_BINARY` names, or the one in the target folder of the tests.
+pub(crate) fn relay() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("TUNNEL_RELAY_BINARY") {
+        return Ok(named.into());
+    }
+    let this = env::current_exe().context("cannot tell where this program is")?;
+    let relay = this
+        .ancestors()
+        .nth(2)
+        .context("this program is not in a target folder")?
+        .join(format!("tunnel-relay{}", env::consts::EXE_SUFFIX));
+    if !relay.is_file() {
+        bail!("there is no {}: run `cargo build -p tunnel-relay`", relay.display());
+    }
+    Ok(relay)
+}
+
+/// A file in `test-output/`, named after the test that runs.
+pub(crate) fn output(name: &str) -> Result<PathBuf> {
+    let folder = root()?.join("test-output");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder.join(name))
+}

@@ -1,0 +1,194 @@
+//! All that one test has.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::Mutex;
+
+use crate::clock::within;
+use crate::paths;
+use crate::process::Program;
+use crate::tab::Tab;
+use crate::webdriver::Browser;
+
+/// Limit for a whole test. The parts have their own limits, which say more.
+const TEST_LIMIT: Duration = Duration::from_secs(240);
+
+/// Limit for each thing that is looked at after a failure.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A browser of its own, and a relay of its own once it is asked for.
+#[derive(Debug)]
+pub struct Stage {
+    relay: OnceCell<Relay>,
+    pub(crate) browser: Browser,
+    /// Handle of the tab that commands go to; held while one does.
+    pub(crate) current: Mutex<String>,
+    tabs: RefCell<Vec<(String, String)>>,
+    first_taken: Cell<bool>,
+}
+
+/// A relay on a free port.
+#[derive(Debug)]
+pub struct Relay {
+    program: Program,
+    /// `ws://127.0.0.1:PORT`.
+    pub url: String,
+}
+
+impl Relay {
+    /// Starts one that serves the demo, the package at `/pkg` and the tests' pages at `/e2e`.
+    pub fn start() -> Result<Self> {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// The same at an address that the test chooses.
+    pub fn start_at(address: &str) -> Result<Self> {
+        let mut command = Command::new(paths::relay()?);
+        let (root, package) = (paths::root()?, paths::package()?);
+        command.args(["serve", "--listen", address]);
+        command.arg("--www").arg(format!("/pkg={}", package.display()));
+        command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
+        command.arg("--www").arg(root.join("www"));
+        let (program, url) = Program::start(command, "listening on ")?;
+        Ok(Self { program, url })
+    }
+
+    /// Address of a page that it serves; `path` begins with a slash.
+    pub fn page(&self, path: &str) -> String {
+        format!("{}{path}", self.url.replacen("ws", "http", 1))
+    }
+
+    /// What it has logged.
+    pub fn said(&self) -> String {
+        self.program.said()
+    }
+}
+
+/// A livecoding server in Node, as those of 2017 were, and its `ws://` address.
+pub fn livecode_server(credential: &str) -> Result<(Program, String)> {
+    let script = paths::root()?.join("tests/livecode-fixture/server.mjs");
+    let mut command = Command::new("node");
+    command.arg(script).args(["--port", "0", "--credential", credential]);
+    Program::start(command, "listening on ")
+}
+
+/// An address of this machine that nobody listens on.
+pub fn unused_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    listener.local_addr().context("a bound socket has an address")
+}
+
+impl Stage {
+    async fn set() -> Result<Self> {
+        let browser = Browser::start().await?;
+        let first = browser.command(hyper::Method::GET, "/window", None).await?;
+        let first = first.as_str().context("the first window has no handle")?.to_owned();
+        Ok(Self {
+            relay: OnceCell::new(),
+            browser,
+            current: Mutex::new(first),
+            tabs: RefCell::default(),
+            first_taken: Cell::new(false),
+        })
+    }
+
+    /// The relay, which also serves the pages. The first call starts it.
+    pub fn relay(&self) -> Result<&Relay> {
+        if let Some(relay) = self.relay.get() {
+            return Ok(relay);
+        }
+        let relay = Relay::start()?;
+        Ok(self.relay.get_or_init(|| relay))
+    }
+
+    /// Opens a tab with the library loaded, in a window of its own.
+    ///
+    /// Its scripts find the classes of the package, the helpers of `pages/tab.js`, and the relay's address as `relay`.
+    pub async fn tab(&self, name: &str) -> Result<Tab<'_>> {
+        let relay = self.relay()?;
+        let tab = self.tab_at(name, &relay.page("/e2e/tab.html")).await?;
+        tab.run_with(
+            serde_json::json!({ "relay": relay.url }),
+            "await library; globalThis.relay = given.relay",
+        )
+        .await
+        .context("the library does not load")?;
+        Ok(tab)
+    }
+
+    /// Opens a tab with any page.
+    pub async fn tab_at(&self, name: &str, url: &str) -> Result<Tab<'_>> {
+        let handle = if self.first_taken.replace(true) {
+            let body = serde_json::json!({ "type": "window" });
+            let answer = self.browser.command(hyper::Method::POST, "/window/new", Some(&body)).await?;
+            answer["handle"].as_str().context("the new window has no handle")?.to_owned()
+        } else {
+            self.current.lock().await.clone()
+        };
+        self.tabs.borrow_mut().push((name.to_owned(), handle.clone()));
+        let tab = Tab::new(self, name, handle);
+        tab.open(url).await?;
+        Ok(tab)
+    }
+
+    pub(crate) fn forget(&self, handle: &str) {
+        self.tabs.borrow_mut().retain(|(_, other)| other != handle);
+    }
+
+    /// Prints and keeps what helps to understand a failure. Whatever does not answer is left out.
+    async fn explain(&self, test: &str) {
+        if let Some(relay) = self.relay.get() {
+            eprintln!("--- {test}: the relay said\n{}", relay.said());
+        }
+        let tabs = self.tabs.borrow().clone();
+        for (name, handle) in tabs {
+            let tab = Tab::new(self, &name, handle);
+            let kept = within(LOOK_LIMIT, "picture", tab.screenshot(&format!("failed {test} {name}"))).await;
+            let console = within(LOOK_LIMIT, "console", tab.console()).await;
+            eprintln!("--- {test}: tab {name}");
+            match kept {
+                Ok(path) => eprintln!("picture: {}", path.display()),
+                Err(error) => eprintln!("no picture: {error:#}"),
+            }
+            match console {
+                Ok(lines) => eprintln!("console:\n{}", lines.join("\n")),
+                Err(error) => eprintln!("no console: {error:#}"),
+            }
+        }
+    }
+}
+
+/// Runs one test on a stage of its own, and cleans up whatever happens.
+///
+/// # Panics
+/// When the test fails, after having printed what the browser and the relay have to say about it.
+pub fn on_stage(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+    let name = thread::current().name().unwrap_or("test").replace("::", " ");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime needs nothing that a test machine lacks");
+    let stage = match runtime.block_on(Stage::set()) {
+        Ok(stage) => stage,
+        Err(error) => panic!("cannot set the stage: {error:#}"),
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(within(TEST_LIMIT, "the whole test", test(&stage)))
+    }));
+    if !matches!(result, Ok(Ok(()))) {
+        runtime.block_on(stage.explain(&name));
+    }
+    let closed = runtime.block_on(within(LOOK_LIMIT, "end of the browser", stage.browser.close()));
+    match result {
+        Err(panic) => resume_unwind(panic),
+        Ok(result) => {
+            if let Err(error) = result.and(closed) {
+                panic!("{error:#}");
+            }
+        }
+    }
+}

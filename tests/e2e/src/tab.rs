@@ -1,0 +1,198 @@
+//! One tab of the browser.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
+
+use crate::paths;
+use crate::stage::Stage;
+
+/// Limit for a script that is given none.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(30);
+
+/// A script's body becomes an async function of `given`. The limit is kept in the page, so that the session can
+/// still be asked for the console after it.
+const WRAPPER: &str = r"
+const [given, limit, done] = arguments
+const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`nothing within ${limit} ms`)), limit))
+const shown = error => error instanceof Error || error instanceof DOMException
+  ? `${error.name}${typeof error.code === 'string' ? ` (${error.code})` : ''}: ${error.message}\n${error.stack ?? ''}`
+  : `thrown: ${String(error)}`
+const script = async given => { BODY }
+Promise.race([script(given), late]).then(value => done({ value: value ?? null }), error => done({ error: shown(error) }))
+";
+
+/// How a person has set their device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Look {
+    /// Dark text on light ground.
+    Light,
+    /// Light text on dark ground.
+    Dark,
+}
+
+/// Kind of device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Width {
+    /// 1280 by 800 points.
+    Desktop,
+    /// 390 by 844 points.
+    Phone,
+}
+
+/// A tab, in a window of its own, so that none is hidden behind another.
+#[derive(Debug)]
+pub struct Tab<'a> {
+    stage: &'a Stage,
+    name: String,
+    handle: String,
+}
+
+impl<'a> Tab<'a> {
+    pub(crate) fn new(stage: &'a Stage, name: &str, handle: String) -> Self {
+        Self { stage, name: name.to_owned(), handle }
+    }
+
+    /// Goes to another page.
+    pub async fn open(&self, url: &str) -> Result<()> {
+        self.command(Method::POST, "/url", Some(&json!({ "url": url }))).await?;
+        Ok(())
+    }
+
+    /// Runs the body of an async function in the page and returns what that returns.
+    pub async fn run(&self, script: &str) -> Result<Value> {
+        self.run_with(Value::Null, script).await
+    }
+
+    /// The same, with a value that the script knows as `given`.
+    pub async fn run_with(&self, given: Value, script: &str) -> Result<Value> {
+        self.run_within(SCRIPT_LIMIT, given, script).await
+    }
+
+    /// The same, with its own limit.
+    pub async fn run_within(&self, limit: Duration, given: Value, script: &str) -> Result<Value> {
+        let body = json!({
+            "script": WRAPPER.replacen("BODY", script, 1),
+            "args": [given, limit.as_millis() as u64],
+        });
+        let mut answer = self
+            .command(Method::POST, "/execute/async", Some(&body))
+            .await
+            .with_context(|| format!("tab {}: {}", self.name, script.trim()))?;
+        if let Some(error) = answer["error"].as_str() {
+            bail!("tab {}: {}\nin: {}", self.name, error.trim(), script.trim());
+        }
+        Ok(answer["value"].take())
+    }
+
+    /// The text that a script returns.
+    pub async fn text_of(&self, script: &str) -> Result<String> {
+        let value = self.run(script).await?;
+        Ok(value
+            .as_str()
+            .with_context(|| format!("tab {}: {value} is no text\nin: {script}", self.name))?
+            .to_owned())
+    }
+
+    /// Waits until an expression is true in the page, and returns its value.
+    pub async fn until(&self, what: &str, expression: &str) -> Result<Value> {
+        let script = format!(
+            "for (;;) {{
+               const value = ({expression})
+               if (value) return value
+               await new Promise(resolve => {{
+                 const observer = new MutationObserver(again)
+                 const timer = setTimeout(again, 200)
+                 function again() {{ observer.disconnect(); clearTimeout(timer); resolve() }}
+                 observer.observe(document, {{ attributes: true, characterData: true, childList: true, subtree: true }})
+               }})
+             }}"
+        );
+        self.run(&script).await.with_context(|| what.to_owned())
+    }
+
+    /// Clicks on the element that a CSS selector finds, as a person would: it has to be in view and uncovered.
+    pub async fn click(&self, selector: &str) -> Result<()> {
+        let element = self.element(selector).await?;
+        self.command(Method::POST, &format!("/element/{element}/click"), Some(&json!({}))).await?;
+        Ok(())
+    }
+
+    /// Types into the element that a CSS selector finds; `\u{e007}` is the Enter key, and the path of a file is what
+    /// a file input takes.
+    pub async fn type_into(&self, selector: &str, text: &str) -> Result<()> {
+        let element = self.element(selector).await?;
+        let body = json!({ "text": text });
+        self.command(Method::POST, &format!("/element/{element}/value"), Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn element(&self, selector: &str) -> Result<String> {
+        let body = json!({ "using": "css selector", "value": selector });
+        let found = self.command(Method::POST, "/element", Some(&body)).await;
+        let found = found.with_context(|| format!("tab {} has no {selector}", self.name))?;
+        let id = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
+        Ok(id.context("the element has no ID")?.to_owned())
+    }
+
+    /// Sets the size of the page and the colour scheme that it is asked for.
+    pub async fn dress(&self, width: Width, look: Look) -> Result<()> {
+        let (width, height, mobile) = match width {
+            Width::Desktop => (1280, 800, false),
+            Width::Phone => (390, 844, true),
+        };
+        let scheme = if look == Look::Dark { "dark" } else { "light" };
+        let _turn = self.turn().await?;
+        let browser = &self.stage.browser;
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+        browser.cdp("Emulation.setDeviceMetricsOverride", metrics).await?;
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        browser.cdp("Emulation.setEmulatedMedia", media).await?;
+        Ok(())
+    }
+
+    /// Keeps a picture of the page as `test-output/<name>.png`, and returns where it is.
+    pub async fn screenshot(&self, name: &str) -> Result<PathBuf> {
+        let picture = self.command(Method::GET, "/screenshot", None).await?;
+        let picture =
+            STANDARD.decode(picture.as_str().unwrap_or_default()).context("the picture is no base64")?;
+        let path = paths::output(&format!("{}.png", name.replace([' ', '/'], "-")))?;
+        std::fs::write(&path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// What the page has written to the console since this was last asked.
+    pub async fn console(&self) -> Result<Vec<String>> {
+        let _turn = self.turn().await?;
+        self.stage.browser.console().await
+    }
+
+    /// Closes the tab as a person does. The first tab of a test has to stay open.
+    pub async fn close(self) -> Result<()> {
+        self.command(Method::DELETE, "/window", None).await?;
+        self.stage.forget(&self.handle);
+        Ok(())
+    }
+
+    async fn command(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let _turn = self.turn().await?;
+        self.stage.browser.command(method, path, body).await
+    }
+
+    /// Makes this the tab that commands go to, until the guard is dropped.
+    async fn turn(&self) -> Result<MutexGuard<'a, String>> {
+        let mut current = self.stage.current.lock().await;
+        if *current != self.handle {
+            let body = json!({ "handle": self.handle });
+            self.stage.browser.command(Method::POST, "/window", Some(&body)).await?;
+            current.clone_from(&self.handle);
+        }
+        Ok(current)
+    }
+}
