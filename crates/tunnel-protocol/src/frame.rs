@@ -1,6 +1,6 @@
 //! The frames of the link protocol: what a peer and the relay say to each other.
 
-use crate::close::truncate_reason;
+use crate::close::{MAX_REASON, truncate_reason};
 use crate::codec::{DecodeError, Reader, put_str8, put_str16};
 use crate::server_id::PublicKey;
 use crate::{CloseCode, ServerId};
@@ -202,8 +202,8 @@ const REGISTER: u8 = 0x83;
 const REGISTERED: u8 = 0x84;
 const CONNECT: u8 = 0x85;
 const INCOMING: u8 = 0x86;
-const ACCEPT: u8 = 0x87;
-const DATA: u8 = 0x88;
+pub(crate) const ACCEPT: u8 = 0x87;
+pub(crate) const DATA: u8 = 0x88;
 const CLOSE: u8 = 0x89;
 const PAUSE: u8 = 0x8a;
 const RESUME: u8 = 0x8b;
@@ -261,7 +261,11 @@ impl Frame {
             ACCEPT => Self::Accept { channel, payload: reader.rest() },
             DATA => Self::Data { channel, payload: reader.rest() },
             CLOSE => {
-                Self::Close { channel, code: CloseCode(reader.u16("code")?), reason: reader.str8("reason")? }
+                let (code, reason) = (CloseCode(reader.u16("code")?), reader.str8("reason")?);
+                if reason.len() > MAX_REASON {
+                    return Err(DecodeError::InvalidValue { field: "reason" });
+                }
+                Self::Close { channel, code, reason }
             }
             PAUSE => Self::Pause { channel },
             RESUME => Self::Resume { channel },
@@ -470,3 +474,6 @@ fn server_id(reader: &mut Reader) -> Result<ServerId, DecodeError> {
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
