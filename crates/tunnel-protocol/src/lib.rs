@@ -17,6 +17,7 @@ pub mod identity;
 pub mod livecode;
 pub mod message;
 pub mod registration;
+pub mod router;
 pub mod server_id;
 pub mod time;
 

@@ -1,0 +1,292 @@
+//! The relay's routing core: many links in one state machine.
+//!
+//! The owner brings the sockets, the clock and the randomness. It opens a link for each WebSocket, feeds what comes
+//! in with `handle_*` and, after each call, drains [`Router::poll_event`] and arms one timer for
+//! [`Router::poll_timeout`]. [`Router::poll_transmit`] is called for a link whenever its socket takes more: taking a
+//! frame is what frees its place in the buffers, so a slow socket is felt by those who send to it, and by no other.
+//!
+//! The same calls give the same results: there is no randomness, and nothing depends on the order of a hash map.
+
+mod channel;
+mod config;
+mod event;
+mod link;
+mod peer;
+mod slab;
+mod timer;
+mod waiting;
+
+pub use config::{Config, FRAME_OVERHEAD};
+pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
+
+use crate::close::truncate_reason;
+use crate::frame::{ChannelId, Frame};
+use crate::{CloseCode, Instant, ServerId};
+use bytes::BytesMut;
+use channel::End;
+use link::{Link, Stage};
+use slab::Slab;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use waiting::WaitingRoom;
+
+/// Forwards frames between the links of one relay.
+///
+/// See the [module](self) for how its owner drives it.
+#[derive(Debug)]
+pub struct Router {
+    config: Config,
+    links: Slab<Link>,
+    ends: Slab<End>,
+    registrations: BTreeMap<ServerId, LinkId>,
+    waiting: WaitingRoom,
+    /// When links are looked at next, one entry for each.
+    checks: BTreeSet<(Instant, LinkId)>,
+    events: VecDeque<Event>,
+    drain: Drain,
+    /// Bytes held for all links.
+    buffered: usize,
+    /// Nonces of the PINGs.
+    pings: u64,
+    /// Only the fields that count up.
+    totals: Stats,
+}
+
+/// Whether the relay is about to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Drain {
+    /// It is not.
+    No,
+    /// Links have until then.
+    Until(Instant),
+    /// The time is over; the owner closes what is left.
+    Over,
+}
+
+/// What a peer did wrong: it is told, and its link ends.
+#[derive(Debug)]
+struct Violation {
+    code: CloseCode,
+    text: String,
+}
+
+impl Violation {
+    fn new(text: impl Into<String>) -> Self {
+        Self { code: CloseCode::PROTOCOL_ERROR, text: text.into() }
+    }
+}
+
+impl Router {
+    /// A router without links.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: config.sane(),
+            links: Slab::new(),
+            ends: Slab::new(),
+            registrations: BTreeMap::new(),
+            waiting: WaitingRoom::default(),
+            checks: BTreeSet::new(),
+            events: VecDeque::new(),
+            drain: Drain::No,
+            buffered: 0,
+            pings: 0,
+            totals: Stats::default(),
+        }
+    }
+
+    /// Takes in a new WebSocket. Each link opened is given back with
+    /// [`handle_link_closed`](Self::handle_link_closed).
+    pub fn open_link(&mut self, peer: Peer, now: Instant) -> LinkId {
+        let stage = match peer.dialect {
+            Dialect::Tunnel => Stage::Hello { deadline: now + self.config.hello_timeout },
+            Dialect::Livecode => Stage::Ready,
+        };
+        let link = LinkId(self.links.insert(Link::new(peer, stage, now)));
+        if self.drain == Drain::No {
+            self.arm(link);
+        } else {
+            self.end_draining(link);
+        }
+        link
+    }
+
+    /// Takes in a binary message.
+    ///
+    /// A frame that is forwarded keeps its memory: only its channel is written over.
+    pub fn handle_message(&mut self, link: LinkId, message: BytesMut, now: Instant) {
+        if !self.heard(link, now) {
+            return;
+        }
+        if let Err(violation) = self.handle_frame(link, message, now) {
+            self.fail(link, &violation);
+        }
+    }
+
+    /// Takes in a text message.
+    pub fn handle_text(&mut self, link: LinkId, _text: &str, now: Instant) {
+        if !self.heard(link, now) {
+            return;
+        }
+        self.fail(link, &Violation::new("a text message; frames are binary messages"));
+    }
+
+    /// Notes a sign of life that is no message, such as a WebSocket pong.
+    pub fn handle_alive(&mut self, link: LinkId, now: Instant) {
+        self.heard(link, now);
+    }
+
+    /// Forgets a link: its WebSocket is closed. Its channels are closed at their other peers.
+    pub fn handle_link_closed(&mut self, link: LinkId, _now: Instant) {
+        self.release(link);
+        let Some(closed) = self.links.remove(link.0) else { return };
+        if let Some(at) = closed.check_at {
+            self.checks.remove(&(at, link));
+        }
+        self.report_drained();
+    }
+
+    /// Does what is due. Calling it too early is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_waiting(now);
+        self.check_links(now);
+        if let Drain::Until(deadline) = self.drain
+            && deadline <= now
+        {
+            self.drain = Drain::Over;
+            for key in self.links.keys().collect::<Vec<_>>() {
+                self.end_draining(LinkId(key));
+            }
+        }
+    }
+
+    /// The next message for a link: control frames first, then its channels by turns.
+    ///
+    /// After `None`, [`Event::Writable`] tells when there is something again.
+    pub fn poll_transmit(&mut self, link: LinkId) -> Option<Transmit> {
+        let state = self.links.get_mut(link.0)?;
+        let registered = state.registered.as_ref().map(|(server_id, _)| *server_id);
+        let control = state.outbox.pop_control(registered);
+        let transmit = control.or_else(|| self.next_flow(link)).or_else(|| self.dequeue(link));
+        if transmit.is_none()
+            && let Some(state) = self.links.get_mut(link.0)
+        {
+            state.outbox.announced = false;
+        }
+        transmit
+    }
+
+    /// The next thing for the owner to do or to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let drain = match self.drain {
+            Drain::Until(deadline) => Some(deadline),
+            Drain::No | Drain::Over => None,
+        };
+        let check = self.checks.first().map(|(at, _)| *at);
+        [check, self.waiting.next_timeout(), drain].into_iter().flatten().min()
+    }
+
+    /// Asks all peers to connect to `url` (empty: the same URL) within `deadline`, and takes no new links, servers
+    /// and channels. Links that are left by then are closed; [`Event::Drained`] follows the last one.
+    pub fn drain(&mut self, deadline: Duration, url: &str, now: Instant) {
+        self.drain = Drain::Until(now + deadline);
+        let frame = Frame::GoAway { deadline, url: url.to_owned() }.encode();
+        for key in self.links.keys().collect::<Vec<_>>() {
+            let Some(link) = self.links.get(key) else { continue };
+            if link.stage == Stage::Ready && link.peer.dialect == Dialect::Tunnel {
+                self.control(LinkId(key), Transmit::Binary(frame.clone()));
+            }
+        }
+        self.report_drained();
+    }
+
+    /// What the router holds, and what it did since it was made.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            links: self.links.len(),
+            registrations: self.registrations.len(),
+            channel_ends: self.ends.len(),
+            waiting: self.waiting.len(),
+            buffered: self.buffered,
+            ..self.totals
+        }
+    }
+
+    /// Tells the owner, once, that there is something to send.
+    fn announce(&mut self, link: LinkId) {
+        if let Some(state) = self.links.get_mut(link.0)
+            && !std::mem::replace(&mut state.outbox.announced, true)
+        {
+            self.events.push_back(Event::Writable(link));
+        }
+    }
+
+    /// Queues a frame that concerns no open channel.
+    fn control(&mut self, link: LinkId, transmit: Transmit) {
+        if let Some(state) = self.links.get_mut(link.0) {
+            state.outbox.push_control(transmit);
+            self.announce(link);
+        }
+    }
+
+    /// Ends a link whose peer did something wrong.
+    fn fail(&mut self, link: LinkId, violation: &Violation) {
+        self.totals.violations += 1;
+        let error = Frame::Error { code: violation.code, text: violation.text.clone() };
+        self.end_link(link, Some(error), violation.code, &violation.text);
+    }
+
+    fn end_draining(&mut self, link: LinkId) {
+        let (code, text) = (CloseCode::DRAINING, "the relay is being shut down or restarted; connect again");
+        let close = Frame::Close { channel: ChannelId::LINK, code, reason: text.to_owned() };
+        self.end_link(link, Some(close), code, text);
+    }
+
+    /// Fences a link and has the owner close it after a last frame.
+    fn end_link(&mut self, link: LinkId, last: Option<Frame>, code: CloseCode, reason: &str) {
+        let Some(state) = self.links.get_mut(link.0) else { return };
+        if state.stage == Stage::Ended {
+            return;
+        }
+        state.stage = Stage::Ended;
+        state.outbox.clear();
+        let dialect = state.peer.dialect;
+        self.release(link);
+        if let (Some(frame), Dialect::Tunnel) = (last, dialect) {
+            self.control(link, Transmit::Binary(frame.encode()));
+        }
+        self.events.push_back(Event::Close { link, code, reason: truncate_reason(reason).to_owned() });
+    }
+
+    /// Takes back all that a link holds: its server ID, its channels, its places in the waiting room.
+    fn release(&mut self, link: LinkId) {
+        let Some(state) = self.links.get_mut(link.0) else { return };
+        let registered = state.registered.take();
+        let ends: Vec<_> = state.channels.values().copied().collect();
+        if let Some((server_id, _)) = registered
+            && self.registrations.get(&server_id) == Some(&link)
+        {
+            self.registrations.remove(&server_id);
+            self.events.push_back(Event::Unregistered { link, server_id });
+        }
+        for end in ends {
+            self.abandon(end, CloseCode::PEER_GONE, "the other peer's link to the relay is gone");
+        }
+    }
+
+    fn report_drained(&mut self) {
+        if self.drain != Drain::No && self.links.len() == 0 {
+            self.events.push_back(Event::Drained);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+use super::config::FRAME_OVERHEAD;
+use super::link::is_opened_by_peer;
+use super::slab::Key;
+use super::waiting::WaitKey;
+use super::{Event, LinkId, Router, Transmit};
+use crate::CloseCode;
+use crate::frame::{ChannelId, Frame};
+use std::collections::VecDeque;
+
+/// Where an [`End`] is in the router.
+pub(super) type EndKey = Key;
+
+/// One end of a channel: what one of its two peers still has to get.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) link: LinkId,
+    /// The channel's number on the link.
+    pub(super) id: ChannelId,
+    pub(super) stage: EndStage,
+    queue: VecDeque<Transmit>,
+    /// Bytes in the queue, overhead included.
+    queued: usize,
+    /// How many bytes the channel may send in this turn.
+    deficit: usize,
+    /// Whether the peer got anything on the channel, and so knows of it.
+    known: bool,
+    /// Whether the queue is so long that the peer at the other end has to pause.
+    behind: bool,
+    /// Whether the peer at this end was told to pause.
+    paused: bool,
+}
+
+/// How far a channel has come, seen from one end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum EndStage {
+    /// The client's end; the server is not registered.
+    Waiting(WaitKey),
+    /// The server has not answered yet.
+    Connecting { other: EndKey },
+    /// Accepted.
+    Open { other: EndKey },
+    /// The other end is gone; what is queued goes out, CLOSE at last.
+    Closing,
+}
+
+/// What becomes of the frames that are queued before a CLOSE.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Queued {
+    /// They are delivered first.
+    Deliver,
+    /// They are dropped.
+    Drop,
+}
+
+impl End {
+    /// Takes the first frame's length off what the channel may send in this turn, if that is enough.
+    pub(super) fn spend(&mut self) -> bool {
+        match self.queue.front() {
+            Some(head) if head.len() <= self.deficit => {
+                self.deficit -= head.len();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Starts the channel's turn: it may send `quantum` bytes more, and its first frame in any case.
+    pub(super) fn start_turn(&mut self, quantum: usize) {
+        self.deficit += quantum;
+        if !self.spend() {
+            // A text of the livecode dialect may be longer than the quantum.
+            self.deficit = 0;
+        }
+    }
+
+    /// The end at the other peer, if it is still there.
+    pub(super) const fn other(&self) -> Option<EndKey> {
+        match self.stage {
+            EndStage::Connecting { other } | EndStage::Open { other } => Some(other),
+            EndStage::Waiting(_) | EndStage::Closing => None,
+        }
+    }
+}
+
+impl Router {
+    /// Adds an end to a link, under a number that was not used on it.
+    pub(super) fn add_end(&mut self, link: LinkId, id: ChannelId, stage: EndStage) -> EndKey {
+        let key = self.ends.insert(End {
+            link,
+            id,
+            stage,
+            queue: VecDeque::new(),
+            queued: 0,
+            deficit: 0,
+            known: is_opened_by_peer(id),
+            behind: false,
+            paused: false,
+        });
+        let link = self.links.get_mut(link.0).expect("ends are added to links that exist");
+        link.channels.insert(id, key);
+        if is_opened_by_peer(id) {
+            link.opened += 1;
+            link.last_opened = id;
+        } else {
+            link.incoming += 1;
+            link.last_incoming = id;
+        }
+        key
+    }
+
+    /// Removes an end with what is queued; the other end is not told.
+    fn remove_end(&mut self, key: EndKey) -> Option<End> {
+        let end = self.ends.remove(key)?;
+        self.buffered -= end.queued;
+        if let Some(link) = self.links.get_mut(end.link.0) {
+            link.channels.remove(&end.id);
+            link.outbox.flow.remove(&end.id);
+            link.outbox.ready.remove(&end.id);
+            link.outbox.buffered -= end.queued;
+            if is_opened_by_peer(end.id) {
+                link.opened -= 1;
+            } else {
+                link.incoming -= 1;
+            }
+        }
+        Some(end)
+    }
+
+    /// The peer at this end is done with the channel or gone: the other one gets what is queued, then CLOSE.
+    pub(super) fn abandon(&mut self, key: EndKey, code: CloseCode, reason: &str) {
+        let Some(end) = self.remove_end(key) else { return };
+        match end.stage {
+            EndStage::Waiting(wait) => self.stop_waiting(wait, end.link),
+            EndStage::Connecting { other } | EndStage::Open { other } => {
+                self.close_end(other, code, reason, Queued::Deliver);
+            }
+            EndStage::Closing => {}
+        }
+    }
+
+    /// Sends CLOSE to the peer at this end; the other end is taken to be gone.
+    pub(super) fn close_end(&mut self, key: EndKey, code: CloseCode, reason: &str, queued: Queued) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        if !end.known {
+            // The peer has not heard of the channel, so there is nothing to close.
+            self.remove_end(key);
+            return;
+        }
+        end.stage = EndStage::Closing;
+        let (link, channel) = (end.link, end.id);
+        if queued == Queued::Drop {
+            self.clear_queue(key);
+        }
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.outbox.flow.remove(&channel);
+        }
+        let close = Frame::Close { channel, code, reason: reason.to_owned() };
+        self.enqueue(key, Transmit::Binary(close.encode()));
+    }
+
+    /// Ends a channel at both peers for a limit that one of them exceeded.
+    pub(super) fn lose_channel(&mut self, from: EndKey, to: EndKey, reason: &str) {
+        if let Some(end) = self.ends.get(from) {
+            self.refused(end.link, CloseCode::OVERFLOW);
+        }
+        self.close_end(to, CloseCode::OVERFLOW, reason, Queued::Drop);
+        self.close_end(from, CloseCode::OVERFLOW, reason, Queued::Drop);
+    }
+
+    /// Counts and reports a refusal.
+    pub(super) fn refused(&mut self, link: LinkId, code: CloseCode) {
+        self.totals.channels_refused += 1;
+        self.events.push_back(Event::Refused { link, code });
+    }
+
+    fn clear_queue(&mut self, key: EndKey) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        let freed = std::mem::take(&mut end.queued);
+        end.queue = VecDeque::new();
+        self.buffered -= freed;
+        if let Some(link) = self.links.get_mut(end.link.0) {
+            link.outbox.ready.remove(&end.id);
+            link.outbox.buffered -= freed;
+        }
+    }
+
+    /// Queues what one peer sent for the other, within the limits.
+    pub(super) fn forward(&mut self, from: EndKey, to: EndKey, transmit: Transmit) {
+        let cost = transmit.len() + FRAME_OVERHEAD;
+        let Some(end) = self.ends.get(to) else { return };
+        let Some(link) = self.links.get(end.link.0) else { return };
+        let config = &self.config;
+        let queued = end.queued + cost;
+        let held = link.outbox.buffered + cost;
+        if queued > config.channel_buffer {
+            return self.lose_channel(
+                from,
+                to,
+                "the sender ignored PAUSE: the relay's buffer for it is full",
+            );
+        }
+        if held > config.link_buffer || self.buffered + cost > config.total_buffer {
+            return self.lose_channel(from, to, "the receiver is too slow: the relay's buffer is full");
+        }
+        let crowded = held > config.link_buffer / 2 || self.buffered + cost > config.total_buffer / 2;
+        let high = if crowded { config.channel_low } else { config.channel_high };
+        let falls_behind = queued > high && !end.behind;
+        self.enqueue(to, transmit);
+        if falls_behind {
+            self.set_behind(to, true);
+        }
+    }
+
+    /// Notes that an end is behind, or has caught up, and has the sender told.
+    fn set_behind(&mut self, key: EndKey, behind: bool) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        end.behind = behind;
+        let Some(sender) = end.other().and_then(|other| self.ends.get(other)) else { return };
+        let (link, channel) = (sender.link, sender.id);
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.outbox.flow.insert(channel);
+        }
+        self.announce(link);
+    }
+
+    /// Queues a frame for the peer at this end, whatever the limits are.
+    pub(super) fn enqueue(&mut self, key: EndKey, transmit: Transmit) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        let cost = transmit.len() + FRAME_OVERHEAD;
+        let was_empty = end.queue.is_empty();
+        end.queue.push_back(transmit);
+        end.queued += cost;
+        self.buffered += cost;
+        let (id, link_id) = (end.id, end.link);
+        let Some(link) = self.links.get_mut(link_id.0) else { return };
+        link.outbox.buffered += cost;
+        if was_empty {
+            end.deficit = 0;
+            link.outbox.ready.insert(id, key);
+        }
+        self.announce(link_id);
+    }
+
+    /// The next frame of a channel for the link.
+    pub(super) fn dequeue(&mut self, link_id: LinkId) -> Option<Transmit> {
+        let link = self.links.get_mut(link_id.0)?;
+        let key = link.outbox.next_channel(&mut self.ends, self.config.max_frame as usize)?;
+        let end = self.ends.get_mut(key)?;
+        let transmit = end.queue.pop_front()?;
+        let cost = transmit.len() + FRAME_OVERHEAD;
+        end.known = true;
+        end.queued -= cost;
+        self.buffered -= cost;
+        link.outbox.buffered -= cost;
+        if end.queue.is_empty() {
+            link.outbox.ready.remove(&end.id);
+            if end.stage == EndStage::Closing {
+                self.remove_end(key);
+                return Some(transmit);
+            }
+            if end.queue.capacity() > 16 {
+                end.queue = VecDeque::new();
+            }
+        }
+        if end.behind && end.queued <= self.config.channel_low {
+            self.set_behind(key, false);
+        }
+        Some(transmit)
+    }
+
+    /// The next PAUSE or RESUME for the link.
+    pub(super) fn next_flow(&mut self, link: LinkId) -> Option<Transmit> {
+        let link = self.links.get_mut(link.0)?;
+        while let Some(channel) = link.outbox.flow.pop_first() {
+            let Some(&key) = link.channels.get(&channel) else { continue };
+            let other = self.ends.get(key).and_then(End::other);
+            let pause = other.and_then(|other| self.ends.get(other)).is_some_and(|other| other.behind);
+            let Some(end) = self.ends.get_mut(key) else { continue };
+            if end.paused == pause {
+                continue;
+            }
+            end.paused = pause;
+            self.totals.pauses += u64::from(pause);
+            let frame = if pause { Frame::Pause { channel } } else { Frame::Resume { channel } };
+            return Some(Transmit::Binary(frame.encode()));
+        }
+        None
+    }
+}

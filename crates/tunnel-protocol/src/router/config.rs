@@ -1,0 +1,92 @@
+use crate::frame::{DEFAULT_MAX_FRAME, MIN_MAX_FRAME};
+use std::time::Duration;
+
+/// Limits and times of a [`Router`](super::Router).
+///
+/// Buffer sizes count [`FRAME_OVERHEAD`] bytes for each queued frame beside its length, so that they bound the memory
+/// that empty frames take, too.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The relay's name for itself, told to every peer; at most 255 bytes.
+    pub node: String,
+    /// Longest frame, header included, in bytes; at least [`MIN_MAX_FRAME`].
+    pub max_frame: u32,
+    /// How many channels a link may have open as a client.
+    pub max_channels: u32,
+    /// How many channels a link may have open as a server.
+    pub max_incoming: u32,
+    /// How many bytes are held for one channel in one direction before the channel is lost.
+    ///
+    /// More than a session's largest window (1 MiB) with all its overhead: a sender that keeps to the window never
+    /// gets there, even if all of it was on its way when PAUSE was sent.
+    pub channel_buffer: usize,
+    /// Above how many bytes held for one channel in one direction its sender is told to pause.
+    pub channel_high: usize,
+    /// From how many bytes on a paused sender is told to go on.
+    pub channel_low: usize,
+    /// How many bytes are held for one link before a channel that leads there is lost.
+    pub link_buffer: usize,
+    /// How many bytes are held in all before a channel is lost.
+    pub total_buffer: usize,
+    /// How long a link may be silent.
+    pub idle_timeout: Duration,
+    /// After which silence a link is pinged.
+    ///
+    /// Many proxies and address translators forget a connection that is idle for 30 to 60 s.
+    pub ping_interval: Duration,
+    /// How long a new link may take to say HELLO.
+    pub hello_timeout: Duration,
+    /// How long a CONNECT to a server that is not registered waits for it: a server that registers again after the
+    /// relay's restart finds the clients that were faster.
+    pub absent_wait: Duration,
+    /// How many CONNECTs may wait in all.
+    pub max_waiting: usize,
+    /// How many CONNECTs of one link may wait.
+    pub max_waiting_per_link: usize,
+    /// Whoever wants to use the relay has to show one of these; empty: nobody has to.
+    pub access_tokens: Vec<String>,
+}
+
+/// What a queued frame costs beside its bytes: its place in the queue and the header of its allocation.
+pub const FRAME_OVERHEAD: usize = 64;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: String::new(),
+            max_frame: DEFAULT_MAX_FRAME,
+            max_channels: 1_024,
+            max_incoming: 16_384,
+            channel_buffer: 2 << 20,
+            channel_high: 256 << 10,
+            channel_low: 64 << 10,
+            link_buffer: 16 << 20,
+            total_buffer: 256 << 20,
+            idle_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(20),
+            hello_timeout: Duration::from_secs(10),
+            absent_wait: Duration::from_secs(2),
+            max_waiting: 4_096,
+            max_waiting_per_link: 64,
+            access_tokens: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration with what would not work put right.
+    pub(super) fn sane(mut self) -> Self {
+        self.max_frame = self.max_frame.max(MIN_MAX_FRAME);
+        self.channel_low = self.channel_low.min(self.channel_high);
+        self
+    }
+
+    /// Whether `token` is one of the access tokens; takes the same time wherever the difference is.
+    pub(super) fn admits(&self, token: &str) -> bool {
+        let same = |expected: &String| {
+            expected.len() == token.len()
+                && expected.bytes().zip(token.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        };
+        self.access_tokens.is_empty() || self.access_tokens.iter().fold(false, |found, one| found | same(one))
+    }
+}

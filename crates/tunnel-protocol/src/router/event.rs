@@ -1,0 +1,144 @@
+use super::slab::Key;
+use crate::{CloseCode, ServerId};
+use bytes::Bytes;
+use std::fmt;
+
+/// One peer's WebSocket at this router; never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LinkId(pub Key);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "link {}.{}", self.0 as u32, self.0 >> 32)
+    }
+}
+
+/// What a peer speaks.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Dialect {
+    /// Binary frames, [`SUBPROTOCOL`](crate::SUBPROTOCOL).
+    Tunnel,
+    /// The livecode dialect's JSON texts: no subprotocol was offered.
+    Livecode,
+}
+
+/// What the relay knows of a peer when its WebSocket opens.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Its address as told to other peers; at most 255 bytes.
+    pub address: String,
+    /// The `Host` header, lower case: what proofs of registration are bound to.
+    pub origin: String,
+    /// A fresh random secret for this link's challenge key.
+    pub challenge: [u8; 32],
+}
+
+/// One WebSocket message to send.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Transmit {
+    /// A binary message.
+    Binary(Bytes),
+    /// A text message.
+    Text(String),
+}
+
+impl Transmit {
+    /// Length of the payload, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Binary(message) => message.len(),
+            Self::Text(message) => message.len(),
+        }
+    }
+
+    /// Whether the payload is empty.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a [`Router`](super::Router) wants its owner to do or to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// [`Router::poll_transmit`](super::Router::poll_transmit) has something for the link. Comes again only after it
+    /// returned `None`.
+    Writable(LinkId),
+    /// Send what is queued, then close the WebSocket and call
+    /// [`Router::handle_link_closed`](super::Router::handle_link_closed). What the peer still sends has no effect.
+    Close {
+        /// Which link.
+        link: LinkId,
+        /// For the WebSocket's close frame.
+        code: CloseCode,
+        /// For the WebSocket's close frame; at most 123 bytes.
+        reason: String,
+    },
+    /// A link became the way to a server.
+    Registered {
+        /// The server's link.
+        link: LinkId,
+        /// Under which clients reach it.
+        server_id: ServerId,
+    },
+    /// A server can't be reached any more.
+    Unregistered {
+        /// The link that led to it.
+        link: LinkId,
+        /// Under which clients reached it.
+        server_id: ServerId,
+    },
+    /// A server accepted a client's channel.
+    Opened {
+        /// The client's link.
+        client: LinkId,
+        /// The server's link.
+        server: LinkId,
+    },
+    /// The router ended a channel, or did not open it.
+    Refused {
+        /// The link of the peer that wanted it or that overfilled it.
+        link: LinkId,
+        /// What the peer was told.
+        code: CloseCode,
+    },
+    /// [`Router::drain`](super::Router::drain) was called and the last link is gone.
+    Drained,
+}
+
+/// What a [`Router`](super::Router) holds now, and what it did since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Links, those about to be closed included.
+    pub links: usize,
+    /// Servers that can be reached.
+    pub registrations: usize,
+    /// Ends of channels: two for each channel that is open or being opened, one for each that waits or whose CLOSE
+    /// is still queued.
+    pub channel_ends: usize,
+    /// CONNECTs that wait for their server.
+    pub waiting: usize,
+    /// Bytes held for all links, overhead included.
+    pub buffered: usize,
+    /// Channels accepted since the start.
+    pub channels_opened: u64,
+    /// Channels refused or lost to a limit since the start.
+    pub channels_refused: u64,
+    /// Registrations since the start.
+    pub registered: u64,
+    /// Registrations that took a server ID over from an older link since the start.
+    pub taken_over: u64,
+    /// Links that broke the protocol since the start.
+    pub violations: u64,
+    /// PAUSE frames since the start.
+    pub pauses: u64,
+    /// DATA frames forwarded since the start.
+    pub frames: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}

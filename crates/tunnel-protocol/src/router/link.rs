@@ -1,0 +1,156 @@
+use super::channel::{End, EndKey};
+use super::slab::Slab;
+use super::{Peer, Transmit};
+use crate::frame::{ChannelId, Frame};
+use crate::{Instant, ServerId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+/// How many refusals a link may leave unread: the only control frames that a peer can provoke without end.
+pub(super) const MAX_CONTROL: usize = 256;
+
+/// What the router knows of one peer's WebSocket.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: Peer,
+    pub(super) stage: Stage,
+    /// The server that the link leads to, and the proof that it showed.
+    pub(super) registered: Option<(ServerId, [u8; 32])>,
+    pub(super) channels: BTreeMap<ChannelId, EndKey>,
+    /// How many of the channels the peer opened.
+    pub(super) opened: u32,
+    /// How many of the channels the router opened.
+    pub(super) incoming: u32,
+    /// How many of the peer's CONNECTs wait for their server.
+    pub(super) waiting: usize,
+    /// The number of the channel that the peer opened last; none above it was ever used.
+    pub(super) last_opened: ChannelId,
+    /// The number of the channel that the router opened last.
+    pub(super) last_incoming: ChannelId,
+    pub(super) outbox: Outbox,
+    pub(super) last_heard: Instant,
+    /// Whether a PING is unanswered.
+    pub(super) pinged: bool,
+    /// When the link is looked at next: its entry in the router's timers.
+    pub(super) check_at: Option<Instant>,
+}
+
+/// How far a link has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stage {
+    /// HELLO has to come by this time.
+    Hello { deadline: Instant },
+    /// In use.
+    Ready,
+    /// Fenced: what the peer sends has no effect, and only what is queued is still sent.
+    Ended,
+}
+
+/// What waits to be sent to one peer, beside what the ends of its channels hold.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    control: VecDeque<Transmit>,
+    /// Whether a REGISTERED is due; answers to repeated questions do not pile up.
+    pub(super) registered: bool,
+    /// The nonce of the PING that is due.
+    pub(super) ping: Option<u64>,
+    /// The nonce of the PONG that is due; a flood of PINGs gets the last one answered.
+    pub(super) pong: Option<u64>,
+    /// Channels whose sender, this peer, may have to be told to pause or to go on.
+    pub(super) flow: BTreeSet<ChannelId>,
+    /// Channels that hold something.
+    pub(super) ready: BTreeMap<ChannelId, EndKey>,
+    /// The channel whose turn it is, or was if it holds nothing any more.
+    turn: Option<(ChannelId, EndKey)>,
+    /// Bytes held for the link, overhead included.
+    pub(super) buffered: usize,
+    /// Whether the owner was told that there is something.
+    pub(super) announced: bool,
+}
+
+impl Link {
+    pub(super) fn new(peer: Peer, stage: Stage, now: Instant) -> Self {
+        Self {
+            peer,
+            stage,
+            registered: None,
+            channels: BTreeMap::new(),
+            opened: 0,
+            incoming: 0,
+            waiting: 0,
+            last_opened: ChannelId::LINK,
+            last_incoming: ChannelId::LINK,
+            outbox: Outbox::default(),
+            last_heard: now,
+            pinged: false,
+            check_at: None,
+        }
+    }
+
+    /// Whether the channel was used on this link: a frame for it, if it is closed, is a race and no violation.
+    pub(super) const fn has_used(&self, channel: ChannelId) -> bool {
+        let last = if is_opened_by_peer(channel) { self.last_opened } else { self.last_incoming };
+        channel.0 <= last.0
+    }
+}
+
+/// Whether the number is one that a peer, not the router, gives a channel.
+pub(super) const fn is_opened_by_peer(channel: ChannelId) -> bool {
+    channel.0 % 2 == 1
+}
+
+impl Outbox {
+    /// Whether there is room for one more refusal.
+    pub(super) fn takes_control(&self) -> bool {
+        self.control.len() < MAX_CONTROL
+    }
+
+    pub(super) fn push_control(&mut self, transmit: Transmit) {
+        self.control.push_back(transmit);
+    }
+
+    /// Forgets all that is not about the link's end.
+    pub(super) fn clear(&mut self) {
+        self.control = VecDeque::new();
+        self.registered = false;
+        self.ping = None;
+        self.pong = None;
+    }
+
+    /// The next control frame that does not concern a channel's end.
+    pub(super) fn pop_control(&mut self, registered: Option<ServerId>) -> Option<Transmit> {
+        let frame = |frame: Frame| Some(Transmit::Binary(frame.encode()));
+        if let Some(transmit) = self.control.pop_front() {
+            return Some(transmit);
+        }
+        if std::mem::take(&mut self.registered)
+            && let Some(server_id) = registered
+        {
+            return frame(Frame::Registered { server_id });
+        }
+        if let Some(nonce) = self.pong.take() {
+            return frame(Frame::Pong { nonce });
+        }
+        frame(Frame::Ping { nonce: self.ping.take()? })
+    }
+
+    /// The channel that sends next: deficit round robin, by bytes.
+    ///
+    /// Each turn adds `quantum` bytes to what the channel may send; with a quantum of the longest frame, every turn
+    /// sends something, so this takes the same time however many channels there are.
+    pub(super) fn next_channel(&mut self, ends: &mut Slab<End>, quantum: usize) -> Option<EndKey> {
+        if let Some((_, key)) = self.turn
+            && let Some(end) = ends.get_mut(key)
+            && end.spend()
+        {
+            return Some(key);
+        }
+        let after = self.turn.map_or(Bound::Unbounded, |(id, _)| Bound::Excluded(id));
+        let next =
+            self.ready.range((after, Bound::Unbounded)).next().or_else(|| self.ready.first_key_value());
+        let (&id, &key) = next?;
+        self.turn = Some((id, key));
+        ends.get_mut(key)?.start_turn(quantum);
+        Some(key)
+    }
+}

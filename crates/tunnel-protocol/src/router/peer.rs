@@ -1,0 +1,294 @@
+use super::channel::{EndKey, EndStage};
+use super::config::FRAME_OVERHEAD;
+use super::link::{Stage, is_opened_by_peer};
+use super::waiting::Request;
+use super::{Drain, Event, LinkId, Router, Transmit, Violation};
+use crate::codec::DecodeError;
+use crate::frame::{ACCEPT, ChannelId, DATA, Frame, HEADER_LEN, Welcome, restamp};
+use crate::identity::StaticKey;
+use crate::server_id::PublicKey;
+use crate::{CloseCode, Instant, ServerId, VERSION, registration};
+use bytes::BytesMut;
+use std::ops::RangeInclusive;
+
+/// Features that this relay has.
+const FEATURES: u32 = 0;
+
+impl Router {
+    /// Takes in one frame of a tunnel peer.
+    pub(super) fn handle_frame(
+        &mut self,
+        link: LinkId,
+        message: BytesMut,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let max = self.config.max_frame as usize;
+        if message.len() > max {
+            let text = format!("a frame of {} bytes; the limit is {max} bytes", message.len());
+            return Err(Violation { code: CloseCode::TOO_BIG, text });
+        }
+        if let Some((&[kind @ (ACCEPT | DATA), a, b, c, d], _)) = message.split_first_chunk::<HEADER_LEN>() {
+            return self.handle_payload(link, kind, ChannelId(u32::from_be_bytes([a, b, c, d])), message);
+        }
+        let kind = message.first().copied().unwrap_or_default();
+        let malformed = |error: DecodeError| Violation::new(format!("a frame of type {kind:#04x}: {error}"));
+        let Some(frame) = Frame::decode(message.freeze()).map_err(malformed)? else { return Ok(()) };
+        let greeted = self.stage(link) == Some(Stage::Ready);
+        match frame {
+            Frame::Hello { min_version, max_version, features, token } if !greeted => {
+                self.hello(link, min_version..=max_version, features, &token)
+            }
+            frame if !greeted => Err(Violation::new(format!("{} before HELLO", frame.name()))),
+            Frame::Register { key, proof } => self.register(link, key, proof),
+            Frame::Connect { channel, server_id, port, kind, payload } => {
+                self.connect(link, channel, Request { server_id, port, kind, payload }, now)
+            }
+            Frame::Close { channel: ChannelId::LINK, .. } => {
+                self.end_link(link, None, CloseCode::NORMAL, "");
+                Ok(())
+            }
+            Frame::Close { channel, code, reason } => self.close(link, channel, code, &reason),
+            Frame::Ping { nonce } => {
+                if let Some(state) = self.links.get_mut(link.0) {
+                    state.outbox.pong = Some(nonce);
+                }
+                self.announce(link);
+                Ok(())
+            }
+            Frame::Pong { .. } => Ok(()),
+            Frame::Hello { .. } => Err(Violation::new("a second HELLO")),
+            frame => Err(Violation::new(format!("{} is not for a relay", frame.name()))),
+        }
+    }
+
+    fn stage(&self, link: LinkId) -> Option<Stage> {
+        self.links.get(link.0).map(|state| state.stage)
+    }
+
+    fn hello(
+        &mut self,
+        link: LinkId,
+        versions: RangeInclusive<u16>,
+        features: u32,
+        token: &str,
+    ) -> Result<(), Violation> {
+        if !versions.contains(&VERSION) {
+            let (min, max) = versions.into_inner();
+            let text = format!("HELLO offers versions {min} to {max}; this relay speaks version {VERSION}");
+            return Err(Violation::new(text));
+        }
+        if !self.config.admits(token) {
+            let text = "this relay wants an access token, and HELLO has none or a wrong one";
+            return Err(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
+        }
+        let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
+        state.stage = Stage::Ready;
+        let welcome = Frame::Welcome(Box::new(Welcome {
+            version: VERSION,
+            features: features & FEATURES,
+            max_frame: self.config.max_frame,
+            max_channels: self.config.max_channels,
+            channel_buffer: u32::try_from(self.config.channel_buffer).unwrap_or(u32::MAX),
+            idle_timeout: self.config.idle_timeout,
+            challenge: StaticKey::from_secret(state.peer.challenge).public(),
+            address: state.peer.address.clone(),
+            node: self.config.node.clone(),
+        }));
+        self.arm(link);
+        self.control(link, Transmit::Binary(welcome.encode()));
+        Ok(())
+    }
+
+    fn register(&mut self, link: LinkId, key: PublicKey, proof: [u8; 32]) -> Result<(), Violation> {
+        let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
+        let server_id = ServerId::Key(key);
+        match state.registered {
+            // The same question again: the proof is known to be right.
+            Some(registered) if registered == (server_id, proof) => {}
+            Some((other, _)) => {
+                return Err(Violation::new(format!("REGISTER on a link that is registered as {other}")));
+            }
+            None if self.drain != Drain::No => {
+                self.end_draining(link);
+                return Ok(());
+            }
+            None => {
+                let challenge = StaticKey::from_secret(state.peer.challenge);
+                if !registration::verify(&challenge, &key, &state.peer.origin, &proof) {
+                    let text = "REGISTER's proof does not fit key, challenge and host";
+                    return Err(Violation { code: CloseCode::HANDSHAKE_FAILED, text: text.to_owned() });
+                }
+                state.registered = Some((server_id, proof));
+                self.take_over(link, server_id);
+            }
+        }
+        if let Some(state) = self.links.get_mut(link.0) {
+            state.outbox.registered = true;
+        }
+        self.announce(link);
+        self.admit_waiting(&server_id, link);
+        Ok(())
+    }
+
+    /// Makes a link the way to a server. The newest proof counts: a link that has died unnoticed gives way.
+    fn take_over(&mut self, link: LinkId, server_id: ServerId) {
+        self.totals.registered += 1;
+        let old = self.registrations.insert(server_id, link);
+        self.events.push_back(Event::Registered { link, server_id });
+        if let Some(old) = old {
+            self.totals.taken_over += 1;
+            let (code, text) = (CloseCode::ID_TAKEN_OVER, "another link registered the same key");
+            let close = Frame::Close { channel: ChannelId::LINK, code, reason: text.to_owned() };
+            self.end_link(old, Some(close), code, text);
+        }
+    }
+
+    fn connect(
+        &mut self,
+        link: LinkId,
+        channel: ChannelId,
+        request: Request,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
+        let last = state.last_opened;
+        if !is_opened_by_peer(channel) || channel <= last {
+            let text =
+                format!("CONNECT on {channel}: it has to be odd and greater than the last one, {}", last.0);
+            return Err(Violation::new(text));
+        }
+        if state.opened >= self.config.max_channels {
+            state.last_opened = channel;
+            return self.refuse_unseen(link, channel);
+        }
+        let end = self.add_end(link, channel, EndStage::Closing);
+        if self.drain != Drain::No {
+            self.refuse(end, CloseCode::DRAINING, "the relay is being shut down or restarted");
+        } else if let Some(&server) = self.registrations.get(&request.server_id) {
+            self.offer(end, server, request);
+        } else {
+            self.wait(link, end, request, now);
+        }
+        Ok(())
+    }
+
+    /// Refuses a channel without keeping anything about it.
+    fn refuse_unseen(&mut self, link: LinkId, channel: ChannelId) -> Result<(), Violation> {
+        let max = self.config.max_channels;
+        if !self.links.get(link.0).is_some_and(|state| state.outbox.takes_control()) {
+            let text = format!("CONNECT on {channel}: the limit of {max} channels was ignored for too long");
+            return Err(Violation { code: CloseCode::POLICY, text });
+        }
+        let code = CloseCode::TRY_AGAIN_LATER;
+        let close = Frame::Close { channel, code, reason: format!("the link has {max} channels, its limit") };
+        self.control(link, Transmit::Binary(close.encode()));
+        self.refused(link, code);
+        Ok(())
+    }
+
+    /// Offers a client's channel to the server.
+    pub(super) fn offer(&mut self, client: EndKey, server: LinkId, request: Request) {
+        let Some(address) = self.ends.get(client).and_then(|end| self.links.get(end.link.0)) else { return };
+        let address = address.peer.address.clone();
+        let Some(state) = self.links.get(server.0) else { return };
+        let number = state.last_incoming.0.checked_add(2);
+        let (Some(number), true) = (number, state.incoming < self.config.max_incoming) else {
+            return self.refuse(client, CloseCode::TRY_AGAIN_LATER, "the server has too many channels");
+        };
+        let id = ChannelId(number);
+        let Request { port, kind, payload, .. } = request;
+        let frame = Frame::Incoming { channel: id, port, kind, address, payload }.encode();
+        let cost = frame.len() + FRAME_OVERHEAD;
+        if frame.len() > self.config.max_frame as usize {
+            return self.refuse(client, CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded");
+        }
+        if state.outbox.buffered + cost > self.config.link_buffer
+            || self.buffered + cost > self.config.total_buffer
+        {
+            return self.refuse(client, CloseCode::TRY_AGAIN_LATER, "the relay's buffer is full");
+        }
+        let end = self.add_end(server, id, EndStage::Connecting { other: client });
+        if let Some(client) = self.ends.get_mut(client) {
+            client.stage = EndStage::Connecting { other: end };
+        }
+        self.enqueue(end, Transmit::Binary(frame));
+    }
+
+    /// Takes in a frame that is forwarded as it is but for its channel.
+    fn handle_payload(
+        &mut self,
+        link: LinkId,
+        kind: u8,
+        channel: ChannelId,
+        mut message: BytesMut,
+    ) -> Result<(), Violation> {
+        let name = if kind == DATA { "DATA" } else { "ACCEPT" };
+        let Some(state) = self.links.get(link.0) else { return Ok(()) };
+        if state.stage != Stage::Ready {
+            return Err(Violation::new(format!("{name} before HELLO")));
+        }
+        let Some(&from) = state.channels.get(&channel) else {
+            return self.ignore_if_used(link, channel, name);
+        };
+        let Some(end) = self.ends.get_mut(from) else { return Ok(()) };
+        let to = match (end.stage, kind) {
+            (EndStage::Open { other }, DATA) => other,
+            (EndStage::Connecting { other }, ACCEPT) if !is_opened_by_peer(channel) => {
+                end.stage = EndStage::Open { other };
+                self.opened(from, other);
+                other
+            }
+            // The other peer has closed the channel, and this one did not know yet.
+            (EndStage::Closing, _) => return Ok(()),
+            (EndStage::Waiting(_) | EndStage::Connecting { .. }, _) => {
+                return Err(Violation::new(format!("{name} on {channel}, which is not accepted yet")));
+            }
+            (EndStage::Open { .. }, _) => {
+                return Err(Violation::new(format!("{name} on {channel}, which is accepted already")));
+            }
+        };
+        let Some(receiver) = self.ends.get(to) else { return Ok(()) };
+        self.totals.frames += 1;
+        self.totals.bytes += message.len() as u64;
+        restamp(&mut message, receiver.id);
+        self.forward(from, to, Transmit::Binary(message.freeze()));
+        Ok(())
+    }
+
+    /// Notes that a server accepted a client's channel.
+    fn opened(&mut self, server: EndKey, client: EndKey) {
+        self.totals.channels_opened += 1;
+        let Some(end) = self.ends.get_mut(client) else { return };
+        end.stage = EndStage::Open { other: server };
+        let client = end.link;
+        if let Some(server) = self.ends.get(server).map(|end| end.link) {
+            self.events.push_back(Event::Opened { client, server });
+        }
+    }
+
+    fn close(
+        &mut self,
+        link: LinkId,
+        channel: ChannelId,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), Violation> {
+        match self.links.get(link.0).and_then(|state| state.channels.get(&channel)) {
+            Some(&end) => {
+                self.abandon(end, code, reason);
+                Ok(())
+            }
+            None => self.ignore_if_used(link, channel, "CLOSE"),
+        }
+    }
+
+    /// A frame for a channel that was closed meanwhile is a race; one for a channel that never was is not.
+    fn ignore_if_used(&self, link: LinkId, channel: ChannelId, frame: &str) -> Result<(), Violation> {
+        match self.links.get(link.0) {
+            Some(state) if !state.has_used(channel) || channel == ChannelId::LINK => {
+                Err(Violation::new(format!("{frame} on {channel}, which was never opened")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

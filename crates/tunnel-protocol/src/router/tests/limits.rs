@@ -1,0 +1,200 @@
+//! What happens at every limit, and to whom.
+
+use super::*;
+
+fn small() -> Config {
+    Config {
+        channel_buffer: 40_000,
+        channel_high: 20_000,
+        channel_low: 5_000,
+        link_buffer: 100_000,
+        total_buffer: 150_000,
+        ..config()
+    }
+}
+
+/// A second channel of a pair: 3 at the client, 4 at the server.
+fn second_channel(net: &mut Net, client: LinkId, server: LinkId) {
+    net.send(client, connect(3, server_id(1)));
+    assert_eq!(net.received(server).len(), 1);
+    net.send(server, accept(4));
+    assert_eq!(net.received(client), [accept(3)]);
+}
+
+#[test]
+fn a_sender_is_paused_when_its_receiver_is_behind_and_resumed_when_it_has_caught_up() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    for _ in 0..2 {
+        net.send(client, data(1, vec![0; 9_000]));
+        assert_eq!(net.received(client), []);
+    }
+    net.send(client, data(1, vec![0; 9_000]));
+    assert_eq!(net.received(client), [Frame::Pause { channel: ChannelId(1) }]);
+    net.send(client, data(1, "on its way already"));
+    assert_eq!(net.received(client), [], "told once");
+
+    net.take(server);
+    net.take(server);
+    assert_eq!(net.received(client), []);
+    net.take(server);
+    assert_eq!(net.received(client), [Frame::Resume { channel: ChannelId(1) }]);
+    assert_eq!(net.received(server), [data(2, "on its way already")]);
+}
+
+#[test]
+fn the_server_is_paused_by_the_same_rules() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    for _ in 0..3 {
+        net.send(server, data(2, vec![0; 9_000]));
+    }
+    assert_eq!(net.received(server), [Frame::Pause { channel: ChannelId(2) }]);
+    net.received(client);
+    assert_eq!(net.received(server), [Frame::Resume { channel: ChannelId(2) }]);
+}
+
+#[test]
+fn pauses_that_nobody_reads_do_not_pile_up() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    for _ in 0..100 {
+        for _ in 0..3 {
+            net.send(client, data(1, vec![0; 9_000]));
+        }
+        net.received(server);
+    }
+    assert_eq!(net.received(client), [], "paused and resumed again before it looked");
+}
+
+#[test]
+fn other_channels_of_a_slow_receiver_are_not_paused() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    second_channel(&mut net, client, server);
+    for _ in 0..3 {
+        net.send(client, data(1, vec![0; 9_000]));
+    }
+    net.send(client, data(3, "chat"));
+    assert_eq!(net.received(client), [Frame::Pause { channel: ChannelId(1) }]);
+}
+
+#[test]
+fn a_sender_that_ignores_pause_loses_the_channel_and_nothing_else() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    second_channel(&mut net, client, server);
+    net.events();
+    for _ in 0..5 {
+        net.send(client, data(1, vec![0; 9_000]));
+    }
+    net.send(client, data(3, "chat"));
+    assert_eq!(net.received(client), [closed(1, CloseCode::OVERFLOW)]);
+    assert_eq!(net.received(server), [closed(2, CloseCode::OVERFLOW), data(4, "chat")]);
+    assert!(net.events().contains(&Event::Refused { link: client, code: CloseCode::OVERFLOW }));
+    net.send(client, data(1, "late"));
+    assert_eq!(net.closes(), []);
+    assert_eq!(net.router.stats().channel_ends, 2);
+}
+
+#[test]
+fn empty_frames_count_too() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    for _ in 0..1_000 {
+        net.send(client, data(1, ""));
+    }
+    assert_eq!(net.received(server), [closed(2, CloseCode::OVERFLOW)]);
+}
+
+#[test]
+fn too_many_channels_are_refused_one_by_one() {
+    let mut net = Net::new(Config { max_channels: 2, ..config() });
+    let server = net.server(1);
+    let client = net.link();
+    for channel in [1, 3, 5] {
+        net.send(client, connect(channel, server_id(1)));
+    }
+    assert_eq!(net.received(client), [closed(5, CloseCode::TRY_AGAIN_LATER)]);
+    assert_eq!(net.received(server).len(), 2);
+    net.send(client, data(5, "a race"));
+    assert_eq!(net.closes(), []);
+    net.send(client, close(1, CloseCode::NORMAL));
+    net.send(client, connect(7, server_id(1)));
+    assert_eq!(net.received(client), []);
+}
+
+#[test]
+fn refusals_that_nobody_reads_end_the_link() {
+    let mut net = Net::new(Config { max_channels: 0, ..config() });
+    let client = net.link();
+    for number in 0..=256 {
+        assert_eq!(net.closes(), []);
+        net.send(client, connect(2 * number + 1, server_id(1)));
+    }
+    assert_eq!(net.closes(), [(client, CloseCode::POLICY)]);
+    assert_eq!(net.received(client), [error(CloseCode::POLICY)]);
+}
+
+#[test]
+fn a_server_takes_a_bounded_number_of_channels() {
+    let mut net = Net::new(Config { max_incoming: 1, ..config() });
+    let (client, server) = net.pair();
+    let other = net.link();
+    net.send(other, connect(1, server_id(1)));
+    assert_eq!(net.received(other), [closed(1, CloseCode::TRY_AGAIN_LATER)]);
+    net.send(client, close(1, CloseCode::NORMAL));
+    net.received(server);
+    net.send(other, connect(3, server_id(1)));
+    assert_eq!(net.received(server).len(), 1);
+}
+
+#[test]
+fn the_waiting_room_is_bounded_for_each_link_and_in_all() {
+    let mut net = Net::new(Config { max_waiting: 3, max_waiting_per_link: 2, ..config() });
+    let (first, second) = (net.link(), net.link());
+    for channel in [1, 3, 5] {
+        net.send(first, connect(channel, server_id(1)));
+        net.send(second, connect(channel, server_id(1)));
+    }
+    assert_eq!(net.received(first), [closed(5, CloseCode::TRY_AGAIN_LATER)]);
+    let refused = [closed(3, CloseCode::TRY_AGAIN_LATER), closed(5, CloseCode::TRY_AGAIN_LATER)];
+    assert_eq!(net.received(second), refused);
+    net.hang_up(first);
+    assert_eq!(net.router.stats().waiting, 1);
+    net.hang_up(second);
+    net.assert_empty();
+}
+
+#[test]
+fn what_waits_counts_as_buffered() {
+    let mut net = Net::new(Config { link_buffer: 20_000, ..config() });
+    let client = net.link();
+    for channel in [1, 3, 5] {
+        let payload = Bytes::from(vec![0; 9_000]);
+        let (channel, server_id) = (ChannelId(channel), server_id(1));
+        net.send(client, Frame::Connect { channel, server_id, port: 1, kind: ChannelKind::Session, payload });
+    }
+    assert_eq!(net.received(client), [closed(5, CloseCode::TRY_AGAIN_LATER)]);
+    assert_eq!(net.router.stats().buffered, 2 * (9_000 + FRAME_OVERHEAD));
+    net.advance(Duration::from_secs(2));
+    net.received(client);
+    assert_eq!(net.router.stats().buffered, 0);
+}
+
+#[test]
+fn a_frame_over_the_limit_ends_the_link() {
+    let mut net = Net::new(config());
+    let (client, _) = net.pair();
+    net.send(client, data(1, vec![0; 60_000 - 5]));
+    assert_eq!(net.closes(), []);
+    net.send(client, data(1, vec![0; 60_000 - 4]));
+    assert_eq!(net.received(client), [error(CloseCode::TOO_BIG)]);
+    assert_eq!(net.closes(), [(client, CloseCode::TOO_BIG)]);
+}
+
+#[test]
+fn a_limit_that_no_handshake_fits_into_is_raised() {
+    let mut net = Net::new(Config { max_frame: 1, ..config() });
+    assert_eq!(net.welcomed().1.max_frame, 8_192);
+}

@@ -1,0 +1,149 @@
+use super::channel::{EndKey, EndStage, Queued};
+use super::config::FRAME_OVERHEAD;
+use super::{LinkId, Router};
+use crate::frame::ChannelKind;
+use crate::{CloseCode, Instant, ServerId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A place in the waiting room: until when, and a number that keeps the order of arrival.
+pub(super) type WaitKey = (Instant, u64);
+
+/// CONNECTs to servers that are not registered.
+#[derive(Debug, Default)]
+pub(super) struct WaitingRoom {
+    requests: BTreeMap<WaitKey, (EndKey, Request)>,
+    servers: BTreeMap<ServerId, BTreeSet<WaitKey>>,
+    arrivals: u64,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) server_id: ServerId,
+    pub(super) port: u16,
+    pub(super) kind: ChannelKind,
+    pub(super) payload: Bytes,
+}
+
+impl Request {
+    fn cost(&self) -> usize {
+        self.payload.len() + FRAME_OVERHEAD
+    }
+}
+
+impl WaitingRoom {
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.servers.is_empty()
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.requests.first_key_value().map(|(key, _)| key.0)
+    }
+
+    fn add(&mut self, until: Instant, end: EndKey, request: Request) -> WaitKey {
+        self.arrivals += 1;
+        let key = (until, self.arrivals);
+        self.servers.entry(request.server_id).or_default().insert(key);
+        self.requests.insert(key, (end, request));
+        key
+    }
+
+    fn remove(&mut self, key: WaitKey) -> Option<(EndKey, Request)> {
+        let (end, request) = self.requests.remove(&key)?;
+        if let Some(keys) = self.servers.get_mut(&request.server_id) {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.servers.remove(&request.server_id);
+            }
+        }
+        Some((end, request))
+    }
+
+    fn first_for(&self, server_id: &ServerId) -> Option<WaitKey> {
+        self.servers.get(server_id)?.first().copied()
+    }
+
+    fn first_until(&self, now: Instant) -> Option<WaitKey> {
+        self.requests.first_key_value().map(|(key, _)| *key).filter(|key| key.0 <= now)
+    }
+}
+
+impl Router {
+    /// Has a client wait for its server, if there is room.
+    pub(super) fn wait(&mut self, link_id: LinkId, end: EndKey, request: Request, now: Instant) {
+        let cost = request.cost();
+        let Some(link) = self.links.get_mut(link_id.0) else { return };
+        if self.waiting.len() >= self.config.max_waiting
+            || link.waiting >= self.config.max_waiting_per_link
+            || link.outbox.buffered + cost > self.config.link_buffer
+            || self.buffered + cost > self.config.total_buffer
+        {
+            return self.refuse(
+                end,
+                CloseCode::TRY_AGAIN_LATER,
+                "too many clients wait for servers that are not there",
+            );
+        }
+        link.waiting += 1;
+        link.outbox.buffered += cost;
+        self.buffered += cost;
+        let key = self.waiting.add(now + self.config.absent_wait, end, request);
+        if let Some(end) = self.ends.get_mut(end) {
+            end.stage = EndStage::Waiting(key);
+        }
+    }
+
+    /// Frees a place in the waiting room whose end is removed already.
+    pub(super) fn stop_waiting(&mut self, key: WaitKey, link: LinkId) {
+        if let Some((_, request)) = self.waiting.remove(key) {
+            self.stopped_waiting(link, &request);
+        }
+    }
+
+    fn stopped_waiting(&mut self, link: LinkId, request: &Request) {
+        let cost = request.cost();
+        self.buffered -= cost;
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.waiting -= 1;
+            link.outbox.buffered -= cost;
+        }
+    }
+
+    /// Lets those in who wait for a server that is there now.
+    pub(super) fn admit_waiting(&mut self, server_id: &ServerId, server: LinkId) {
+        while let Some(key) = self.waiting.first_for(server_id) {
+            let Some((end, request)) = self.leave(key) else { return };
+            self.offer(end, server, request);
+        }
+    }
+
+    /// Turns those away who waited long enough.
+    pub(super) fn expire_waiting(&mut self, now: Instant) {
+        while let Some(key) = self.waiting.first_until(now) {
+            let Some((end, request)) = self.leave(key) else { return };
+            let reason = format!("no server is registered as {}", request.server_id);
+            self.refuse(end, CloseCode::SERVER_NOT_FOUND, &reason);
+        }
+    }
+
+    fn leave(&mut self, key: WaitKey) -> Option<(EndKey, Request)> {
+        let (end, request) = self.waiting.remove(key)?;
+        let link = self.ends.get(end)?.link;
+        self.stopped_waiting(link, &request);
+        Some((end, request))
+    }
+
+    /// Tells a client that its channel is not opened.
+    pub(super) fn refuse(&mut self, end: EndKey, code: CloseCode, reason: &str) {
+        if let Some(end) = self.ends.get(end) {
+            self.refused(end.link, code);
+        }
+        self.close_end(end, code, reason, Queued::Drop);
+    }
+}
