@@ -111,6 +111,13 @@ impl Reader {
         std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| DecodeError::InvalidUtf8 { field })
     }
 
+    /// A variable-length integer (RFC 9000, section 16): the first two bits tell the length.
+    pub fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let (value, len) = peek_varint(&self.rest).ok_or(DecodeError::Truncated { field })?;
+        self.rest.advance(len);
+        Ok(value)
+    }
+
     /// All that is left.
     #[must_use]
     pub fn rest(&mut self) -> Bytes {
@@ -123,6 +130,40 @@ impl Reader {
             0 => Ok(()),
             len => Err(DecodeError::TrailingBytes { len }),
         }
+    }
+}
+
+/// Largest value of a variable-length integer.
+pub const MAX_VARINT: u64 = (1 << 62) - 1;
+
+/// Length of `value` as a variable-length integer, in bytes.
+#[must_use]
+pub const fn varint_len(value: u64) -> usize {
+    match value {
+        0..=0x3f => 1,
+        0x40..=0x3fff => 2,
+        0x4000..=0x3fff_ffff => 4,
+        _ => 8,
+    }
+}
+
+/// Reads a variable-length integer at the start of `input`: its value and its length in bytes, or `None` if `input`
+/// ends within it.
+#[must_use]
+pub fn peek_varint(input: &[u8]) -> Option<(u64, usize)> {
+    let len = 1 << (input.first()? >> 6);
+    let bytes = input.get(..len)?;
+    let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
+    Some((value & (MAX_VARINT >> (64 - 8 * len)), len))
+}
+
+/// Appends a variable-length integer; values over [`MAX_VARINT`] become that.
+pub fn put_varint(out: &mut BytesMut, value: u64) {
+    match varint_len(value) {
+        1 => out.put_u8(value as u8),
+        2 => out.put_u16(value as u16 | 0x4000),
+        4 => out.put_u32(value as u32 | 0x8000_0000),
+        _ => out.put_u64(value.min(MAX_VARINT) | 0xc000_0000_0000_0000),
     }
 }
 
@@ -143,4 +184,37 @@ fn put_str(out: &mut BytesMut, text: &str, max: usize, put_len: impl Fn(&mut Byt
     }
     put_len(out, len);
     out.put_slice(&text.as_bytes()[..len]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_examples_of_rfc_9000_encode_as_printed_there() {
+        for (value, hex) in [
+            (151_288_809_941_952_652, &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..]),
+            (494_878_333, &[0x9d, 0x7f, 0x3e, 0x7d]),
+            (15_293, &[0x7b, 0xbd]),
+            (37, &[0x25]),
+        ] {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            assert_eq!(out, hex);
+            assert_eq!(Reader::new(out.freeze()).varint("value"), Ok(value));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_varint_reads_back_and_has_the_length_told(value in 0..=MAX_VARINT) {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            prop_assert_eq!(out.len(), varint_len(value));
+            let mut reader = Reader::new(out.freeze());
+            prop_assert_eq!(reader.varint("value"), Ok(value));
+            prop_assert_eq!(reader.remaining(), 0);
+        }
+    }
 }

@@ -401,6 +401,13 @@ impl Frame {
     }
 }
 
+/// What goes before a record to make it a [`Frame::Data`], for those who build records in place.
+#[must_use]
+pub const fn data_header(channel: ChannelId) -> [u8; HEADER_LEN] {
+    let [a, b, c, d] = channel.0.to_be_bytes();
+    [DATA, a, b, c, d]
+}
+
 /// Changes the channel of an encoded frame in place: all that the relay changes in what it forwards.
 ///
 /// Does nothing to a message that is too short to be a frame.

@@ -11,14 +11,18 @@
 
 pub mod close;
 pub mod codec;
+pub mod endpoint;
+mod entropy;
 pub mod frame;
 pub mod handshake;
 pub mod identity;
+pub mod link;
 pub mod livecode;
 pub mod message;
 pub mod registration;
 pub mod router;
 pub mod server_id;
+pub mod session;
 pub mod time;
 
 pub use close::CloseCode;

@@ -1,0 +1,345 @@
+//! Sockets that this endpoint opened: connecting, and finding the server again.
+
+use super::socket::{ConnectOptions, Path, Remote, Side, describe, prologue, retry_wait};
+use super::{Endpoint, Event, LinkState, SocketId};
+use crate::frame::{ChannelId, ChannelKind};
+use crate::handshake::{HandshakeError, Initiator, Transport};
+use crate::identity::{DhError, StaticKey};
+use crate::server_id::PublicKey;
+use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::time::Duration;
+use crate::{CloseCode, Instant, ServerId};
+use bytes::Bytes;
+
+/// How long the server may take to answer the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a connection that never opened is tried when it fails for a passing reason.
+const MAX_FIRST_ATTEMPTS: u32 = 4;
+
+/// What a client knows of its connection, beside the session.
+#[derive(Debug)]
+pub(super) struct Client {
+    server: PublicKey,
+    port: u16,
+    options: ConnectOptions,
+    pub(super) key: StaticKey,
+    session_id: SessionId,
+    /// The server's page load, once it has answered.
+    server_epoch: Option<Epoch>,
+    state: State,
+    /// Attempts since the last path.
+    attempts: u32,
+    /// Since when the relay says that the server is not there.
+    absent_since: Option<Instant>,
+    /// A request to the key is out.
+    asked: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Without a channel: until the link is ready and this time has come.
+    Waiting { retry_at: Instant },
+    /// CONNECT is out. `answer` has come and waits for the key.
+    Handshaking { channel: ChannelId, initiator: Box<Initiator>, answer: Option<Bytes>, give_up_at: Instant },
+    /// The session has a path.
+    Open,
+}
+
+impl Client {
+    pub(super) fn handshaking_channel(&self) -> Option<ChannelId> {
+        match &self.state {
+            State::Handshaking { channel, .. } => Some(*channel),
+            _ => None,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
+        let step = match &self.state {
+            State::Waiting { retry_at } => Some(*retry_at),
+            State::Handshaking { give_up_at, .. } => Some(*give_up_at),
+            State::Open => None,
+        };
+        let expiry = interrupted_at.map(|at| at + self.options.resume_timeout);
+        let absence = self.absent_since.map(|at| at + self.options.absent_timeout);
+        [step, expiry, absence].into_iter().flatten().min()
+    }
+}
+
+impl Endpoint {
+    /// Opens a socket to a server's port. [`Event::Opened`] or [`Event::Closed`] tells what came of it.
+    pub fn connect(
+        &mut self,
+        server: ServerId,
+        port: u16,
+        options: ConnectOptions,
+        now: Instant,
+    ) -> SocketId {
+        let key = options.key.clone().unwrap_or_else(|| StaticKey::from_secret(self.entropy.bytes()));
+        let target = server.key().copied();
+        let client = Client {
+            server: target.unwrap_or(PublicKey([0; 32])),
+            port,
+            options,
+            key,
+            session_id: SessionId(self.entropy.array()),
+            server_epoch: None,
+            state: State::Waiting { retry_at: now },
+            attempts: 0,
+            absent_since: None,
+            asked: false,
+        };
+        let socket =
+            self.add_socket(Session::new(self.config.session.clone()), Side::Client(Box::new(client)));
+        self.dial_if_wanted(now);
+        self.advance_client(socket, now);
+        socket
+    }
+
+    /// Begins the handshake of a client that waits for nothing but the link.
+    pub(super) fn advance_client(&mut self, socket: SocketId, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let position = entry.session.position();
+        let Side::Client(client) = &mut entry.side else { return };
+        match &mut client.state {
+            State::Waiting { retry_at } if *retry_at <= now => {}
+            State::Handshaking { answer, .. } => {
+                if let Some(answer) = answer.take() {
+                    client.asked = false;
+                    self.handle_accepted(socket, answer, now);
+                }
+                return;
+            }
+            _ => return,
+        }
+        let LinkState::Up(_, link) = &mut self.link else { return };
+        if !link.is_ready() {
+            return;
+        }
+        let open = Open {
+            session_id: client.session_id,
+            epoch: self.epoch,
+            server_epoch: client.server_epoch,
+            position,
+            protocols: client.options.protocols.clone(),
+            path: client.options.path.clone(),
+        };
+        let mut initiator = Initiator::new(&prologue(client.port), client.server, self.entropy.bytes());
+        match initiator.write_message(&client.key, &open.encode()) {
+            Ok(message) => {
+                client.asked = false;
+                let channel =
+                    link.connect(ServerId::Key(client.server), client.port, ChannelKind::Session, message);
+                client.state = State::Handshaking {
+                    channel,
+                    initiator: Box::new(initiator),
+                    answer: None,
+                    give_up_at: now + HANDSHAKE_TIMEOUT,
+                };
+                self.by_channel.insert(channel, socket);
+            }
+            Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
+                if !std::mem::replace(&mut client.asked, true) {
+                    self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
+                }
+                // The answer brings it back here.
+                client.state = State::Waiting { retry_at: now };
+                return;
+            }
+            Err(error) => {
+                let reason = format!("the handshake could not begin: {error}");
+                self.fail_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
+            }
+        }
+        self.touch(socket, now);
+    }
+
+    /// The second handshake message.
+    pub(super) fn handle_accepted(&mut self, socket: SocketId, payload: Bytes, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        let State::Handshaking { channel, initiator, answer, .. } = &mut client.state else { return };
+        let channel = *channel;
+        let result = initiator.read_message(&client.key, &payload);
+        if let Err(HandshakeError::Dh(DhError::Pending(theirs))) = result {
+            *answer = Some(payload);
+            if !std::mem::replace(&mut client.asked, true) {
+                self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
+            }
+            return;
+        }
+        client.key.forget_answers();
+        let opened = result.map_err(|error| error.to_string()).and_then(|(payload, transport)| {
+            match Opened::decode(payload) {
+                Ok(opened) => Ok((opened, transport)),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        match opened {
+            Ok((Opened::Accepted { epoch, position, protocol }, transport)) => {
+                self.open_client(socket, channel, Answer { epoch, position, protocol, transport }, now);
+            }
+            Ok((Opened::Refused { code, reason }, _)) => {
+                self.close_channel(channel, CloseCode::NORMAL, "");
+                self.fail_client(socket, code, &reason, now);
+            }
+            Err(error) => {
+                let reason = format!("the server's handshake was refused: {error}");
+                self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &reason);
+                self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
+            }
+        }
+    }
+
+    fn open_client(&mut self, socket: SocketId, channel: ChannelId, answer: Answer, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        let offered = answer.protocol.is_empty() || client.options.protocols.contains(&answer.protocol);
+        let same_page = client.server_epoch.is_none_or(|epoch| epoch == answer.epoch);
+        if !offered || !same_page || !entry.session.attach(answer.transport, answer.position, now) {
+            let (code, reason) = if !offered {
+                (CloseCode::PROTOCOL_ERROR, "the server chose a subprotocol that was not offered")
+            } else if !same_page {
+                (CloseCode::PEER_RELOADED, "the server's page was reloaded")
+            } else {
+                (CloseCode::PROTOCOL_ERROR, "the server claims to have received what was never sent")
+            };
+            self.close_channel(channel, code, reason);
+            self.fail_client(socket, code, reason, now);
+            return;
+        }
+        client.server_epoch = Some(answer.epoch);
+        client.state = State::Open;
+        client.attempts = 0;
+        client.absent_since = None;
+        entry.path = Some(Path { channel });
+        entry.interrupted_at = None;
+        if std::mem::replace(&mut entry.opened, true) {
+            if !entry.session.has_ended() {
+                self.events.push_back(Event::Resumed { socket });
+            }
+        } else {
+            entry.protocol.clone_from(&answer.protocol);
+            entry.remote =
+                Remote { key: Some(client.server), verified: true, address: None, encrypted: true };
+            let remote = entry.remote.clone();
+            self.events.push_back(Event::Opened { socket, protocol: answer.protocol, remote });
+        }
+        self.touch(socket, now);
+    }
+
+    /// The relay, or the server, closed the client's channel.
+    pub(super) fn handle_client_channel_closed(
+        &mut self,
+        socket: SocketId,
+        code: CloseCode,
+        reason: &str,
+        now: Instant,
+    ) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        if entry.path.is_some() {
+            self.lose_path(socket, code, reason, now);
+            return;
+        }
+        if let Side::Client(client) = &mut entry.side
+            && code == CloseCode::SERVER_NOT_FOUND
+        {
+            client.absent_since.get_or_insert(now);
+        }
+        self.retry_client(socket, code, reason, now);
+    }
+
+    /// The path, or the link under the handshake, is gone.
+    pub(super) fn lose_client_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        self.retry_client(socket, code, reason, now);
+    }
+
+    /// Tries again, if that makes sense.
+    fn retry_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        let random = self.entropy.u64();
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        let passing = matches!(
+            code,
+            CloseCode::PEER_GONE | CloseCode::TRY_AGAIN_LATER | CloseCode::DRAINING | CloseCode::ABNORMAL
+        );
+        let again = if entry.opened {
+            !client.options.resume_timeout.is_zero()
+        } else {
+            passing && client.attempts < MAX_FIRST_ATTEMPTS
+        };
+        if !again {
+            self.fail_client(socket, code, reason, now);
+            return;
+        }
+        // The first try is at once: most paths die for reasons that are over by then.
+        let wait = if client.attempts == 0 { Duration::ZERO } else { retry_wait(client.attempts, random) };
+        client.attempts = client.attempts.saturating_add(1);
+        client.state = State::Waiting { retry_at: now + wait };
+        client.asked = false;
+        self.touch(socket, now);
+        self.dial_if_wanted(now);
+        self.advance_client(socket, now);
+    }
+
+    /// Gives up on a socket.
+    fn fail_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &entry.side else { return };
+        if entry.opened {
+            // Without resumption, a connection that just ends is what the platform calls abnormal.
+            let code = if client.options.resume_timeout.is_zero() { CloseCode::ABNORMAL } else { code };
+            let reason = format!("{reason}; {}", entry.session.certainty());
+            entry.session.give_up(code, &reason);
+        } else {
+            let what = describe(&ServerId::Key(client.server), client.port);
+            entry.session.give_up(code, &format!("{what}: {reason}"));
+        }
+        entry.path = None;
+        if let Some(until) = &mut entry.lingers_until {
+            *until = now;
+        }
+        self.touch(socket, now);
+    }
+
+    pub(super) fn handle_client_timeout(&mut self, socket: SocketId, now: Instant) {
+        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Side::Client(client) = &entry.side else { return };
+        let timeouts = &client.options;
+        if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
+            let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
+            self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
+        } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
+            let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
+            self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
+        } else if let State::Handshaking { channel, give_up_at, .. } = client.state
+            && give_up_at <= now
+        {
+            let reason = "the server did not answer the handshake";
+            self.close_channel(channel, CloseCode::TIMEOUT, reason);
+            self.retry_client(socket, CloseCode::TIMEOUT, reason, now);
+        } else {
+            self.advance_client(socket, now);
+        }
+    }
+
+    /// Tries now what would have been tried later.
+    pub(super) fn hurry_client(&mut self, socket: SocketId, now: Instant) {
+        if let Some(entry) = self.sockets.get_mut(&socket)
+            && let Side::Client(client) = &mut entry.side
+            && let State::Waiting { retry_at } = &mut client.state
+        {
+            *retry_at = now;
+            client.attempts = 0;
+            self.advance_client(socket, now);
+        }
+    }
+}
+
+/// What a server that accepts says.
+struct Answer {
+    epoch: Epoch,
+    position: Position,
+    protocol: String,
+    transport: Transport,
+}

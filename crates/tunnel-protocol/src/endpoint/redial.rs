@@ -1,0 +1,91 @@
+//! When to dial the relay again.
+
+use crate::Instant;
+use crate::time::Duration;
+
+/// The upper end of the first wait.
+const FIRST: Duration = Duration::from_millis(50);
+
+/// The upper end of the longest.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Exponential back-off with full jitter: each wait is drawn evenly from zero to a bound that doubles, so that
+/// thousands of pages that lost the same relay do not come back at once.
+#[derive(Debug, Default)]
+pub(super) struct Redial {
+    failures: u32,
+    at: Option<Instant>,
+    stopped: bool,
+}
+
+impl Redial {
+    /// The link works.
+    pub(super) const fn succeed(&mut self) {
+        self.failures = 0;
+        self.at = None;
+    }
+
+    /// The link is lost, or did not come about. The first try after a link that worked is at once.
+    pub(super) fn fail(&mut self, worked: bool, random: u64, now: Instant) {
+        if worked {
+            self.failures = 0;
+            self.at = Some(now);
+            return;
+        }
+        self.at = Some(now + wait(self.failures, random));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Dial as soon as possible.
+    pub(super) const fn hurry(&mut self, now: Instant) {
+        if self.at.is_some() {
+            self.at = Some(now);
+            self.failures = 0;
+        }
+    }
+
+    /// Never dial again.
+    pub(super) const fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether the time has come.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        !self.stopped && self.at.is_none_or(|at| at <= now)
+    }
+
+    /// When it comes.
+    pub(super) const fn at(&self) -> Option<Instant> {
+        if self.stopped { None } else { self.at }
+    }
+}
+
+/// A wait after so many failures, drawn by `random`.
+pub(super) fn wait(failures: u32, random: u64) -> Duration {
+    let bound = FIRST.saturating_mul(1 << failures.min(20)).min(LONGEST);
+    Duration::from_micros(random % (bound.as_micros() as u64 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_try_after_a_working_link_is_at_once() {
+        let mut redial = Redial::default();
+        let now = Instant::from_micros(5);
+        redial.fail(true, u64::MAX, now);
+        assert!(redial.is_due(now));
+    }
+
+    #[test]
+    fn waits_grow_to_ten_seconds_and_no_further() {
+        for failures in 0..100 {
+            for random in [0, 1, u64::MAX / 3, u64::MAX] {
+                assert!(wait(failures, random) <= LONGEST);
+            }
+        }
+        assert!((0..1_000).any(|random| wait(9, random * 7_919_791) > Duration::from_secs(5)));
+        assert!((0..1_000).all(|random| wait(0, random * 7_919) <= FIRST));
+    }
+}

@@ -1,0 +1,518 @@
+//! The server that this endpoint hosts: registration, clients that want in, clients that come back.
+
+use super::socket::{Offer, Path, Remote, Side, prologue};
+use super::{Endpoint, Event, LinkState, SocketId};
+use crate::frame::{ChannelId, ChannelKind};
+use crate::handshake::{HandshakeError, Responder, Transport};
+use crate::identity::{DhError, StaticKey};
+use crate::server_id::PublicKey;
+use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::time::Duration;
+use crate::{CloseCode, Instant, ServerId};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// How long the application may think about a client.
+const OFFER_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long a client may take from the second handshake message to its first record.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Paths of one session that may wait for their first record: a replayed handshake must not push out the real one.
+const MAX_CANDIDATES: usize = 4;
+
+/// First handshake messages that may wait for the key.
+const MAX_WAITING: usize = 64;
+
+/// The server's identity and its standing with the relay.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) key: StaticKey,
+    registered: bool,
+    registered_before: bool,
+    closing: bool,
+    /// What the key was asked for.
+    asked: VecDeque<PublicKey>,
+    /// Handshakes that wait for the key.
+    waiting: VecDeque<Incoming>,
+}
+
+/// A client that wants in, as the relay announces it.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) channel: ChannelId,
+    pub(super) port: u16,
+    pub(super) kind: ChannelKind,
+    pub(super) address: String,
+    pub(super) payload: Bytes,
+}
+
+/// What a server knows of one client, beside the session.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) key: PublicKey,
+    pub(super) session_id: SessionId,
+    client_epoch: Epoch,
+    address: String,
+    resume_timeout: Duration,
+    /// The application has not decided yet.
+    undecided: Option<Undecided>,
+    /// Paths whose first record has not come.
+    pub(super) candidates: Vec<Candidate>,
+}
+
+#[derive(Debug)]
+struct Undecided {
+    channel: ChannelId,
+    responder: Responder,
+    position: Position,
+    give_up_at: Instant,
+}
+
+/// A path that is the session's as soon as a record on it proves that the client is there and not a recording of it.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) path: Path,
+    transport: Transport,
+    position: Position,
+    give_up_at: Instant,
+}
+
+impl Serving {
+    pub(super) fn channels(&self) -> Vec<ChannelId> {
+        let undecided = self.undecided.iter().map(|undecided| undecided.channel);
+        undecided.chain(self.candidates.iter().map(|candidate| candidate.path.channel)).collect()
+    }
+
+    pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
+        let undecided = self.undecided.iter().map(|undecided| undecided.give_up_at);
+        let candidates = self.candidates.iter().map(|candidate| candidate.give_up_at);
+        let expiry = interrupted_at.map(|at| at + self.resume_timeout);
+        undecided.chain(candidates).chain(expiry).min()
+    }
+}
+
+impl Endpoint {
+    /// Registers a server under `key`, now and whenever the link has to be built again.
+    pub fn host(&mut self, key: StaticKey, now: Instant) {
+        self.host = Some(Host {
+            key,
+            registered: false,
+            registered_before: false,
+            closing: false,
+            asked: VecDeque::new(),
+            waiting: VecDeque::new(),
+        });
+        self.dial_if_wanted(now);
+        self.register(now);
+    }
+
+    /// Stops hosting: its sockets are closed in order with 1001, newcomers are refused, and when the last socket is
+    /// gone, [`Event::HostClosed`] comes.
+    pub fn unhost(&mut self, now: Instant) {
+        let Some(host) = &mut self.host else { return };
+        host.closing = true;
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+            if matches!(entry.side, Side::Client(_)) {
+                continue;
+            }
+            if entry.opened && entry.path.is_some() {
+                entry.session.close(Some(CloseCode::GOING_AWAY), "the server was closed", now);
+            } else {
+                entry.session.give_up(CloseCode::GOING_AWAY, "the server was closed");
+            }
+            self.touch(socket, now);
+        }
+        self.finish_host();
+    }
+
+    /// The last step of [`unhost`](Self::unhost).
+    pub(super) fn finish_host(&mut self) {
+        let closing = self.host.as_ref().is_some_and(|host| host.closing);
+        if closing && !self.sockets.values().any(|entry| matches!(entry.side, Side::Server(_))) {
+            self.host = None;
+            self.events.push_back(Event::HostClosed { code: CloseCode::NORMAL, reason: String::new() });
+        }
+    }
+
+    /// Answers [`Event::Offer`]: let the client in, with one of the subprotocols that it offered, or none.
+    pub fn accept(&mut self, socket: SocketId, protocol: &str, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Server(serving) = &mut entry.side else { return };
+        let Some(undecided) = serving.undecided.take() else { return };
+        protocol.clone_into(&mut entry.protocol);
+        self.answer(socket, undecided.channel, undecided.responder, undecided.position, now);
+    }
+
+    /// Answers [`Event::Offer`]: turn the client away. No [`Event::Closed`] follows.
+    pub fn refuse(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Server(serving) = &mut entry.side else { return };
+        let Some(undecided) = serving.undecided.take() else { return };
+        self.turn_away(undecided.channel, undecided.responder, code, reason);
+        self.forget(socket, now);
+    }
+
+    /// Proves to the relay whose server this is.
+    pub(super) fn register(&mut self, _now: Instant) {
+        let (Some(host), LinkState::Up(_, link)) = (&mut self.host, &mut self.link) else { return };
+        if host.registered || host.closing || !link.is_ready() {
+            return;
+        }
+        match link.register(&host.key, &self.config.origin) {
+            Ok(()) => host.registered = true,
+            Err(DhError::Pending(theirs)) => self.ask(theirs),
+            Err(DhError::LowOrder) => {}
+        }
+    }
+
+    fn ask(&mut self, theirs: PublicKey) {
+        let Some(host) = &mut self.host else { return };
+        if host.asked.contains(&theirs) {
+            return;
+        }
+        host.asked.push_back(theirs);
+        if host.asked.len() > MAX_WAITING {
+            host.asked.pop_front();
+        }
+        self.events.push_back(Event::NeedsDiffieHellman { ours: host.key.public(), theirs });
+    }
+
+    pub(super) fn handle_registered(&mut self, server_id: ServerId) {
+        if let Some(host) = &mut self.host {
+            let again = std::mem::replace(&mut host.registered_before, true);
+            self.events.push_back(Event::Hosting { server_id, again });
+        }
+    }
+
+    /// A client wants in, or back.
+    pub(super) fn handle_incoming(&mut self, incoming: Incoming, now: Instant) {
+        let channel = incoming.channel;
+        let Some(host) = self.host.as_mut().filter(|host| !host.closing) else {
+            return self.close_channel(channel, CloseCode::REFUSED, "the server is closing");
+        };
+        if incoming.kind == ChannelKind::Plain {
+            return self.close_channel(
+                channel,
+                CloseCode::REFUSED,
+                "this server takes encrypted sessions only",
+            );
+        }
+        let prologue = prologue(incoming.port);
+        let (responder, remote, payload) =
+            match Responder::read_message(&prologue, &host.key, &incoming.payload) {
+                Ok(read) => read,
+                Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
+                    if host.waiting.len() < MAX_WAITING {
+                        host.waiting.push_back(incoming);
+                        self.ask(theirs);
+                    } else {
+                        self.close_channel(
+                            channel,
+                            CloseCode::TRY_AGAIN_LATER,
+                            "too many handshakes at once",
+                        );
+                    }
+                    return;
+                }
+                Err(error) => {
+                    let reason = format!("the handshake is not for this server: {error}");
+                    return self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &reason);
+                }
+            };
+        match Open::decode(payload) {
+            Ok(open) => self.handle_open(incoming, responder, remote, open, now),
+            Err(error) => self.close_channel(channel, CloseCode::PROTOCOL_ERROR, &error.to_string()),
+        }
+    }
+
+    /// Handshakes that had to wait for the key.
+    pub(super) fn retry_incoming(&mut self, now: Instant) {
+        let Some(host) = &mut self.host else { return };
+        host.asked.clear();
+        for incoming in std::mem::take(&mut host.waiting) {
+            self.handle_incoming(incoming, now);
+        }
+        if let Some(host) = &mut self.host
+            && host.waiting.is_empty()
+            && host.registered
+        {
+            host.key.forget_answers();
+        }
+    }
+
+    fn handle_open(
+        &mut self,
+        incoming: Incoming,
+        responder: Responder,
+        remote: PublicKey,
+        open: Open,
+        now: Instant,
+    ) {
+        let channel = incoming.channel;
+        let Some(&socket) = self.by_session.get(&(remote, open.session_id)) else {
+            return match open.server_epoch {
+                None => self.offer(incoming, responder, remote, open, now),
+                Some(epoch) if epoch == self.epoch => {
+                    self.turn_away(channel, responder, CloseCode::EXPIRED, "the session is over here");
+                }
+                Some(_) => {
+                    self.turn_away(
+                        channel,
+                        responder,
+                        CloseCode::PEER_RELOADED,
+                        "the server's page was reloaded",
+                    );
+                }
+            };
+        };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let opened = entry.opened;
+        let Side::Server(serving) = &mut entry.side else { return };
+        let same_page = serving.client_epoch == open.epoch;
+        let position = open.position;
+        match (open.server_epoch, &mut serving.undecided) {
+            // The client lost its first try before the application decided: the new try takes its place.
+            (None, Some(undecided)) if same_page => {
+                let old = std::mem::replace(&mut undecided.channel, channel);
+                undecided.responder = responder;
+                self.by_channel.insert(channel, socket);
+                self.close_channel(old, CloseCode::NORMAL, "");
+            }
+            (Some(epoch), None) if same_page && epoch == self.epoch => {
+                self.answer(socket, channel, responder, position, now);
+            }
+            (None, None) if same_page && !opened => self.answer(socket, channel, responder, position, now),
+            _ => {
+                self.turn_away(
+                    channel,
+                    responder,
+                    CloseCode::PEER_RELOADED,
+                    "one of the two pages was reloaded",
+                );
+            }
+        }
+    }
+
+    fn offer(&mut self, incoming: Incoming, responder: Responder, key: PublicKey, open: Open, now: Instant) {
+        let pending = self.sockets.values().filter(|entry| !entry.opened).count();
+        if pending >= self.config.max_pending {
+            return self.turn_away(
+                incoming.channel,
+                responder,
+                CloseCode::TRY_AGAIN_LATER,
+                "the server is busy",
+            );
+        }
+        let serving = Serving {
+            key,
+            session_id: open.session_id,
+            client_epoch: open.epoch,
+            address: incoming.address.clone(),
+            resume_timeout: self.config.resume_timeout,
+            undecided: Some(Undecided {
+                channel: incoming.channel,
+                responder,
+                position: open.position,
+                give_up_at: now + OFFER_TIMEOUT,
+            }),
+            candidates: Vec::new(),
+        };
+        let session = Session::new(self.config.session.clone());
+        let socket = self.add_socket(session, Side::Server(Box::new(serving)));
+        self.by_session.insert((key, open.session_id), socket);
+        self.by_channel.insert(incoming.channel, socket);
+        let offer = Offer {
+            port: incoming.port,
+            address: incoming.address,
+            remote: Some(key),
+            protocols: open.protocols,
+            path: open.path,
+            plain: false,
+        };
+        self.events.push_back(Event::Offer { socket, offer });
+        self.touch(socket, now);
+    }
+
+    /// Sends the second handshake message; the path counts once the client's first record is there.
+    fn answer(
+        &mut self,
+        socket: SocketId,
+        channel: ChannelId,
+        responder: Responder,
+        position: Position,
+        now: Instant,
+    ) {
+        let ephemeral = self.entropy.bytes();
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let opened = Opened::Accepted {
+            epoch: self.epoch,
+            position: entry.session.position(),
+            protocol: entry.protocol.clone(),
+        };
+        let Side::Server(serving) = &mut entry.side else { return };
+        match responder.write_message(ephemeral, &opened.encode()) {
+            Ok((message, transport)) => {
+                let give_up_at = now + CONFIRM_TIMEOUT;
+                let path = Path { channel };
+                serving.candidates.push(Candidate { path, transport, position, give_up_at });
+                let surplus =
+                    (serving.candidates.len() > MAX_CANDIDATES).then(|| serving.candidates.remove(0));
+                self.by_channel.insert(channel, socket);
+                if let LinkState::Up(_, link) = &mut self.link {
+                    link.accept(channel, message);
+                }
+                if let Some(surplus) = surplus {
+                    self.close_channel(surplus.path.channel, CloseCode::TIMEOUT, "other paths came");
+                }
+            }
+            Err(error) => self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
+        }
+        self.touch(socket, now);
+    }
+
+    fn turn_away(&mut self, channel: ChannelId, responder: Responder, code: CloseCode, reason: &str) {
+        let refused = Opened::Refused { code, reason: reason.to_owned() };
+        let ephemeral = self.entropy.bytes();
+        if let (LinkState::Up(_, link), Ok((message, _))) =
+            (&mut self.link, responder.write_message(ephemeral, &refused.encode()))
+        {
+            link.accept(channel, message);
+        }
+        self.close_channel(channel, code, reason);
+    }
+
+    /// A record on a path that waits for one: if it opens, the path is the session's.
+    pub(super) fn handle_candidate_data(
+        &mut self,
+        socket: SocketId,
+        channel: ChannelId,
+        record: Bytes,
+        now: Instant,
+    ) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Server(serving) = &mut entry.side else { return };
+        let Some(at) = serving.candidates.iter().position(|candidate| candidate.path.channel == channel)
+        else {
+            return;
+        };
+        let mut candidate = serving.candidates.swap_remove(at);
+        let Ok(plaintext) = candidate.transport.open(record) else {
+            self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
+            return;
+        };
+        let mut stale: Vec<_> = serving.candidates.drain(..).map(|other| other.path.channel).collect();
+        stale.extend(entry.path.replace(candidate.path).map(|path| path.channel));
+        let address = serving.address.clone();
+        let key = serving.key;
+        entry.session.detach();
+        if entry.session.attach(candidate.transport, candidate.position, now) {
+            entry.interrupted_at = None;
+            if std::mem::replace(&mut entry.opened, true) {
+                if !entry.session.has_ended() {
+                    self.events.push_back(Event::Resumed { socket });
+                }
+            } else {
+                let address = Some(address);
+                entry.remote = Remote { key: Some(key), verified: true, address, encrypted: true };
+                let (protocol, remote) = (entry.protocol.clone(), entry.remote.clone());
+                self.events.push_back(Event::Opened { socket, protocol, remote });
+            }
+            // A violation ends the session; `touch` sees it.
+            let _ = entry.session.handle_plaintext(plaintext, now);
+        } else {
+            entry
+                .session
+                .give_up(CloseCode::PROTOCOL_ERROR, "the client claims to have received what was never sent");
+        }
+        for channel in stale {
+            self.close_channel(channel, CloseCode::NORMAL, "");
+        }
+        self.touch(socket, now);
+    }
+
+    /// The path of a client is gone: it may come back.
+    pub(super) fn lose_server_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        if !entry.opened {
+            self.forget(socket, now);
+            return;
+        }
+        if self.config.resume_timeout.is_zero() {
+            entry.session.give_up(CloseCode::ABNORMAL, reason);
+        } else if code == CloseCode::ID_TAKEN_OVER {
+            entry.session.give_up(code, reason);
+        }
+        self.touch(socket, now);
+        self.evict(now);
+    }
+
+    /// Drops the session that has been away for longest when there are too many.
+    fn evict(&mut self, now: Instant) {
+        let away = || {
+            self.sockets
+                .iter()
+                .filter(|(_, entry)| matches!(entry.side, Side::Server(_)))
+                .filter_map(|(socket, entry)| entry.interrupted_at.map(|at| (at, *socket)))
+        };
+        if away().count() > self.config.max_suspended
+            && let Some((_, oldest)) = away().min()
+            && let Some(entry) = self.sockets.get_mut(&oldest)
+        {
+            let reason = format!("too many clients are away; {}", entry.session.certainty());
+            entry.session.give_up(CloseCode::OVERFLOW, &reason);
+            self.touch(oldest, now);
+        }
+    }
+
+    pub(super) fn handle_server_timeout(&mut self, socket: SocketId, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Server(serving) = &mut entry.side else { return };
+        if serving.undecided.as_ref().is_some_and(|undecided| undecided.give_up_at <= now) {
+            self.refuse(socket, CloseCode::TIMEOUT, "the server's application did not decide", now);
+            return;
+        }
+        let (late, waiting) = std::mem::take(&mut serving.candidates)
+            .into_iter()
+            .partition::<Vec<_>, _>(|candidate| candidate.give_up_at <= now);
+        serving.candidates = waiting;
+        let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
+        if entry.interrupted_at.is_some_and(|at| at + serving.resume_timeout <= now) {
+            let reason = format!(
+                "the client did not come back within {} s; {}",
+                serving.resume_timeout.as_secs(),
+                entry.session.certainty()
+            );
+            entry.session.give_up(CloseCode::EXPIRED, &reason);
+        }
+        for candidate in late {
+            self.close_channel(candidate.path.channel, CloseCode::TIMEOUT, "no record came");
+        }
+        if abandoned {
+            self.forget(socket, now);
+        }
+    }
+
+    /// The server's link is gone.
+    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str, was_ready: bool) {
+        let Some(host) = &mut self.host else { return };
+        let was_registered = std::mem::replace(&mut host.registered, false);
+        host.waiting.clear();
+        host.asked.clear();
+        let final_word =
+            matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::BAD_CREDENTIAL | CloseCode::POLICY);
+        if final_word || !host.registered_before || host.closing {
+            self.host = None;
+            let code = if final_word || was_ready { code } else { CloseCode::RELAY_UNREACHABLE };
+            self.events.push_back(Event::HostClosed { code, reason: reason.to_owned() });
+        } else if was_registered {
+            self.events.push_back(Event::HostInterrupted);
+        }
+    }
+
+    /// Drops a socket that the application never heard of, or that it turned away itself.
+    fn forget(&mut self, socket: SocketId, now: Instant) {
+        self.remove(socket, now);
+    }
+}

@@ -1,0 +1,182 @@
+//! One socket of an endpoint: its session, its path, and what its side of the connection needs to know.
+
+use super::client::Client;
+use super::redial;
+use super::server::Serving;
+use crate::frame::ChannelId;
+use crate::identity::StaticKey;
+use crate::server_id::PublicKey;
+use crate::session::{Session, SessionStats};
+use crate::time::Duration;
+use crate::{Instant, ServerId};
+
+/// How long a socket that answered a close is kept, so that the answer arrives even over another path.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
+
+/// What a client asks of the server that it connects to.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Subprotocols, in order of preference.
+    pub protocols: Vec<String>,
+    /// Path and query behind the port in the tunnel URL.
+    pub path: String,
+    /// Who the client is; a fresh key for this socket when there is none.
+    pub key: Option<StaticKey>,
+    /// How long the socket survives without the relay; zero turns resumption off.
+    pub resume_timeout: Duration,
+    /// How long it survives when the relay answers and the server is not there.
+    pub absent_timeout: Duration,
+    /// Whether a server that does not encrypt is acceptable (livecode dialect only).
+    pub allow_plain: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            protocols: Vec::new(),
+            path: String::new(),
+            key: None,
+            resume_timeout: Duration::from_secs(300),
+            absent_timeout: Duration::from_secs(15),
+            allow_plain: false,
+        }
+    }
+}
+
+/// What a client that wants in says about itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Offer {
+    /// The port that it wants.
+    pub port: u16,
+    /// Its address as the relay sees it.
+    pub address: String,
+    /// Its key; it has proven that it holds it once the socket opens.
+    pub remote: Option<PublicKey>,
+    /// Subprotocols offered, in order of preference.
+    pub protocols: Vec<String>,
+    /// Path and query behind the port in the tunnel URL.
+    pub path: String,
+    /// Whether it does not encrypt.
+    pub plain: bool,
+}
+
+/// Who is on the other side.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Remote {
+    /// The key that it holds.
+    pub key: Option<PublicKey>,
+    /// Whether that key is the one that was asked for, or the client's own; false for servers of the livecode dialect,
+    /// whose IDs say nothing about keys.
+    pub verified: bool,
+    /// Its address as the relay sees it, if the relay said so.
+    pub address: Option<String>,
+    /// Whether the socket is encrypted end to end.
+    pub encrypted: bool,
+}
+
+/// What is known of the other side's life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Liveness {
+    /// There is a path, and all that was sent has been acknowledged.
+    Alive,
+    /// There is a path, and something sent has not been acknowledged: the peer is busy, or frozen.
+    Waiting,
+    /// There is no path.
+    Interrupted,
+}
+
+/// What has been counted on a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SocketStats {
+    /// The session's counters.
+    pub session: SessionStats,
+    /// What is known of the other side's life.
+    pub liveness: Liveness,
+}
+
+/// What a session runs over now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Path {
+    pub(super) channel: ChannelId,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) session: Session,
+    pub(super) side: Side,
+    pub(super) path: Option<Path>,
+    /// Whether the application was told that it is open.
+    pub(super) opened: bool,
+    pub(super) protocol: String,
+    pub(super) remote: Remote,
+    /// Since when there is no path.
+    pub(super) interrupted_at: Option<Instant>,
+    /// The application knows of the end; the peer may not yet.
+    pub(super) lingers_until: Option<Instant>,
+    /// What is in the endpoint's set of timers.
+    pub(super) timer: Option<Instant>,
+    /// Whether it waits for its turn to send.
+    pub(super) is_ready: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Side {
+    Client(Box<Client>),
+    Server(Box<Serving>),
+}
+
+impl Socket {
+    pub(super) fn new(session: Session, side: Side) -> Self {
+        Self {
+            session,
+            side,
+            path: None,
+            opened: false,
+            protocol: String::new(),
+            remote: Remote::default(),
+            interrupted_at: None,
+            lingers_until: None,
+            timer: None,
+            is_ready: false,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let side = match &self.side {
+            Side::Client(client) => client.poll_timeout(self.interrupted_at),
+            Side::Server(serving) => serving.poll_timeout(self.interrupted_at),
+        };
+        let session = self.path.and_then(|_| self.session.poll_timeout());
+        [side, session, self.lingers_until].into_iter().flatten().min()
+    }
+
+    /// All channels that are open for the socket.
+    pub(super) fn channels(&self) -> Vec<ChannelId> {
+        let mut channels: Vec<_> = self.path.iter().map(|path| path.channel).collect();
+        match &self.side {
+            Side::Client(client) => channels.extend(client.handshaking_channel()),
+            Side::Server(serving) => channels.extend(serving.channels()),
+        }
+        channels
+    }
+}
+
+/// A retry's wait, by the same rule as dialling.
+pub(super) fn retry_wait(attempts: u32, random: u64) -> Duration {
+    redial::wait(attempts, random)
+}
+
+/// What both sides of a handshake on a channel agree on beforehand.
+pub(super) fn prologue(port: u16) -> Vec<u8> {
+    let mut prologue = crate::SUBPROTOCOL.as_bytes().to_vec();
+    prologue.extend_from_slice(&port.to_be_bytes());
+    prologue
+}
+
+/// Names a server's port in reasons.
+pub(super) fn describe(server: &ServerId, port: u16) -> String {
+    let id = server.to_string();
+    let short = id.get(..8).unwrap_or(&id);
+    let ellipsis = if id.len() > 8 { "…" } else { "" };
+    format!("port {port} of server {short}{ellipsis}")
+}

@@ -1,0 +1,373 @@
+//! A peer's side of the link protocol: one WebSocket to the relay, and its channels.
+
+use crate::codec::DecodeError;
+use crate::frame::{ChannelId, ChannelKind, Frame, Welcome};
+use crate::identity::{DhError, StaticKey};
+use crate::time::Duration;
+use crate::{CloseCode, Instant, ServerId, VERSION, registration};
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
+
+/// How long the relay may take from the WebSocket's opening to its WELCOME.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the relay may take to answer a ping that follows silence.
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same for a ping that asks whether the link survived a sleep or a change of network.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pongs that may wait to be sent; a relay that pings faster is not answered for each.
+const MAX_PONGS: usize = 4;
+
+/// What happened on a link.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkEvent {
+    /// The relay said WELCOME.
+    Ready,
+    /// The relay registered this server.
+    Registered(ServerId),
+    /// A client wants in.
+    Incoming {
+        /// The channel that the relay chose.
+        channel: ChannelId,
+        /// The port that the client wants.
+        port: u16,
+        /// What travels on the channel.
+        kind: ChannelKind,
+        /// The client's address as the relay sees it.
+        address: String,
+        /// The client's first handshake message.
+        payload: Bytes,
+    },
+    /// The server answered the handshake.
+    Accepted {
+        /// The channel that this peer opened.
+        channel: ChannelId,
+        /// The second handshake message.
+        payload: Bytes,
+    },
+    /// One record.
+    Data {
+        /// Its channel.
+        channel: ChannelId,
+        /// The record.
+        payload: Bytes,
+    },
+    /// The channel is gone.
+    Closed {
+        /// Which channel.
+        channel: ChannelId,
+        /// Why.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A paused channel may be sent on again.
+    Writable(ChannelId),
+    /// The relay ends soon.
+    GoAway {
+        /// How long it still serves the link.
+        deadline: Duration,
+        /// Where to go instead, or empty.
+        url: String,
+    },
+}
+
+/// The link can't go on.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The relay sent what is no frame.
+    #[error("the relay sent a malformed frame: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The relay sent a frame that has no place there.
+    #[error("the relay sent {frame} out of turn")]
+    OutOfTurn {
+        /// The frame's name.
+        frame: &'static str,
+    },
+    /// The relay speaks no version that this library does.
+    #[error("the relay chose version {0} of the link protocol, which was not offered")]
+    Version(u16),
+    /// The relay ended the link.
+    #[error("the relay ended the link: {code} {reason}")]
+    Ended {
+        /// Why.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The relay said nothing in time.
+    #[error("the relay does not answer")]
+    Silent,
+}
+
+impl LinkError {
+    /// The code that goes with it.
+    #[must_use]
+    pub const fn code(&self) -> CloseCode {
+        match self {
+            Self::Malformed(_) | Self::OutOfTurn { .. } | Self::Version(_) => CloseCode::PROTOCOL_ERROR,
+            Self::Ended { code, .. } => *code,
+            Self::Silent => CloseCode::TIMEOUT,
+        }
+    }
+}
+
+/// Protocol state of one peer's WebSocket to the relay.
+///
+/// The owner feeds it with [`handle_message`](Self::handle_message) and [`handle_timeout`](Self::handle_timeout) and
+/// drains [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event). Records do not pass through
+/// it: the owner writes them behind [`data_header`](crate::frame::data_header) when it [`may_send`](Self::may_send).
+#[derive(Debug)]
+pub struct Link {
+    welcome: Option<Box<Welcome>>,
+    keep_alive: KeepAlive,
+    /// The channel that this peer opens next: odd, and never used twice.
+    next_channel: u32,
+    /// The last channel that the relay opened: even.
+    last_incoming: u32,
+    open: BTreeSet<ChannelId>,
+    paused: BTreeSet<ChannelId>,
+    control: VecDeque<Frame>,
+    events: VecDeque<LinkEvent>,
+}
+
+#[derive(Debug)]
+enum KeepAlive {
+    /// HELLO is out.
+    Greeting { give_up_at: Instant },
+    /// Heard from the relay; send a ping at this time.
+    Idle { ping_at: Instant },
+    /// A ping is out; give up at this time.
+    Waiting { give_up_at: Instant },
+}
+
+impl Link {
+    /// The WebSocket is open: says HELLO.
+    #[must_use]
+    pub fn new(token: &str, now: Instant) -> Self {
+        let hello =
+            Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
+        Self {
+            welcome: None,
+            keep_alive: KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT },
+            next_channel: 1,
+            last_incoming: 0,
+            open: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            control: VecDeque::from([hello]),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Registers this peer as the server that holds `key`. Does nothing before [`LinkEvent::Ready`].
+    ///
+    /// # Errors
+    ///
+    /// [`DhError::Pending`]: answer the key's request and call again.
+    pub fn register(&mut self, key: &StaticKey, origin: &str) -> Result<(), DhError> {
+        if let Some(welcome) = &self.welcome {
+            let proof = registration::prove(key, &welcome.challenge, origin)?;
+            self.control.push_back(Frame::Register { key: key.public(), proof });
+        }
+        Ok(())
+    }
+
+    /// Opens a channel to a server's port.
+    pub fn connect(
+        &mut self,
+        server_id: ServerId,
+        port: u16,
+        kind: ChannelKind,
+        payload: Bytes,
+    ) -> ChannelId {
+        let channel = ChannelId(self.next_channel);
+        self.next_channel += 2;
+        self.open.insert(channel);
+        self.control.push_back(Frame::Connect { channel, server_id, port, kind, payload });
+        channel
+    }
+
+    /// Answers [`LinkEvent::Incoming`].
+    pub fn accept(&mut self, channel: ChannelId, payload: Bytes) {
+        if self.open.contains(&channel) {
+            self.control.push_back(Frame::Accept { channel, payload });
+        }
+    }
+
+    /// Ends a channel; what arrives on it after that is ignored.
+    pub fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        if self.open.remove(&channel) {
+            self.paused.remove(&channel);
+            self.control.push_back(Frame::Close { channel, code, reason: reason.to_owned() });
+        }
+    }
+
+    /// Tells the relay that the link ends.
+    pub fn leave(&mut self, code: CloseCode, reason: &str) {
+        self.control.push_back(Frame::Close { channel: ChannelId::LINK, code, reason: reason.to_owned() });
+    }
+
+    /// Asks the relay whether it is still there, and gives up soon if it does not answer.
+    pub fn probe(&mut self, now: Instant) {
+        if self.welcome.is_some() {
+            self.control.push_back(Frame::Ping { nonce: now.as_micros() });
+            self.keep_alive = KeepAlive::Waiting { give_up_at: now + PROBE_TIMEOUT };
+        }
+    }
+
+    /// Takes in one WebSocket message from the relay.
+    ///
+    /// # Errors
+    ///
+    /// Why the link has to end.
+    pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), LinkError> {
+        let Some(frame) = Frame::decode(message)? else { return Ok(()) };
+        if let Frame::Error { code, text } = frame {
+            return Err(LinkError::Ended { code, reason: text });
+        }
+        if let Some(welcome) = &self.welcome {
+            self.keep_alive = KeepAlive::Idle { ping_at: now + welcome.idle_timeout / 2 };
+            return self.handle_frame(frame);
+        }
+        match frame {
+            Frame::Welcome(welcome) if welcome.version == VERSION => {
+                self.keep_alive = KeepAlive::Idle { ping_at: now + welcome.idle_timeout / 2 };
+                self.welcome = Some(welcome);
+                self.events.push_back(LinkEvent::Ready);
+                Ok(())
+            }
+            Frame::Welcome(welcome) => Err(LinkError::Version(welcome.version)),
+            Frame::Close { channel: ChannelId::LINK, code, reason } => Err(LinkError::Ended { code, reason }),
+            other => Err(LinkError::OutOfTurn { frame: other.name() }),
+        }
+    }
+
+    fn handle_frame(&mut self, frame: Frame) -> Result<(), LinkError> {
+        match frame {
+            Frame::Registered { server_id } => self.events.push_back(LinkEvent::Registered(server_id)),
+            Frame::Incoming { channel, port, kind, address, payload } => {
+                if channel.0 % 2 != 0 || channel.0 <= self.last_incoming {
+                    return Err(LinkError::OutOfTurn { frame: "INCOMING" });
+                }
+                self.last_incoming = channel.0;
+                self.open.insert(channel);
+                self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
+            }
+            // Whatever concerns a channel that this side has just closed is a race, not an error.
+            Frame::Accept { channel, payload } => {
+                if self.open.contains(&channel) {
+                    self.events.push_back(LinkEvent::Accepted { channel, payload });
+                }
+            }
+            Frame::Data { channel, payload } => {
+                if self.open.contains(&channel) {
+                    self.events.push_back(LinkEvent::Data { channel, payload });
+                }
+            }
+            Frame::Close { channel: ChannelId::LINK, code, reason } => {
+                return Err(LinkError::Ended { code, reason });
+            }
+            Frame::Close { channel, code, reason } => {
+                self.paused.remove(&channel);
+                if self.open.remove(&channel) {
+                    self.events.push_back(LinkEvent::Closed { channel, code, reason });
+                }
+            }
+            Frame::Pause { channel } => {
+                if self.open.contains(&channel) {
+                    self.paused.insert(channel);
+                }
+            }
+            Frame::Resume { channel } => {
+                if self.paused.remove(&channel) {
+                    self.events.push_back(LinkEvent::Writable(channel));
+                }
+            }
+            Frame::Ping { nonce } => {
+                if self.control.len() < MAX_PONGS
+                    || !self.control.iter().any(|frame| matches!(frame, Frame::Pong { .. }))
+                {
+                    self.control.push_back(Frame::Pong { nonce });
+                }
+            }
+            Frame::Pong { .. } => {}
+            Frame::GoAway { deadline, url } => self.events.push_back(LinkEvent::GoAway { deadline, url }),
+            Frame::Hello { .. }
+            | Frame::Welcome(_)
+            | Frame::Register { .. }
+            | Frame::Connect { .. }
+            | Frame::Error { .. } => return Err(LinkError::OutOfTurn { frame: frame.name() }),
+        }
+        Ok(())
+    }
+
+    /// Acts on the clock; calling it too early is harmless.
+    ///
+    /// A page that slept finds its timers late, not its relay silent: it pings first and counts from there.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Silent`].
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        match self.keep_alive {
+            KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } if give_up_at <= now => {
+                Err(LinkError::Silent)
+            }
+            KeepAlive::Idle { ping_at } if ping_at <= now => {
+                self.control.push_back(Frame::Ping { nonce: now.as_micros() });
+                self.keep_alive = KeepAlive::Waiting { give_up_at: now + PONG_TIMEOUT };
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next control frame to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.control.pop_front().map(|frame| frame.encode())
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Instant {
+        match self.keep_alive {
+            KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } => give_up_at,
+            KeepAlive::Idle { ping_at } => ping_at,
+        }
+    }
+
+    /// Whether the relay has said WELCOME.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.welcome.is_some()
+    }
+
+    /// Whether the channel is open and not paused.
+    #[must_use]
+    pub fn may_send(&self, channel: ChannelId) -> bool {
+        self.open.contains(&channel) && !self.paused.contains(&channel)
+    }
+
+    /// Longest frame to send, in bytes: what the relay takes and what a Noise message can be.
+    #[must_use]
+    pub fn max_frame(&self) -> usize {
+        self.welcome
+            .as_ref()
+            .map_or(0, |welcome| welcome.max_frame as usize)
+            .min(crate::handshake::MAX_MESSAGE)
+    }
+
+    /// This peer's address as the relay sees it.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.welcome.as_ref().map(|welcome| &*welcome.address)
+    }
+}

@@ -1,0 +1,614 @@
+//! The end-to-end state of two peers: an ordered, reliable stream of messages each way, sealed, over one path after
+//! another.
+//!
+//! A session outlives its paths. While it has one, [`Session::poll_record`] gives the records to send on it; when a
+//! path dies, [`Session::detach`] keeps what the peer has not acknowledged, and [`Session::attach`] goes on over the
+//! next path from where the peer stands.
+
+mod receive;
+mod record;
+mod send;
+
+pub use record::{Epoch, MAX_PATH, MAX_PROTOCOLS, Open, Opened, Position, SessionId};
+
+use crate::close::truncate_reason;
+use crate::codec::{DecodeError, Reader};
+use crate::handshake::{OVERHEAD, OpenError, Transport};
+use crate::time::Duration;
+use crate::{CloseCode, Instant, Message};
+use bytes::{BufMut, Bytes, BytesMut};
+use receive::{RawMessage, ReceiveError, ReceiveStream};
+use record::{ACK_LEN, STREAM_HEADER, SessionFrame, put_stream_header};
+use send::SendStream;
+use std::collections::VecDeque;
+
+/// How long an acknowledgement may wait for something to travel with: well under the delay a person notices.
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// Bytes received after which an acknowledgement does not wait.
+const ACK_AFTER: u64 = 64 * 1024;
+
+/// How often the round trip is measured while there is traffic.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a closing handshake may make no progress.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bounds of a session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// How far the peer may be ahead of the application at first, in bytes.
+    pub window: u64,
+    /// How far it may be ahead when the round trip is long, in bytes.
+    pub max_window: u64,
+    /// How much may be sent and not acknowledged, in bytes: it is kept to be sent again on another path.
+    pub replay_buffer: usize,
+    /// Longest message taken, in bytes; a longer one ends the session with 1009.
+    pub max_message: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: 256 * 1024,
+            max_window: 1024 * 1024,
+            replay_buffer: 1024 * 1024,
+            max_message: 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a session tells its owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A message arrived. Its bytes count against the peer's allowance until [`Session::consume`].
+    Message(Message),
+    /// The session has ended; nothing follows.
+    Closed(Closed),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Closed {
+    /// The peer's close code, or why this side gave up.
+    pub code: CloseCode,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether both sides agreed, so that every message of either has arrived.
+    pub was_clean: bool,
+}
+
+/// A record ended its path or its session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The record was not sealed by the peer, or not as the next one: the path is worthless, the session is not.
+    #[error("the record can't be opened: {0}")]
+    Open(#[from] OpenError),
+    /// The peer, authenticated, broke the protocol: the session has ended.
+    #[error("the peer broke the session protocol")]
+    Violation,
+}
+
+/// What has been counted since the session began.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SessionStats {
+    /// Payload bytes that the application sent.
+    pub bytes_sent: u64,
+    /// Payload bytes that arrived.
+    pub bytes_received: u64,
+    /// Messages that the application sent.
+    pub messages_sent: u64,
+    /// Messages that arrived.
+    pub messages_received: u64,
+    /// Bytes that went out again after a path died.
+    pub bytes_retransmitted: u64,
+    /// Paths taken after the first.
+    pub resumptions: u32,
+    /// Bytes sent and not acknowledged.
+    pub bytes_unacknowledged: u64,
+    /// Smoothed round-trip time from peer to peer, once measured.
+    pub round_trip: Option<Duration>,
+}
+
+/// One side of a session.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    send: SendStream,
+    receive: ReceiveStream,
+    transport: Option<Transport>,
+    state: State,
+    /// Leave this with the next record and end.
+    farewell: Option<(CloseCode, String)>,
+    ack: Ack,
+    ping: Ping,
+    pong: Option<u64>,
+    events: VecDeque<Event>,
+    stats: SessionStats,
+    attached_before: bool,
+    /// The end was the answer to the peer's close.
+    answered: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// This side's close is queued; the peer's is awaited.
+    Closing {
+        give_up_at: Instant,
+    },
+    /// The peer's close came first; ours answers it and is not out yet.
+    Answering(Closed),
+    /// Told the application. The answer may still have to reach the peer.
+    Ended,
+}
+
+/// When to acknowledge.
+#[derive(Debug, Default)]
+struct Ack {
+    /// With the next record, which is wanted for it at this time.
+    at: Option<Instant>,
+    /// What the peer was told last.
+    told: u64,
+}
+
+#[derive(Debug, Default)]
+struct Ping {
+    next_at: Instant,
+    nonce: u64,
+    sent_at: Option<Instant>,
+    /// Set when the window was last raised, to see how fast it is used up.
+    raised_at: Instant,
+}
+
+impl Session {
+    /// A session without a path; nothing is sent before [`attach`](Self::attach).
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            receive: ReceiveStream::new(config.window, config.max_message),
+            config,
+            send: SendStream::default(),
+            transport: None,
+            state: State::Open,
+            farewell: None,
+            ack: Ack::default(),
+            ping: Ping::default(),
+            pong: None,
+            events: VecDeque::new(),
+            stats: SessionStats::default(),
+            attached_before: false,
+            answered: false,
+        }
+    }
+
+    /// Queues a message. The caller has checked [`is_open`](Self::is_open).
+    pub fn send(&mut self, message: Message) {
+        self.stats.messages_sent += 1;
+        self.stats.bytes_sent += message.len() as u64;
+        match message {
+            Message::Text(text) => self.send.push(receive::TEXT, Bytes::from(text)),
+            Message::Binary(data) => self.send.push(receive::BINARY, data),
+        }
+    }
+
+    /// Closes in order: behind what is queued. `None` is a close without a code (1005 at the peer).
+    pub fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
+        if matches!(self.state, State::Open) {
+            self.push_close(code, reason);
+            self.state = State::Closing { give_up_at: now + CLOSE_TIMEOUT };
+        }
+    }
+
+    /// Ends at once: the peer is told with the next record, and [`Event::Closed`] comes now.
+    pub fn abort(&mut self, code: CloseCode, reason: &str, was_clean: bool) {
+        self.farewell = Some((code, reason.to_owned()));
+        self.end(Closed { code, reason: reason.to_owned(), was_clean });
+    }
+
+    /// Ends at once without a word to the peer, who can't be reached.
+    pub fn give_up(&mut self, code: CloseCode, reason: &str) {
+        self.end(Closed { code, reason: reason.to_owned(), was_clean: false });
+        self.transport = None;
+    }
+
+    /// The application has taken in so many payload bytes; the peer may send as many more.
+    pub fn consume(&mut self, bytes: usize, now: Instant) {
+        self.receive.consume(bytes as u64);
+        self.grant(now);
+    }
+
+    /// Goes on over a new path, from where the peer says that it stands. `false` if it can't stand there: end the
+    /// session then.
+    pub fn attach(&mut self, transport: Transport, peer: Position, now: Instant) -> bool {
+        let furthest = self.send.furthest();
+        if !self.send.resume(peer.received, peer.limit) {
+            return false;
+        }
+        if self.attached_before {
+            self.stats.bytes_retransmitted += furthest - peer.received;
+            self.stats.resumptions += 1;
+        }
+        self.attached_before = true;
+        self.transport = Some(transport);
+        self.ack.at = Some(now);
+        self.ping.next_at = now;
+        self.ping.sent_at = None;
+        if let State::Closing { give_up_at } = &mut self.state {
+            *give_up_at = now + CLOSE_TIMEOUT;
+        }
+        true
+    }
+
+    /// The path is gone.
+    pub fn detach(&mut self) {
+        self.transport = None;
+        self.pong = None;
+        if self.farewell.is_some() {
+            self.farewell = None;
+        }
+    }
+
+    /// Takes in one record of the attached path.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
+    pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
+        let Some(transport) = &mut self.transport else { return Ok(()) };
+        let plaintext = transport.open(record)?;
+        self.handle_plaintext(plaintext, now)
+    }
+
+    /// Takes in what a record held, when the owner has opened it.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Violation`]: the session has ended.
+    pub fn handle_plaintext(&mut self, plaintext: Bytes, now: Instant) -> Result<(), RecordError> {
+        if self.farewell.is_some() {
+            return Ok(());
+        }
+        let mut reader = Reader::new(plaintext);
+        loop {
+            let frame = match SessionFrame::decode(&mut reader) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.malformed(error)),
+            };
+            self.handle_frame(frame, now)?;
+        }
+    }
+
+    fn handle_frame(&mut self, frame: SessionFrame, now: Instant) -> Result<(), RecordError> {
+        match frame {
+            SessionFrame::Stream { offset, bytes } => {
+                let mut messages = VecDeque::new();
+                let received = self.receive.receive(offset, bytes, |message| messages.push_back(message));
+                for message in messages {
+                    self.handle_raw_message(message, now)?;
+                }
+                received.map_err(|error| self.unreceivable(error))?;
+                let urgent = self.receive.received() - self.ack.told >= ACK_AFTER;
+                let at = if urgent { now } else { now + ACK_DELAY };
+                self.ack.at = Some(self.ack.at.map_or(at, |before| before.min(at)));
+                self.grant(now);
+            }
+            SessionFrame::Ack { received, limit } => {
+                let before = self.send.acknowledged();
+                if !self.send.acknowledge(received, limit) {
+                    return Err(self.violation("acknowledged what was never sent"));
+                }
+                if self.send.acknowledged() > before
+                    && let State::Closing { give_up_at } = &mut self.state
+                {
+                    *give_up_at = now + CLOSE_TIMEOUT;
+                }
+            }
+            SessionFrame::Ping { nonce } => self.pong = Some(nonce),
+            SessionFrame::Pong { nonce } => self.handle_pong(nonce, now),
+            SessionFrame::Close { code, reason } => {
+                let was_clean = matches!(code, CloseCode::NORMAL | CloseCode::GOING_AWAY);
+                self.end(Closed { code, reason, was_clean });
+                self.transport = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_raw_message(
+        &mut self,
+        RawMessage { kind, payload }: RawMessage,
+        now: Instant,
+    ) -> Result<(), RecordError> {
+        let len = payload.len();
+        if kind == receive::CLOSE {
+            self.receive.consume(len as u64);
+            return self.handle_close(payload, now);
+        }
+        if !matches!(self.state, State::Open) {
+            // The standard drops what arrives once closing has begun.
+            self.receive.consume(len as u64);
+            return Ok(());
+        }
+        let message = if kind == receive::TEXT {
+            let Ok(text) = String::from_utf8(payload.into()) else {
+                return Err(self.violation("sent a text message that is not UTF-8"));
+            };
+            Message::Text(text)
+        } else {
+            Message::Binary(payload)
+        };
+        self.stats.messages_received += 1;
+        self.stats.bytes_received += len as u64;
+        self.events.push_back(Event::Message(message));
+        Ok(())
+    }
+
+    fn handle_close(&mut self, payload: Bytes, now: Instant) -> Result<(), RecordError> {
+        let Some((code, reason)) = decode_close(payload) else {
+            return Err(self.violation("sent a malformed close"));
+        };
+        let closed = Closed { code: code.unwrap_or(CloseCode::NO_STATUS), reason, was_clean: true };
+        match self.state {
+            State::Open => {
+                self.push_close(code, &closed.reason);
+                self.state = State::Answering(closed);
+                self.ack.at = Some(now);
+            }
+            State::Closing { .. } => self.end(closed),
+            // A second close is a violation that no longer matters.
+            State::Answering(_) | State::Ended => {}
+        }
+        Ok(())
+    }
+
+    fn handle_pong(&mut self, nonce: u64, now: Instant) {
+        if nonce != self.ping.nonce {
+            return;
+        }
+        if let Some(sent_at) = self.ping.sent_at.take() {
+            let sample = now - sent_at;
+            self.stats.round_trip =
+                Some(self.stats.round_trip.map_or(sample, |smooth| (smooth * 7 + sample) / 8));
+        }
+    }
+
+    /// Raises the peer's limit when enough has been consumed, and the window when that went fast.
+    fn grant(&mut self, now: Instant) {
+        if !self.receive.limit_is_due() {
+            return;
+        }
+        let round_trip = self.stats.round_trip.unwrap_or(ACK_DELAY).max(Duration::from_millis(1));
+        if now - self.ping.raised_at < round_trip * 4 {
+            self.receive.set_window((self.receive.window() * 2).min(self.config.max_window));
+        }
+        self.ping.raised_at = now;
+        self.ack.at = Some(now);
+    }
+
+    /// Acts on the clock; calling it too early is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let State::Closing { give_up_at } = self.state
+            && give_up_at <= now
+            && self.transport.is_some()
+        {
+            self.abort(CloseCode::ABNORMAL, "the peer did not answer the close", false);
+        }
+    }
+
+    /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all.
+    ///
+    /// Small messages are packed together, whatever else is due travels along.
+    pub fn poll_record(&mut self, header: &[u8], max_len: usize, now: Instant) -> Option<Bytes> {
+        if !self.has_record(now) {
+            return None;
+        }
+        let mut room = max_len - header.len() - OVERHEAD;
+        let sendable = self.send.sendable(self.config.replay_buffer);
+        let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
+        out.put_slice(header);
+        let received = self.receive.received();
+        if self.ack.at.is_some() || received > self.ack.told {
+            let limit = self.receive.raise_limit();
+            SessionFrame::Ack { received, limit }.encode(&mut out);
+            self.ack = Ack { at: None, told: received };
+            room -= ACK_LEN;
+        }
+        if let Some(nonce) = self.pong.take() {
+            SessionFrame::Pong { nonce }.encode(&mut out);
+            room -= 9;
+        }
+        if self.ping.next_at <= now {
+            self.ping.nonce += 1;
+            self.ping.sent_at = Some(now);
+            self.ping.next_at = now + PING_INTERVAL;
+            SessionFrame::Ping { nonce: self.ping.nonce }.encode(&mut out);
+            room -= 9;
+        }
+        let len = sendable.min(room - STREAM_HEADER).min(u16::MAX.into());
+        if len > 0 {
+            put_stream_header(&mut out, self.send.sent(), len);
+            self.send.take(len, &mut out);
+        }
+        // The farewell follows all that the peer's allowance lets through.
+        if len == sendable
+            && let Some((code, reason)) = self.farewell.take()
+        {
+            let frame = SessionFrame::Close { code, reason };
+            if out.len() + 6 + truncate_reason_len(&frame) + OVERHEAD <= max_len {
+                frame.encode(&mut out);
+            } else if let SessionFrame::Close { code, reason } = frame {
+                self.farewell = Some((code, reason));
+            }
+        }
+        let transport = self.transport.as_mut()?;
+        if transport.seal_in_place(&mut out, header.len()).is_err() {
+            // 2^64 records: the path is used up.
+            self.transport = None;
+            return None;
+        }
+        if let State::Answering(closed) = &self.state
+            && self.send.buffered_amount() == 0
+            && self.send.sent() == self.send.end()
+        {
+            let closed = closed.clone();
+            self.answered = true;
+            self.end(closed);
+        }
+        Some(out.freeze())
+    }
+
+    /// Whether there is something to send on the path now.
+    #[must_use]
+    pub fn has_record(&self, now: Instant) -> bool {
+        self.transport.is_some()
+            && (self.ack.at.is_some_and(|at| at <= now)
+                || self.pong.is_some()
+                || self.farewell.is_some()
+                || self.send.sendable(self.config.replay_buffer) > 0)
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`has_record`](Self::has_record) or [`handle_timeout`](Self::handle_timeout) may change with the clock.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.transport.as_ref()?;
+        let close = match self.state {
+            State::Closing { give_up_at } => Some(give_up_at),
+            _ => None,
+        };
+        [self.ack.at, close].into_iter().flatten().min()
+    }
+
+    /// Where this side stands: for the handshake on the next path.
+    pub fn position(&mut self) -> Position {
+        Position { received: self.receive.received(), limit: self.receive.raise_limit() }
+    }
+
+    /// Whether messages may be sent.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether [`Event::Closed`] has been queued.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether the session has ended and the peer knows all that this side can tell it.
+    ///
+    /// The side that answered a close lingers until its answer is acknowledged or the peer drops the path.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.has_ended() && self.farewell.is_none() && (!self.answered || self.send.is_done())
+    }
+
+    /// Whether the end may still have to reach the peer, over another path if need be.
+    #[must_use]
+    pub const fn may_linger(&self) -> bool {
+        self.answered
+    }
+
+    /// For close reasons: how much of what was sent is known to have arrived.
+    #[must_use]
+    pub fn certainty(&self) -> String {
+        let (known, open) = (self.send.acknowledged(), self.send.held());
+        if open == 0 {
+            "all that was sent has arrived".to_owned()
+        } else {
+            format!("{known} bytes have arrived for certain, {open} are uncertain")
+        }
+    }
+
+    /// Whether there is a path.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// Payload bytes queued and not yet put into a record.
+    #[must_use]
+    pub const fn buffered_amount(&self) -> usize {
+        self.send.buffered_amount()
+    }
+
+    /// Bytes of memory held: queued, kept for replay, received and not consumed.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.send.held() + self.receive.held()
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        SessionStats { bytes_unacknowledged: self.send.replay_len(), ..self.stats }
+    }
+
+    fn push_close(&mut self, code: Option<CloseCode>, reason: &str) {
+        let mut payload = BytesMut::new();
+        if let Some(code) = code {
+            payload.put_u16(code.0);
+            payload.put_slice(truncate_reason(reason).as_bytes());
+        }
+        self.send.push(receive::CLOSE, payload.freeze());
+    }
+
+    fn malformed(&mut self, error: DecodeError) -> RecordError {
+        self.violation(&format!("sent a malformed record: {error}"))
+    }
+
+    fn unreceivable(&mut self, error: ReceiveError) -> RecordError {
+        match error {
+            ReceiveError::Gap => self.violation("left out a part of its stream"),
+            ReceiveError::OverLimit => self.violation("sent more than it was allowed"),
+            ReceiveError::UnknownKind(kind) => {
+                self.violation(&format!("sent a message of unknown kind {kind}"))
+            }
+            ReceiveError::TooLong { len } => {
+                let max = self.config.max_message;
+                let reason = format!("a message of {len} bytes exceeds the receiver's limit of {max} bytes");
+                self.abort(CloseCode::TOO_BIG, &reason, false);
+                RecordError::Violation
+            }
+        }
+    }
+
+    fn violation(&mut self, what: &str) -> RecordError {
+        self.abort(CloseCode::PROTOCOL_ERROR, &format!("the peer {what}"), false);
+        RecordError::Violation
+    }
+
+    fn end(&mut self, closed: Closed) {
+        if !matches!(self.state, State::Ended) {
+            self.state = State::Ended;
+            self.events.push_back(Event::Closed(closed));
+        }
+    }
+}
+
+fn truncate_reason_len(frame: &SessionFrame) -> usize {
+    match frame {
+        SessionFrame::Close { reason, .. } => truncate_reason(reason).len(),
+        _ => 0,
+    }
+}
+
+/// Code and reason of a close message; `None` if it is malformed.
+fn decode_close(payload: Bytes) -> Option<(Option<CloseCode>, String)> {
+    if payload.is_empty() {
+        return Some((None, String::new()));
+    }
+    let mut reader = Reader::new(payload);
+    let code = reader.u16("code").ok()?;
+    let reason = reader.rest();
+    let reason = std::str::from_utf8(&reason).ok()?;
+    (reason.len() <= crate::close::MAX_REASON).then(|| (Some(CloseCode(code)), reason.to_owned()))
+}
