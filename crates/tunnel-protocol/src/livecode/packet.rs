@@ -134,6 +134,7 @@ mod tests {
             (Packet::Record(Bytes::from_static(&[0xff; 4])), "tunnel.v1:BP////8"),
             (Packet::Record(Bytes::new()), "tunnel.v1:BA"),
             (Packet::End { code: CloseCode::NORMAL, reason: "bye".to_owned() }, "tunnel.v1:BQPoYnll"),
+            (Packet::End { code: CloseCode::PEER_GONE, reason: String::new() }, "tunnel.v1:BQ5/"),
         ] {
             assert_eq!(packet.encode(), text);
             assert_eq!(Packet::decode(text), Some(Ok(packet)));
