@@ -1,0 +1,121 @@
+//! What an operator sets.
+
+use crate::Limits;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use tunnel_protocol::router;
+
+/// Everything that a [`Relay`](crate::Relay) is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Folders served as static files.
+    pub www: Vec<Mount>,
+    /// Turns the livecode dialect on, and is what its privileged commands have to show.
+    pub livecode_credential: Option<Secret>,
+    /// Bounds on connections.
+    pub limits: Limits,
+    /// Bounds on frames, channels and buffers.
+    pub router: router::Config,
+}
+
+impl Default for Config {
+    /// Any free port of 127.0.0.1, no files, no livecode dialect.
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            www: Vec::new(),
+            livecode_credential: None,
+            limits: Limits::default(),
+            router: router::Config::default(),
+        }
+    }
+}
+
+/// A folder and the URL path under which its files are served.
+///
+/// Written `DIR` (served under `/`) or `/prefix=DIR`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Begins and ends with a slash.
+    pub prefix: String,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+impl FromStr for Mount {
+    type Err = ParseMountError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (prefix, folder) = match text.split_once('=') {
+            Some((prefix, folder)) if prefix.starts_with('/') => (prefix, folder),
+            _ => ("/", text),
+        };
+        if folder.is_empty() {
+            return Err(ParseMountError);
+        }
+        let path = prefix.trim_matches('/');
+        let prefix = if path.is_empty() { "/".to_owned() } else { format!("/{path}/") };
+        Ok(Self { prefix, folder: folder.into() })
+    }
+}
+
+/// A text is neither `DIR` nor `/prefix=DIR`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no folder is named: write DIR, or /prefix=DIR to serve it under a path")]
+pub struct ParseMountError;
+
+/// A text that never shows in logs.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = ParseSecretError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() { Err(ParseSecretError) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+/// A secret is empty, so that anyone would have it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an empty secret protects nothing: give at least one character, better 32")]
+pub struct ParseSecretError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_a_folder_with_or_without_a_prefix() {
+        for (text, prefix, folder) in [
+            ("www", "/", "www"),
+            ("/srv/www", "/", "/srv/www"),
+            ("/pkg=pkg", "/pkg/", "pkg"),
+            ("/a/b/=c=d", "/a/b/", "c=d"),
+            ("odd=name", "/", "odd=name"),
+            ("/=www", "/", "www"),
+        ] {
+            let mount: Mount = text.parse().unwrap();
+            assert_eq!((mount.prefix.as_str(), mount.folder), (prefix, PathBuf::from(folder)), "{text}");
+        }
+        assert_eq!("".parse::<Mount>(), Err(ParseMountError));
+        assert_eq!("/pkg=".parse::<Mount>(), Err(ParseMountError));
+    }
+
+    #[test]
+    fn a_secret_does_not_show() {
+        let config = Config { livecode_credential: Some("hunter2".parse().unwrap()), ..Config::default() };
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!("".parse::<Secret>(), Err(ParseSecretError));
+    }
+}

@@ -1,0 +1,228 @@
+//! One WebSocket's task: it reads, has the router decide, and writes.
+
+use crate::Limits;
+use crate::server::Shared;
+use crate::socket::{ReceiveError, Received, Socket};
+use crate::switchboard::{Link, Message, Next};
+use crate::transport::Transport;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use tracing::debug;
+use tunnel_protocol::CloseCode;
+use tunnel_protocol::router::Peer;
+
+/// How many messages, and about how many bytes, are read or written before others get their turn.
+///
+/// Enough that the lock and the system calls are shared by many small messages, and little enough that a flood
+/// delays nobody by more than some 100 µs.
+const BATCH_MESSAGES: usize = 128;
+const BATCH_BYTES: usize = 128 << 10;
+
+/// What ends a connection.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the router ended it: {0}, {1:?}")]
+    Router(CloseCode, String),
+    #[error("the peer closed it: {0}")]
+    Peer(CloseCode),
+    #[error("the connection was lost")]
+    Lost,
+    #[error("the peer sent what it may not: {0}, {1:?}")]
+    Fault(CloseCode, String),
+    #[error("the peer is dead: {0}")]
+    Dead(&'static str),
+    #[error("the relay ends")]
+    Killed,
+}
+
+struct Connection<'a> {
+    socket: Socket,
+    link: Link<'a>,
+    limits: &'a Limits,
+    /// After which silence pongs keep the link.
+    pongs_count_after: Duration,
+    received: Vec<Message>,
+    clock: Pin<Box<Sleep>>,
+    /// When a message came last, or the connection began.
+    heard: Instant,
+    /// When a ping was sent last, or the connection began.
+    pinged: Instant,
+    /// Since when the peer's socket has taken nothing of what is queued, and how much it had taken by then.
+    stalled: Option<(Instant, u64)>,
+    unsent_pongs: u32,
+}
+
+/// Runs the connection until it is closed.
+pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
+    let limits = &shared.config.limits;
+    let max_message = usize::try_from(shared.config.router.max_frame).unwrap_or(usize::MAX);
+    let now = Instant::now();
+    let mut connection = Connection {
+        socket: Socket::new(transport, max_message),
+        link: shared.switchboard.open_link(peer),
+        limits,
+        pongs_count_after: shared.config.router.idle_timeout / 2,
+        received: Vec::new(),
+        clock: Box::pin(tokio::time::sleep(limits.ping_interval)),
+        heard: now,
+        pinged: now,
+        stalled: None,
+        unsent_pongs: 0,
+    };
+    let end = poll_fn(|cx| connection.poll(cx)).await;
+    let Connection { socket, link, .. } = connection;
+    debug!(link = %link.id(), %end, "WebSocket ends");
+    // Released before the closing handshake: the other sides are told at once.
+    drop(link);
+    close(socket, end, limits).await;
+}
+
+/// The closing handshake, as far as the peer takes part in time.
+async fn close(mut socket: Socket, end: End, limits: &Limits) {
+    let (code, reason) = match end {
+        End::Router(code, reason) | End::Fault(code, reason) => (code, reason),
+        End::Peer(code) => (code, String::new()),
+        End::Lost | End::Dead(_) | End::Killed => return socket.reset(),
+    };
+    let flush = socket.flush_with_close(code, &reason);
+    if let Ok(Ok(())) = tokio::time::timeout(limits.write_timeout, flush).await {
+        // Whether the peer took its time or broke off is its own affair now.
+        let _ignored = tokio::time::timeout(limits.close_timeout, socket.finish()).await;
+    } else {
+        socket.reset();
+    }
+}
+
+impl Connection<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.turn(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// Reads a batch, has the router decide, writes a batch.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.keep_time(cx)?;
+        let read = self.read(cx);
+        let flushed = if self.stalled.is_some() { self.flush(cx) } else { Ok(()) };
+        let budget = if self.stalled.is_some() { 0 } else { BATCH_BYTES };
+        let Self { socket, link, received, .. } = self;
+        let next = link.exchange(received, budget, cx.waker(), |transmit| socket.send(transmit));
+        flushed?;
+        match next {
+            Next::Close(code, reason) => return Err(End::Router(code, reason)),
+            Next::Killed => return Err(End::Killed),
+            Next::More | Next::Wait => {}
+        }
+        // Not earlier: what the peer sent before it ended has been handed on.
+        let more_to_read = read?;
+        if self.stalled.is_none() {
+            self.flush(cx)?;
+        }
+        if more_to_read || next == Next::More && self.stalled.is_none() {
+            cx.waker().wake_by_ref(); // the others first
+        }
+        Ok(())
+    }
+
+    /// Reads a batch of messages; whether there may be more at once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let (mut messages, mut bytes) = (0, 0);
+        while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
+            let Poll::Ready(received) = self.socket.poll_receive(cx) else {
+                if bytes > 0 {
+                    self.heard = Instant::now();
+                }
+                return Ok(false);
+            };
+            messages += 1;
+            match received {
+                Some(Ok(Received::Binary(message))) => {
+                    bytes += message.len();
+                    self.received.push(Message::Binary(message));
+                }
+                Some(Ok(Received::Text(text))) => {
+                    bytes += text.len();
+                    self.received.push(Message::Text(text));
+                }
+                Some(Ok(Received::Ping)) => self.count_ping()?,
+                Some(Ok(Received::Pong)) => self.count_pong(),
+                Some(Ok(Received::Close(code))) => return Err(End::Peer(code)),
+                Some(Err(error @ ReceiveError::TooBig { .. })) => {
+                    return Err(End::Fault(CloseCode::TOO_BIG, error.to_string()));
+                }
+                Some(Err(error @ ReceiveError::Malformed(_))) => {
+                    return Err(End::Fault(CloseCode::PROTOCOL_ERROR, error.to_string()));
+                }
+                Some(Err(ReceiveError::Lost)) | None => return Err(End::Lost),
+            }
+        }
+        self.heard = Instant::now();
+        Ok(true)
+    }
+
+    /// A frozen tab's browser still answers pings, so pongs keep a link. But only once the router's own PINGs, which
+    /// tell a page's script that the relay is there, had time to be sent and answered.
+    fn count_pong(&mut self) {
+        if self.heard.elapsed() >= self.pongs_count_after {
+            self.received.push(Message::Alive);
+        }
+    }
+
+    /// The WebSocket library queues a pong for each ping, whether or not the peer takes any.
+    fn count_ping(&mut self) -> Result<(), End> {
+        if self.stalled.is_none() {
+            return Ok(());
+        }
+        self.unsent_pongs += 1;
+        if self.unsent_pongs <= self.limits.max_unsent_pongs {
+            return Ok(());
+        }
+        Err(End::Dead("it sent pings and took no pongs"))
+    }
+
+    /// Writes what is queued, as far as the peer's socket takes it.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        match self.socket.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.stalled = None;
+                self.unsent_pongs = 0;
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(End::Lost),
+            Poll::Pending => {
+                let written = self.socket.written();
+                if self.stalled.is_none_or(|(_, before)| before != written) {
+                    self.stalled = Some((Instant::now(), written));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a peer whose socket takes nothing and pings one that is silent.
+    ///
+    /// The clock is not touched by traffic: when it rings, it is set to the next time that may matter.
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while self.clock.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let stalled_at = self.stalled.map(|(since, _)| since + self.limits.write_timeout);
+            if stalled_at.is_some_and(|at| at <= now) {
+                return Err(End::Dead("it took nothing of what waits for it"));
+            }
+            if self.heard.max(self.pinged) + self.limits.ping_interval <= now {
+                self.pinged = now;
+                if self.stalled.is_none() {
+                    self.socket.ping();
+                }
+            }
+            let ping_at = self.heard.max(self.pinged) + self.limits.ping_interval;
+            self.clock.as_mut().reset(ping_at.min(stalled_at.unwrap_or(ping_at)));
+        }
+        Ok(())
+    }
+}

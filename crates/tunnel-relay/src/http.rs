@@ -1,0 +1,145 @@
+//! Plain HTTP: health, files and the way into a WebSocket.
+
+use crate::connection;
+use crate::files::{self, Answer};
+use crate::server::Shared;
+use crate::transport::{HttpStream, Transport};
+use crate::upgrade::{self, Handshake};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioTimer;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tracing::debug;
+use tunnel_protocol::router::{Dialect, Peer};
+
+/// Speaks HTTP with one peer, until it goes away, becomes a WebSocket or the relay ends.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+    let limits = &shared.config.limits;
+    let stream = HttpStream::new(stream, limits.write_timeout);
+    let service = service_fn(|request| answer(shared.clone(), request, address));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake_timeout)
+        .max_buf_size(limits.max_header_bytes)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut draining = pin!(shared.draining());
+    let mut killed = pin!(shared.killed());
+    let mut is_draining = false;
+    let result = loop {
+        tokio::select! {
+            result = &mut connection => break result,
+            () = &mut draining, if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut killed => return,
+        }
+    };
+    if let Err(error) = result {
+        debug!(%address, ?error, "HTTP connection failed");
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    address: SocketAddr,
+) -> Result<Answer, Infallible> {
+    let mut answer = if upgrade::is_wanted(request.headers()) {
+        open_web_socket(shared, request, address)
+    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
+    } else if request.uri().path() == "/healthz" {
+        files::text(StatusCode::OK, "ok\n")
+    } else {
+        shared.files.serve(request.method(), request.uri(), request.headers()).await
+    };
+    harden(answer.headers_mut());
+    Ok(answer)
+}
+
+/// Headers that no page needs to go without.
+fn harden(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "base-uri 'self'; frame-ancestors 'self'; object-src 'none'"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+fn open_web_socket(shared: Arc<Shared>, mut request: Request<Incoming>, address: SocketAddr) -> Answer {
+    let upgraded = hyper::upgrade::on(&mut request);
+    let (request, _) = request.into_parts();
+    let origin = request.headers.get(header::ORIGIN);
+    if shared.is_draining() {
+        return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay is about to end: try again later\n");
+    }
+    let handshake = match Handshake::check(&request, shared.config.livecode_credential.is_some()) {
+        Ok(handshake) => handshake,
+        Err(refusal) => {
+            debug!(%address, ?origin, ?refusal, "WebSocket refused");
+            return refused(refusal);
+        }
+    };
+    let peer = match peer(handshake.dialect, &request.headers, address) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::error!(%error, "the system has no random numbers");
+            return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay has no random numbers\n");
+        }
+    };
+    debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
+    shared.tasks.spawn(run_web_socket(shared.clone(), upgraded, peer));
+
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    handshake.answer(answer.headers_mut());
+    answer
+}
+
+fn refused(refusal: upgrade::Refusal) -> Answer {
+    let mut answer = files::text(refusal.status(), refusal.text());
+    let headers = answer.headers_mut();
+    match refusal {
+        upgrade::Refusal::NotGet => headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
+        upgrade::Refusal::Version => {
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+        }
+        _ => None,
+    };
+    answer
+}
+
+fn peer(dialect: Dialect, headers: &HeaderMap, address: SocketAddr) -> Result<Peer, getrandom::Error> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut challenge = [0; 32];
+    getrandom::fill(&mut challenge)?;
+    let address = address.ip().to_canonical().to_string();
+    Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
+}
+
+async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, peer: Peer) {
+    let upgraded = match tokio::time::timeout(shared.config.limits.handshake_timeout, upgraded).await {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(error)) => return debug!(%error, "WebSocket went away while opening"),
+        Err(_) => return debug!("WebSocket did not open in time"),
+    };
+    let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
+    let transport = Transport::new(parts.io.into_inner(), parts.read_buf);
+    connection::run(&shared, transport, peer).await;
+}

@@ -1,0 +1,43 @@
+//! The relay: forwards sealed records between browsers, and reads none of them.
+//!
+//! All that it decides is decided by the protocol crate's [`Router`](tunnel_protocol::router::Router), a state machine
+//! without sockets. This crate owns the I/O around it:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`config`], [`limits`] | what an operator sets |
+//! | [`server`] | accepts, drains, ends |
+//! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
+//! | `connection`, `socket`, `transport` | one task for each WebSocket |
+//! | `switchboard` | the router behind its lock, and who is to be woken |
+//!
+//! The library exists so that tests can run a real relay in their own process:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! use tunnel_relay::{Config, Relay};
+//!
+//! let relay = Relay::start(Config::default()).await?; // 127.0.0.1, any free port
+//! assert!(relay.url().starts_with("ws://127.0.0.1:"));
+//! relay.shut_down().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should"))]
+
+pub mod config;
+mod connection;
+mod files;
+mod http;
+pub mod limits;
+pub mod server;
+mod socket;
+mod switchboard;
+mod transport;
+mod upgrade;
+
+pub use config::{Config, Mount, Secret};
+pub use limits::Limits;
+pub use server::Relay;

@@ -1,0 +1,264 @@
+//! The router behind its lock, and whom to wake after a call of it.
+
+use crate::socket::Text;
+use bytes::BytesMut;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tracing::{debug, info};
+use tunnel_protocol::router::{Config, Event, LinkId, Peer, Router, Stats, Transmit};
+use tunnel_protocol::{CloseCode, Instant};
+
+/// The router, shared by all connections' tasks.
+///
+/// Each task holds the lock for one batch of messages, never while it reads, writes, logs or wakes.
+pub(crate) struct Switchboard {
+    state: Mutex<State>,
+    /// The origin of the router's clock.
+    start: std::time::Instant,
+    /// The router wants to be called earlier than the timer task knows.
+    earlier: Notify,
+}
+
+struct State {
+    router: Router,
+    seats: HashMap<LinkId, Seat>,
+    /// When the timer task will call.
+    armed: Option<Instant>,
+    killed: bool,
+}
+
+/// A connection's task, as the others see it.
+#[derive(Default)]
+struct Seat {
+    waker: Option<Waker>,
+    close: Option<(CloseCode, String)>,
+}
+
+/// What the router hears of a peer.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Binary(BytesMut),
+    Text(Text),
+    /// A sign of life, without words.
+    Alive,
+}
+
+/// What an exchange leaves to do.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Next {
+    /// The task is woken when there is something.
+    Wait,
+    /// There is more for the peer.
+    More,
+    /// The router has ended the link, and all that it had for the peer is handed out.
+    Close(CloseCode, String),
+    /// The relay ends without ado.
+    Killed,
+}
+
+/// What is to be done once the lock is released.
+#[derive(Default)]
+struct Aftermath {
+    wake: Vec<Waker>,
+    log: Vec<Event>,
+    earlier: bool,
+}
+
+/// A link at the router; dropping it releases the link and tells the other sides.
+pub(crate) struct Link<'a> {
+    switchboard: &'a Switchboard,
+    id: LinkId,
+}
+
+impl Switchboard {
+    pub(crate) fn new(config: Config) -> Self {
+        let state = State { router: Router::new(config), seats: HashMap::new(), armed: None, killed: false };
+        Self { state: Mutex::new(state), start: std::time::Instant::now(), earlier: Notify::new() }
+    }
+
+    pub(crate) fn open_link(&self, peer: Peer) -> Link<'_> {
+        let id = self.call(|state, now| {
+            let id = state.router.open_link(peer, now);
+            state.seats.insert(id, Seat::default());
+            id
+        });
+        Link { switchboard: self, id }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.lock().router.stats()
+    }
+
+    /// Announces the end to every peer, and ends the links that remain after `deadline`.
+    pub(crate) fn drain(&self, deadline: Duration) {
+        self.call(|state, now| state.router.drain(deadline, "", now));
+    }
+
+    /// Has every connection's task end at once.
+    pub(crate) fn kill(&self) {
+        self.call(|state, _| state.killed = true);
+        let wakers: Vec<_> = self.lock().seats.values_mut().filter_map(|seat| seat.waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Calls the router when it wants to be called; never returns.
+    pub(crate) async fn keep_time(&self) {
+        loop {
+            let armed = {
+                let mut state = self.lock();
+                state.armed = state.router.poll_timeout();
+                state.armed
+            };
+            let due = async {
+                match armed {
+                    // A late call is harmless, and a few at once are cheaper.
+                    Some(instant) => {
+                        let at = self.start
+                            + Duration::from_micros(instant.as_micros())
+                            + Duration::from_millis(1);
+                        tokio::time::sleep_until(at.into()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.call(|state, now| state.router.handle_timeout(now)),
+                () = self.earlier.notified() => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in the router ends the link whose task it was; the others go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let now = self.now();
+        let mut state = self.lock();
+        let result = call(&mut state, now);
+        let aftermath = state.settle(None);
+        drop(state);
+        self.finish(aftermath);
+        result
+    }
+
+    fn finish(&self, aftermath: Aftermath) {
+        aftermath.wake.into_iter().for_each(Waker::wake);
+        if aftermath.earlier {
+            self.earlier.notify_one();
+        }
+        for event in aftermath.log {
+            log(&event);
+        }
+    }
+}
+
+impl State {
+    /// Takes the router's events; those for `own` need no waking.
+    fn settle(&mut self, own: Option<LinkId>) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        while let Some(event) = self.router.poll_event() {
+            match event {
+                Event::Writable(link) if Some(link) == own => {}
+                Event::Writable(link) => {
+                    aftermath.wake.extend(self.seats.get_mut(&link).and_then(|s| s.waker.take()))
+                }
+                Event::Close { link, code, reason } => {
+                    if let Some(seat) = self.seats.get_mut(&link) {
+                        seat.close = Some((code, reason));
+                        aftermath.wake.extend(seat.waker.take());
+                    }
+                }
+                event => aftermath.log.push(event),
+            }
+        }
+        let wanted = self.router.poll_timeout();
+        if wanted.is_some_and(|wanted| self.armed.is_none_or(|armed| wanted < armed)) {
+            self.armed = wanted;
+            aftermath.earlier = true;
+        }
+        aftermath
+    }
+
+    fn next(&mut self, link: LinkId, drained: bool, waker: &Waker) -> Next {
+        let seat = self.seats.entry(link).or_default();
+        if self.killed {
+            return Next::Killed;
+        }
+        // Even if there is more: the link may be ended while the peer's socket takes nothing.
+        if seat.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            seat.waker = Some(waker.clone());
+        }
+        if !drained {
+            return Next::More;
+        }
+        seat.close.take().map_or(Next::Wait, |(code, reason)| Next::Close(code, reason))
+    }
+}
+
+impl Link<'_> {
+    pub(crate) const fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Hands the peer's messages to the router and takes up to about `budget` bytes of what it has for the peer.
+    ///
+    /// When it has no more, `waker` is woken as soon as it has.
+    pub(crate) fn exchange(
+        &self,
+        received: &mut Vec<Message>,
+        budget: usize,
+        waker: &Waker,
+        mut send: impl FnMut(Transmit),
+    ) -> Next {
+        let now = self.switchboard.now();
+        let mut state = self.switchboard.lock();
+        for message in received.drain(..) {
+            match message {
+                Message::Binary(message) => state.router.handle_message(self.id, message, now),
+                Message::Text(text) => state.router.handle_text(self.id, text.as_str(), now),
+                Message::Alive => state.router.handle_alive(self.id, now),
+            }
+        }
+        let mut taken = 0;
+        let drained = loop {
+            if taken >= budget {
+                break false;
+            }
+            let Some(transmit) = state.router.poll_transmit(self.id) else { break true };
+            taken += transmit.len();
+            send(transmit);
+        };
+        // After the transmits: room in a queue is an event for whoever fills it.
+        let aftermath = state.settle(Some(self.id));
+        let next = state.next(self.id, drained, waker);
+        drop(state);
+        self.switchboard.finish(aftermath);
+        next
+    }
+}
+
+impl Drop for Link<'_> {
+    fn drop(&mut self) {
+        self.switchboard.call(|state, now| {
+            state.seats.remove(&self.id);
+            state.router.handle_link_closed(self.id, now);
+        });
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Registered { link, server_id } => info!(%link, %server_id, "server registered"),
+        Event::Unregistered { link, server_id } => info!(%link, %server_id, "server gone"),
+        event => debug!(?event, "router"),
+    }
+}

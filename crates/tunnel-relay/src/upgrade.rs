@@ -1,0 +1,187 @@
+//! The WebSocket handshake (RFC 6455, section 4.2), as a decision without I/O.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, Version, request};
+use sha1_smol::Sha1;
+use tunnel_protocol::SUBPROTOCOL;
+use tunnel_protocol::router::Dialect;
+
+/// What RFC 6455 has every server append to the key.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A handshake that the relay agrees to.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) dialect: Dialect,
+    /// The value of `Sec-WebSocket-Accept`.
+    accept: HeaderValue,
+}
+
+/// Why a handshake is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    NotGet,
+    Version,
+    Connection,
+    Key,
+    Subprotocol,
+    LivecodeIsOff,
+}
+
+impl Refusal {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Connection | Self::Key | Self::Subprotocol | Self::LivecodeIsOff => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What the peer is told.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::NotGet => "a WebSocket handshake is a GET request of HTTP/1.1\n",
+            Self::Version => "this relay speaks version 13 of the WebSocket protocol\n",
+            Self::Connection => "Connection: Upgrade is missing from the WebSocket handshake\n",
+            Self::Key => "Sec-WebSocket-Key has to be 16 bytes in base64\n",
+            Self::Subprotocol => "none of the subprotocols offered is known here: offer tunnel.v1\n",
+            Self::LivecodeIsOff => {
+                "no subprotocol was offered: offer tunnel.v1 (the livecode dialect is turned off on this relay)\n"
+            }
+        }
+    }
+}
+
+/// Whether the request wants to become a WebSocket.
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE, "websocket")
+}
+
+impl Handshake {
+    /// Agrees to the request or says why not.
+    pub(crate) fn check(request: &request::Parts, livecode: bool) -> Result<Self, Refusal> {
+        let headers = &request.headers;
+        if request.method != Method::GET || request.version != Version::HTTP_11 {
+            return Err(Refusal::NotGet);
+        }
+        if !has_token(headers, header::CONNECTION, "upgrade") {
+            return Err(Refusal::Connection);
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Refusal::Version);
+        }
+        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(Refusal::Key)?.as_bytes();
+        if STANDARD.decode(key).map_err(|_| Refusal::Key)?.len() != 16 {
+            return Err(Refusal::Key);
+        }
+        let dialect = if has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+            Dialect::Tunnel
+        } else if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+            return Err(Refusal::Subprotocol);
+        } else if livecode {
+            Dialect::Livecode
+        } else {
+            return Err(Refusal::LivecodeIsOff);
+        };
+        Ok(Self { dialect, accept: accept(key) })
+    }
+
+    /// Makes `headers` those of the 101 response.
+    pub(crate) fn answer(self, headers: &mut HeaderMap) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
+        if self.dialect == Dialect::Tunnel {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+    }
+}
+
+fn accept(key: &[u8]) -> HeaderValue {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update(GUID.as_bytes());
+    HeaderValue::try_from(STANDARD.encode(hash.digest().bytes())).expect("base64 is visible ASCII")
+}
+
+/// Whether one of the comma-separated lists under `name` holds `token`, in any case of its letters.
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let mut tokens =
+        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    /// A browser's handshake, with some headers changed, added or, where empty, left out.
+    fn check(changes: &[(&str, &str)], livecode: bool) -> Result<Handshake, Refusal> {
+        let mut request = Request::get("/any/path?at=all").body(()).unwrap();
+        let usual = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "tunnel.v1"),
+        ];
+        for (name, value) in usual.iter().chain(changes) {
+            request.headers_mut().remove(*name);
+            if !value.is_empty() {
+                let name = header::HeaderName::try_from(*name).unwrap();
+                request.headers_mut().insert(name, HeaderValue::try_from(*value).unwrap());
+            }
+        }
+        Handshake::check(&request.into_parts().0, livecode)
+    }
+
+    #[test]
+    fn the_answer_proves_that_the_key_was_read() {
+        let mut headers = HeaderMap::new();
+        check(&[], false).unwrap().answer(&mut headers);
+        assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455, section 1.3");
+        assert_eq!(headers["sec-websocket-protocol"], "tunnel.v1");
+    }
+
+    #[test]
+    fn the_subprotocol_chooses_the_dialect() {
+        for (offered, livecode, expected) in [
+            ("tunnel.v1", false, Ok(Dialect::Tunnel)),
+            ("tunnel.v1", true, Ok(Dialect::Tunnel)),
+            ("mqtt, tunnel.v1", false, Ok(Dialect::Tunnel)),
+            ("", true, Ok(Dialect::Livecode)),
+            ("", false, Err(Refusal::LivecodeIsOff)),
+            ("mqtt", true, Err(Refusal::Subprotocol)),
+            ("tunnel.v10", false, Err(Refusal::Subprotocol)),
+            ("tunnel.v1 tunnel.v2", false, Err(Refusal::Subprotocol)),
+        ] {
+            let dialect =
+                check(&[("sec-websocket-protocol", offered)], livecode).map(|handshake| handshake.dialect);
+            assert_eq!(dialect, expected, "{offered:?}, livecode {livecode}");
+        }
+    }
+
+    #[test]
+    fn only_the_tunnel_dialect_is_echoed() {
+        let mut headers = HeaderMap::new();
+        check(&[("sec-websocket-protocol", "")], true).unwrap().answer(&mut headers);
+        assert!(!headers.contains_key("sec-websocket-protocol"));
+    }
+
+    #[test]
+    fn a_handshake_that_is_none_is_refused() {
+        for (change, refusal) in [
+            (("sec-websocket-version", "8"), Refusal::Version),
+            (("sec-websocket-version", ""), Refusal::Version),
+            (("connection", "close"), Refusal::Connection),
+            (("sec-websocket-key", ""), Refusal::Key),
+            (("sec-websocket-key", "dGhlIHNhbXBsZSBub25j"), Refusal::Key),
+            (("sec-websocket-key", "????????????????????????"), Refusal::Key),
+        ] {
+            assert_eq!(check(&[change], true).map(drop), Err(refusal), "{change:?}");
+        }
+    }
+}
