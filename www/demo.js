@@ -1,0 +1,208 @@
+/**
+ * The demo: ties the room (room.js) and its files (files.js) to the page.
+ *
+ * The start page hosts a room; a link with a server ID after the # opens it. The fragment never reaches a server, so
+ * the ID appears in no log of the page's server.
+ */
+import { $ } from "./dom.js";
+import { ChatView, setUpComposer } from "./chat-view.js";
+import { FilesView } from "./files-view.js";
+import { Shelf } from "./files.js";
+import { cleanLine, randomName } from "./format.js";
+
+const parameters = new URLSearchParams(location.search);
+const relayUrl = parameters.get("relay") ?? location.origin.replace(/^http/, "ws");
+const serverId = decodeURIComponent(location.hash.slice(1));
+const nameInput = $("name-input");
+const chat = new ChatView();
+
+let unread = 0;
+
+async function start() {
+  nameInput.value = rememberedName();
+  addEventListener("hashchange", () => location.reload());
+  // The library is loaded late, so that a page without it can still say so.
+  const library = (async () => {
+    await (await import("./pkg/tunnel_wasm.js")).default();
+    return { ...(await import("./room.js")), ...(await import("./room-view.js")) };
+  })();
+  if (!serverId) document.body.dataset.view = "landing";
+  try {
+    const { HostRoom, GuestRoom, ...view } = await library;
+    view.setUpTabs();
+    view.setUpCopy();
+    if (serverId) enter(new GuestRoom(relayUrl, nameInput.value, serverId), view);
+    else setUpHosting(HostRoom, view);
+  } catch (error) {
+    document.body.dataset.view = "landing";
+    $("host-button").disabled = true;
+    $("host-error").textContent = `The library did not load; build it with “cargo xtask build”. ${error.message}`;
+    throw error;
+  }
+}
+
+function setUpHosting(HostRoom, view) {
+  $("host-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    $("host-button").disabled = true;
+    $("host-error").textContent = "";
+    const room = new HostRoom(relayUrl, chosenName());
+    try {
+      await room.open();
+      enter(room, view);
+    } catch (error) {
+      $("host-error").textContent = `The room could not be opened. ${error.message}`;
+      $("host-button").disabled = false;
+    }
+  });
+}
+
+/** Shows the room. A host's is open by now, a guest's connects. */
+function enter(room, view) {
+  const shelf = new Shelf(room.isHost);
+  new FilesView(shelf);
+  const label = $("name-field");
+  $("name-slot").append(label);
+  $("invite").hidden = !room.isHost;
+  view.show("room");
+  view.openTab(room.isHost ? "room" : "chat");
+
+  const refresh = () => {
+    view.showState(room.state, room.isHost);
+    view.showEncryption(room.sockets, relayUrl);
+    view.showPeople(room.people, room.me);
+    if (room.me) chat.owns(room.me);
+    explainEmptyChat(room);
+  };
+  room.addEventListener("state", ({ detail }) => {
+    refresh();
+    if (detail.phase !== "closed") return;
+    chat.lost();
+    view.openTab("chat");
+  });
+  room.addEventListener("people", () => {
+    tellComings(room, view);
+    refresh();
+  });
+  room.addEventListener("said", ({ detail }) => {
+    if (room.me) chat.owns(room.me);
+    if (!chat.said(detail)) return;
+    view.mark("chat");
+    countUnread();
+  });
+  room.addEventListener("files", ({ detail: { socket, person } }) => {
+    shelf.attach(socket, person);
+    refresh();
+  });
+
+  setUpComposer((text) => room.say(text));
+  setUpFiles(shelf, view);
+  nameInput.addEventListener("change", () => room.rename((nameInput.value = chosenName())));
+  $("leave-button").addEventListener("click", () => room.leave());
+  $("reconnect-button").addEventListener("click", () => (room.isHost ? location.reload() : room.open()));
+
+  if (room.isHost) {
+    const link = new URL(location.pathname, location.origin);
+    if (parameters.has("relay")) link.searchParams.set("relay", relayUrl);
+    link.hash = room.serverId;
+    view.showInvite(link.href);
+    tellComings(room, view);
+    refresh();
+  } else {
+    room.open();
+  }
+}
+
+function explainEmptyChat({ isHost, people, state: { phase } }) {
+  if (phase === "connecting") chat.explain("Connecting to the host…", "");
+  else if (phase === "closed") chat.explain("", "");
+  else if (isHost && people.length < 2) chat.explain("Waiting for guests", "Send the link. Whoever opens it can chat with you here.");
+  else chat.explain("You are connected", "Say hello, or drop a file in.");
+  $("chat-empty").classList.toggle("blank", phase === "closed");
+}
+
+let here = null;
+
+/** Notes in the chat who came and went since the last list of people. */
+function tellComings(room, view) {
+  const now = new Map(room.people.map(({ id, name }) => [id, name]));
+  const before = here;
+  here = now.size > 0 ? now : null;
+  if (!before || !here) return;
+  for (const [id, name] of now) {
+    if (id === room.me || before.get(id) === name) continue;
+    chat.event(before.has(id) ? `${before.get(id)} is now ${name}` : `${name} joined`);
+    view.mark("chat");
+  }
+  for (const [id, name] of before) if (!now.has(id)) chat.event(`${name} left`);
+}
+
+function setUpFiles(shelf, view) {
+  const share = (files) => {
+    for (const file of files) shelf.add(file);
+    if (files.length > 0 && matchMedia("(max-width: 759px)").matches) view.openTab("files");
+  };
+  $("file-input").addEventListener("change", ({ target }) => {
+    share([...target.files]);
+    target.value = ""; // so that the same file can be chosen again
+  });
+
+  const noted = new Set();
+  shelf.addEventListener("change", ({ detail: { id, name, mine, from } }) => {
+    if (noted.has(id)) return;
+    noted.add(id);
+    chat.event(`${mine ? "You" : from} shared ${name}`);
+    if (!mine) view.mark("files");
+  });
+
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  let depth = 0; // dragenter and dragleave come for each element on the way
+  const hover = (change) => (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    depth = Math.max(0, depth + change);
+    $("drop").classList.toggle("shown", depth > 0);
+  };
+  addEventListener("dragenter", hover(1));
+  addEventListener("dragleave", hover(-1));
+  addEventListener("dragover", hover(0));
+  addEventListener("drop", (event) => {
+    hover(-Infinity)(event);
+    if (carriesFiles(event)) share([...event.dataTransfer.files]);
+  });
+}
+
+function countUnread() {
+  if (!document.hidden) return;
+  unread++;
+  document.title = `(${unread}) Tunnel`;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  unread = 0;
+  document.title = "Tunnel";
+});
+
+/** The name in the field; one made up when it is empty. */
+function chosenName() {
+  const name = cleanLine(nameInput.value, 32) || randomName();
+  nameInput.value = name;
+  try {
+    sessionStorage.setItem("name", name);
+  } catch {
+    // Storage may be turned off: the name then lives as long as the page.
+  }
+  return name;
+}
+
+/** A tab's own name survives a reload; two tabs of one person are two people here. */
+function rememberedName() {
+  try {
+    return sessionStorage.getItem("name") || randomName();
+  } catch {
+    return randomName();
+  }
+}
+
+start();
