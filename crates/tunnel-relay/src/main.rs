@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tunnel_relay::{Config, Limits, Mount, Relay, Secret};
 
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         eprintln!("error: --log {:?} is no filter: {error}", serve.log);
         return ExitCode::from(2);
     }
+    raise_descriptor_limit();
     let config = Config {
         listen: serve.listen,
         www: serve.www,
@@ -89,6 +90,14 @@ fn start_log(serve: &Serve) -> Result<(), tracing_subscriber::filter::ParseError
     // A panic ends one connection's task; it belongs into the log like everything else.
     std::panic::set_hook(Box::new(|panic| error!(%panic, "a task panicked")));
     Ok(())
+}
+
+/// Each connection takes a file descriptor, and systems start with as few as 1,024.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "the limit of file descriptors can't be raised"),
+    }
 }
 
 async fn run(config: Config) -> io::Result<()> {

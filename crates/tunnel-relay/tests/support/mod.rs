@@ -179,9 +179,8 @@ impl Peer {
     /// The next thing that is not a sign of life.
     pub(crate) async fn received(&mut self) -> Received {
         loop {
-            let message = match within("a message from the relay", self.socket.next()).await {
-                Some(Ok(message)) => message,
-                Some(Err(_)) | None => return Received::Lost,
+            let Some(Ok(message)) = within("a message from the relay", self.socket.next()).await else {
+                return Received::Lost;
             };
             if let Some((code, reason)) = message.as_close() {
                 return Received::Closed(CloseCode(code.into()), reason.to_owned());
@@ -230,10 +229,34 @@ impl Peer {
         }
     }
 
+    /// Writes bytes below the WebSocket. The relay may have closed already.
+    pub(crate) async fn write_raw(&mut self, bytes: &[u8]) {
+        let _maybe_closed = within("writing", self.socket.get_mut().write_all(bytes)).await;
+    }
+
     /// Ends the TCP connection by a reset.
     pub(crate) fn reset(self) {
         self.socket.get_ref().set_zero_linger().unwrap();
     }
+}
+
+/// A masked WebSocket frame: its first byte, the length that it claims and its payload. The mask is zero.
+pub(crate) fn raw_frame(first: u8, claimed: u64, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match claimed {
+        0..=125 => frame.push(0x80 | claimed as u8),
+        126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((claimed as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend(claimed.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
 }
 
 /// An HTTP answer.
