@@ -1,6 +1,6 @@
 //! All that one test has.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
@@ -30,7 +30,6 @@ pub struct Stage {
     /// Handle of the tab that commands go to; held while one does.
     pub(crate) current: Mutex<String>,
     tabs: RefCell<Vec<(String, String)>>,
-    first_taken: Cell<bool>,
 }
 
 /// A relay on a free port.
@@ -89,13 +88,7 @@ impl Stage {
         let browser = Browser::start().await?;
         let first = browser.command(hyper::Method::GET, "/window", None).await?;
         let first = first.as_str().context("the first window has no handle")?.to_owned();
-        Ok(Self {
-            relay: OnceCell::new(),
-            browser,
-            current: Mutex::new(first),
-            tabs: RefCell::default(),
-            first_taken: Cell::new(false),
-        })
+        Ok(Self { relay: OnceCell::new(), browser, current: Mutex::new(first), tabs: RefCell::default() })
     }
 
     /// The relay, which also serves the pages. The first call starts it.
@@ -124,13 +117,10 @@ impl Stage {
 
     /// Opens a tab with any page.
     pub async fn tab_at(&self, name: &str, url: &str) -> Result<Tab<'_>> {
-        let handle = if self.first_taken.replace(true) {
-            let body = serde_json::json!({ "type": "window" });
-            let answer = self.browser.command(hyper::Method::POST, "/window/new", Some(&body)).await?;
-            answer["handle"].as_str().context("the new window has no handle")?.to_owned()
-        } else {
-            self.current.lock().await.clone()
-        };
+        // The window that the browser started with stays empty, so that every tab of a test may be closed.
+        let body = serde_json::json!({ "type": "window" });
+        let answer = self.browser.command(hyper::Method::POST, "/window/new", Some(&body)).await?;
+        let handle = answer["handle"].as_str().context("the new window has no handle")?.to_owned();
         self.tabs.borrow_mut().push((name.to_owned(), handle.clone()));
         let tab = Tab::new(self, name, handle);
         tab.open(url).await?;

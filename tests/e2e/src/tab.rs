@@ -133,6 +133,13 @@ impl<'a> Tab<'a> {
         Ok(())
     }
 
+    /// Empties the field that a CSS selector finds, and types into it.
+    pub async fn fill(&self, selector: &str, text: &str) -> Result<()> {
+        let element = self.element(selector).await?;
+        self.command(Method::POST, &format!("/element/{element}/clear"), Some(&json!({}))).await?;
+        self.type_into(selector, text).await
+    }
+
     async fn element(&self, selector: &str) -> Result<String> {
         let body = json!({ "using": "css selector", "value": selector });
         let found = self.command(Method::POST, "/element", Some(&body)).await;
@@ -173,7 +180,7 @@ impl<'a> Tab<'a> {
         self.stage.browser.console().await
     }
 
-    /// Closes the tab as a person does. The first tab of a test has to stay open.
+    /// Closes the tab as a person does.
     pub async fn close(self) -> Result<()> {
         self.command(Method::DELETE, "/window", None).await?;
         self.stage.forget(&self.handle);

@@ -1,0 +1,322 @@
+//! A server in one tab, clients in others.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tunnel_e2e::{Stage, Tab, on_stage, unused_address};
+
+/// Opens a tab with a server that answers each message with the same, and returns its server ID too.
+async fn echo_server<'a>(stage: &'a Stage, ports: &str) -> Result<(Tab<'a>, Value)> {
+    let tab = stage.tab("server").await?;
+    let id = tab
+        .run(&format!(
+            "globalThis.server = await ForwardingServerWebSocket.newThrough(relay)
+             globalThis.heard = []
+             globalThis.sockets = []
+             globalThis.listener = server.listen({ports}, socket => {{
+               sockets.push(socket)
+               socket.onmessage = event => {{ heard.push(event.data); socket.send(event.data) }}
+             }})
+             return server.serverId"
+        ))
+        .await
+        .context("the server does not come up")?;
+    Ok((tab, id))
+}
+
+/// Connects and returns all events up to the close, for what is expected not to open.
+const REFUSED: &str = "
+  const socket = PeerToPeerWebSocket.toPort(given.port, given.id, given.relay ?? relay, given.options)
+  const events = record(socket)
+  if (socket.readyState !== 0) throw new Error(`not connecting at first: ${socket.readyState}`)
+  await next(socket, 'close')
+  return { events, readyState: socket.readyState }";
+
+/// Checks that there was an `error` and then a `close` 1006 that is not clean; returns its reason.
+fn refusal(result: &Value) -> &str {
+    assert_eq!(result["readyState"], json!(3), "{result}");
+    assert_eq!(result["events"][0], json!(["error"]), "{result}");
+    let close = &result["events"][1];
+    assert_eq!((&close[0], &close[1], &close[3]), (&json!("close"), &json!(1006), &json!(false)), "{result}");
+    assert_eq!(result["events"].as_array().map(Vec::len), Some(2), "{result}");
+    close[2].as_str().unwrap_or_default()
+}
+
+#[test]
+fn text_binary_and_blob_travel_both_ways_between_a_server_and_two_clients() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "1337").await?;
+        let script = "
+            globalThis.socket = PeerToPeerWebSocket.toPort(1337, given, relay)
+            await opened(socket)
+            const answers = []
+            for (const message of ['grüße 🚇', new Uint8Array([0, 1, 255]), new Blob(['blob of ', name])]) {
+              socket.send(message)
+              const { data } = await next(socket, 'message')
+              answers.push(data instanceof Blob ? ['Blob', await data.text(), data.size] : [typeof data, data])
+            }
+            socket.binaryType = 'arraybuffer'
+            socket.send(new DataView(new Uint8Array([9, 8, 7, 6]).buffer, 1, 2))
+            const { data } = await next(socket, 'message')
+            answers.push([data.constructor.name, ...new Uint8Array(data)])
+            return answers";
+        for name in ["one", "two"] {
+            let client = stage.tab(name).await?;
+            client.run_with(json!(name), "globalThis.name = given").await?;
+            let answers = client.run_with(id.clone(), script).await?;
+            let expected = json!([
+                ["string", "grüße 🚇"],
+                ["Blob", "\u{0}\u{1}\u{fffd}", 3],
+                ["Blob", format!("blob of {name}"), 11],
+                ["ArrayBuffer", 8, 7],
+            ]);
+            assert_eq!(answers, expected, "client {name}");
+        }
+        let kinds =
+            server.run("return heard.map(data => data instanceof Blob ? 'Blob' : typeof data)").await?;
+        assert_eq!(kinds, json!(["string", "Blob", "Blob", "Blob", "string", "Blob", "Blob", "Blob"]));
+        Ok(())
+    });
+}
+
+#[test]
+fn messages_arrive_in_order_while_both_sides_send() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "1").await?;
+        let client = stage.tab("client").await?;
+        let in_order = client
+            .run_with(
+                id,
+                "const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+                 const sizes = Array.from({ length: 500 }, (_, n) => (n * n * 37) % 9000)
+                 const answers = []
+                 const all = new Promise(resolve => {
+                   socket.onmessage = ({ data }) => { answers.push(data); if (answers.length === sizes.length) resolve() }
+                 })
+                 sizes.forEach((size, n) => socket.send(`${n}:${'x'.repeat(size)}`))
+                 await all
+                 return answers.every((data, n) => data === `${n}:${'x'.repeat(sizes[n])}`)",
+            )
+            .await?;
+        assert_eq!(in_order, json!(true));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_of_64_mib_arrives_with_the_same_digest() {
+    on_stage(async |stage| {
+        let server = stage.tab("server").await?;
+        let id = server
+            .run(
+                "globalThis.server = await ForwardingServerWebSocket.newThrough(relay)
+                 server.listen(1, socket => {
+                   socket.onmessage = async ({ data }) => socket.send(`${data.size} ${await sha256(data)}`)
+                 })
+                 return server.serverId",
+            )
+            .await?;
+        let client = stage.tab("client").await?;
+        let script = "
+            const file = new File([noise(64 * 1024 * 1024)], 'noise')
+            const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+            socket.send(file)
+            const closed = next(socket, 'close').then(event => { throw new Error(`${event.code} ${event.reason}`) })
+            const { data } = await Promise.race([next(socket, 'message'), closed])
+            return [data, `${file.size} ${await sha256(file)}`]";
+        let digests = client.run_within(Duration::from_secs(120), id, script).await?;
+        assert_eq!(digests[0], digests[1]);
+        assert!(digests[0].as_str().is_some_and(|text| text.starts_with("67108864 ")), "{digests}");
+        Ok(())
+    });
+}
+
+#[test]
+fn two_ports_and_a_range_are_served_apart_on_one_server() {
+    on_stage(async |stage| {
+        let server = stage.tab("server").await?;
+        let id = server
+            .run(
+                "globalThis.server = await ForwardingServerWebSocket.newThrough(relay)
+                 const greet = word => socket => socket.send(`${word} ${socket.port}`)
+                 server.listen(80, greet('web'))
+                 server.listen([443, { first: 6000, last: 6009 }], greet('range'))
+                 return server.serverId",
+            )
+            .await?;
+        let client = stage.tab("client").await?;
+        let greetings = client
+            .run_with(
+                id.clone(),
+                "const greeting = async port => {
+                   const socket = PeerToPeerWebSocket.toPort(port, given, relay)
+                   const { data } = await next(socket, 'message')
+                   return `${data} ${socket.port}`
+                 }
+                 return Promise.all([80, 443, 6000, 6009].map(greeting))",
+            )
+            .await?;
+        assert_eq!(greetings, json!(["web 80 80", "range 443 443", "range 6000 6000", "range 6009 6009"]));
+
+        let result = client.run_with(json!({ "id": id, "port": 6010 }), REFUSED).await?;
+        assert!(refusal(&result).contains("6010"), "{result}");
+
+        let taken = server
+            .run("try { server.listen(6005, () => {}); return 'listens' } catch { return 'throws' }")
+            .await?;
+        assert_eq!(taken, json!("throws"), "a port of the range is taken");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_an_error_and_a_close_that_name_it() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "80").await?;
+        let client = stage.tab("client").await?;
+        let result = client.run_with(json!({ "id": id, "port": 81 }), REFUSED).await?;
+        let reason = refusal(&result);
+        assert!(reason.contains("81") && reason.contains("port-closed"), "{reason}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_server_id_that_is_not_registered_is_an_error_and_a_close_that_say_so() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "80").await?;
+        server.run("await server.close()").await?;
+        let client = stage.tab("client").await?;
+        let given = json!({ "id": id, "port": 80, "options": { "absentTimeout": 500 } });
+        let result = client.run_with(given, REFUSED).await?;
+        let reason = refusal(&result);
+        assert!(reason.contains("80") && reason.contains("server-not-found"), "{reason}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_relay_that_is_not_running_is_an_error_and_a_close_and_a_rejection() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "80").await?;
+        let client = stage.tab("client").await?;
+        let nowhere = format!("ws://{}", unused_address()?);
+        let given = json!({ "id": id, "port": 80, "relay": nowhere, "options": { "resumeTimeout": 1000 } });
+        let result = client.run_with(given, REFUSED).await?;
+        let reason = refusal(&result);
+        assert!(reason.contains("relay-unreachable"), "{reason}");
+
+        let code = client
+            .run_with(
+                json!(nowhere),
+                "try { await ForwardingServerWebSocket.newThrough(given); return 'registered' }
+                 catch (error) { return `${error.name} ${error.code}` }",
+            )
+            .await?;
+        assert_eq!(code, json!("TunnelError relay-unreachable"));
+        Ok(())
+    });
+}
+
+#[test]
+fn clients_hear_at_once_that_the_server_tab_was_closed() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "1").await?;
+        let one = stage.tab("one").await?;
+        let two = stage.tab("two").await?;
+        for client in [&one, &two] {
+            let script = "
+                const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+                globalThis.events = record(socket)
+                globalThis.closed = next(socket, 'close')";
+            client.run_with(id.clone(), script).await?;
+        }
+        server.close().await?;
+        for client in [&one, &two] {
+            // Far below any time-out of the library: somebody has to have said it.
+            let limit = Duration::from_secs(1);
+            let events = client.run_within(limit, Value::Null, "await closed; return events").await?;
+            let close = &events[0];
+            assert_eq!(
+                (&close[0], &close[1], &close[3]),
+                (&json!("close"), &json!(1001), &json!(true)),
+                "{events}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_server_that_closes_closes_its_clients_with_1001() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "1").await?;
+        let client = stage.tab("client").await?;
+        let script = "
+            const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+            globalThis.events = record(socket)
+            globalThis.closed = next(socket, 'close')";
+        client.run_with(id, script).await?;
+        server.run("await server.close()").await?;
+        let events = client.run("await closed; return events").await?;
+        assert_eq!((&events[0][1], &events[0][3]), (&json!(1001), &json!(true)), "{events}");
+        assert_eq!(server.run("return [server.readyState, server.clients.size]").await?, json!([3, 0]));
+        Ok(())
+    });
+}
+
+#[test]
+fn close_code_and_reason_reach_the_other_side_whoever_closes() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "1").await?;
+        let client = stage.tab("client").await?;
+        let connect = "
+            globalThis.socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+            globalThis.events = record(socket)
+            globalThis.closed = next(socket, 'close')
+            socket.send('here')
+            await next(socket, 'message')";
+        let watch = "const socket = sockets.at(-1)
+                     globalThis.events = record(socket)
+                     globalThis.closed = next(socket, 'close')";
+
+        client.run_with(id.clone(), connect).await?;
+        server.run(watch).await?;
+        client.run("socket.close(4001, 'enough, thank you')").await?;
+        for tab in [&server, &client] {
+            let events = tab.run("await closed; return events.at(-1)").await?;
+            assert_eq!(events, json!(["close", 4001, "enough, thank you", true]));
+        }
+
+        client.run_with(id, connect).await?;
+        server.run(watch).await?;
+        server.run("sockets.at(-1).close(4002, 'go')").await?;
+        for tab in [&client, &server] {
+            let events = tab.run("await closed; return events.at(-1)").await?;
+            assert_eq!(events, json!(["close", 4002, "go", true]));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn two_hundred_clients_talk_to_one_server() {
+    on_stage(async |stage| {
+        let (server, id) = echo_server(stage, "1").await?;
+        let client = stage.tab("client").await?;
+        let script = "
+            const conversation = async n => {
+              const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+              socket.send(`client ${n}`)
+              const { data } = await next(socket, 'message')
+              return data === `client ${n}`
+            }
+            const all = await Promise.all(Array.from({ length: 200 }, (_, n) => conversation(n)))
+            return all.filter(Boolean).length";
+        let answered = client.run_within(Duration::from_secs(90), id, script).await?;
+        assert_eq!(answered, json!(200));
+        assert_eq!(server.run("return [server.clients.size, new Set(heard).size]").await?, json!([200, 200]));
+        Ok(())
+    });
+}
