@@ -83,6 +83,23 @@ fn announce(what: &str) {
 
 /// `wasm-bindgen` reads what the crate of the same version has put into the wasm, and no other.
 fn check_lock(workspace: &Workspace) -> Result<()> {
+    let path = workspace.root.join("Cargo.lock");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let locked = locked_version(&text, "wasm-bindgen")
+        .with_context(|| format!("{} is not understood", path.display()))?
+        .with_context(|| format!("{} has no wasm-bindgen: run `cargo update --workspace`", path.display()))?;
+    let wanted = &workspace.config.tools.wasm_bindgen;
+    if locked != *wanted {
+        bail!(
+            "Cargo.lock has wasm-bindgen {locked}, wasm-pack.toml has {wanted}: they must be the same. Write {locked} \
+             into tools.wasm-bindgen of wasm-pack.toml, or run `cargo update -p wasm-bindgen --precise {wanted}`"
+        );
+    }
+    Ok(())
+}
+
+/// Version of a package in the text of a `Cargo.lock`.
+fn locked_version(lock: &str, name: &str) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Lock {
         package: Vec<Package>,
@@ -92,19 +109,8 @@ fn check_lock(workspace: &Workspace) -> Result<()> {
         name: String,
         version: String,
     }
-    let path = workspace.root.join("Cargo.lock");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lock: Lock =
-        toml::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
-    let wanted = &workspace.config.tools.wasm_bindgen;
-    match lock.package.iter().find(|package| package.name == "wasm-bindgen") {
-        Some(package) if package.version != *wanted => bail!(
-            "Cargo.lock has wasm-bindgen {}, wasm-pack.toml has {wanted}: they must be the same. Write {0} into \
-             tools.wasm-bindgen of wasm-pack.toml, or run `cargo update -p wasm-bindgen --precise {wanted}`",
-            package.version
-        ),
-        _ => Ok(()),
-    }
+    let lock: Lock = toml::from_str(lock)?;
+    Ok(lock.package.into_iter().find(|package| package.name == name).map(|package| package.version))
 }
 
 fn rust_target(workspace: &Workspace) -> Result<Outcome> {
@@ -224,4 +230,18 @@ fn debian(workspace: &Workspace, programs: &[&str], packages: &[&str]) -> Result
 
 fn is_root(workspace: &Workspace) -> bool {
     output(workspace.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_package_is_found_by_its_whole_name() {
+        let lock = "version = 4\n[[package]]\nname = \"wasm-bindgen-shared\"\nversion = \"1.0.0\"\n\
+                    [[package]]\nname = \"wasm-bindgen\"\nversion = \"0.2.130\"\ndependencies = [\"cfg-if\"]\n";
+        assert_eq!(locked_version(lock, "wasm-bindgen").unwrap().as_deref(), Some("0.2.130"));
+        assert_eq!(locked_version(lock, "bindgen").unwrap(), None);
+        assert!(locked_version("<<<<<<<", "bindgen").is_err());
+    }
 }
