@@ -8,6 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use hyper::Method;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::clock::within;
@@ -19,6 +21,9 @@ use crate::webdriver::Browser;
 /// Limit for a whole test. The parts have their own limits, which say more.
 const TEST_LIMIT: Duration = Duration::from_secs(240);
 
+/// Limit for the browser to save what it has already.
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(20);
+
 /// Limit for each thing that is looked at after a failure.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -29,6 +34,8 @@ pub struct Stage {
     pub(crate) browser: Browser,
     /// Handle of the tab that commands go to; held while one does.
     pub(crate) current: Mutex<String>,
+    /// Handle of the window that the browser started with: it stays, so that every tab of a test may be closed.
+    spare: String,
     tabs: RefCell<Vec<(String, String)>>,
 }
 
@@ -86,9 +93,10 @@ pub fn unused_address() -> Result<SocketAddr> {
 impl Stage {
     async fn set() -> Result<Self> {
         let browser = Browser::start().await?;
-        let first = browser.command(hyper::Method::GET, "/window", None).await?;
+        let first = browser.command(Method::GET, "/window", None).await?;
         let first = first.as_str().context("the first window has no handle")?.to_owned();
-        Ok(Self { relay: OnceCell::new(), browser, current: Mutex::new(first), tabs: RefCell::default() })
+        let current = Mutex::new(first.clone());
+        Ok(Self { relay: OnceCell::new(), browser, current, spare: first, tabs: RefCell::default() })
     }
 
     /// The relay, which also serves the pages. The first call starts it.
@@ -106,20 +114,16 @@ impl Stage {
     pub async fn tab(&self, name: &str) -> Result<Tab<'_>> {
         let relay = self.relay()?;
         let tab = self.tab_at(name, &relay.page("/e2e/tab.html")).await?;
-        tab.run_with(
-            serde_json::json!({ "relay": relay.url }),
-            "await library; globalThis.relay = given.relay",
-        )
-        .await
-        .context("the library does not load")?;
+        tab.run_with(json!({ "relay": relay.url }), "await library; globalThis.relay = given.relay")
+            .await
+            .context("the library does not load")?;
         Ok(tab)
     }
 
     /// Opens a tab with any page.
     pub async fn tab_at(&self, name: &str, url: &str) -> Result<Tab<'_>> {
-        // The window that the browser started with stays empty, so that every tab of a test may be closed.
-        let body = serde_json::json!({ "type": "window" });
-        let answer = self.browser.command(hyper::Method::POST, "/window/new", Some(&body)).await?;
+        let body = json!({ "type": "window" });
+        let answer = self.browser.command(Method::POST, "/window/new", Some(&body)).await?;
         let handle = answer["handle"].as_str().context("the new window has no handle")?.to_owned();
         self.tabs.borrow_mut().push((name.to_owned(), handle.clone()));
         let tab = Tab::new(self, name, handle);
@@ -127,8 +131,26 @@ impl Stage {
         Ok(tab)
     }
 
-    pub(crate) fn forget(&self, handle: &str) {
-        self.tabs.borrow_mut().retain(|(_, other)| other != handle);
+    /// Closes a tab, which has to be the current one; no command works until there is another one.
+    pub(crate) async fn close(&self, current: &mut String) -> Result<()> {
+        self.browser.command(Method::DELETE, "/window", None).await?;
+        self.tabs.borrow_mut().retain(|(_, handle)| handle != current);
+        self.browser.command(Method::POST, "/window", Some(&json!({ "handle": self.spare }))).await?;
+        current.clone_from(&self.spare);
+        Ok(())
+    }
+
+    /// Waits until the browser has saved a file of this name, and returns its content.
+    pub async fn downloaded(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.browser.downloads().join(name);
+        let saved = async {
+            // The browser gives the file its name when it is complete.
+            while !path.is_file() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        within(DOWNLOAD_LIMIT, &format!("download of {name}"), saved).await
     }
 
     /// Prints and keeps what helps to understand a failure. Whatever does not answer is left out.

@@ -182,9 +182,8 @@ impl<'a> Tab<'a> {
 
     /// Closes the tab as a person does.
     pub async fn close(self) -> Result<()> {
-        self.command(Method::DELETE, "/window", None).await?;
-        self.stage.forget(&self.handle);
-        Ok(())
+        let mut current = self.turn().await?;
+        self.stage.close(&mut current).await
     }
 
     async fn command(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

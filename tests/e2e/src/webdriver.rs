@@ -2,6 +2,7 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) struct Browser {
     session: String,
     // Ended first: Chromium follows when its pipe to the driver closes.
     _driver: Program,
-    _profile: TempDir,
+    folder: TempDir,
 }
 
 impl Browser {
@@ -45,8 +46,8 @@ impl Browser {
             port.trim_end_matches('.').parse().with_context(|| format!("chromedriver's port is {port:?}"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
 
-        let profile = tempfile::tempdir().context("no folder for the browser's profile")?;
-        let mut browser = Self { address, session: String::new(), _driver: driver, _profile: profile };
+        let folder = tempfile::tempdir().context("no folder for the browser's profile")?;
+        let mut browser = Self { address, session: String::new(), _driver: driver, folder };
         let body = json!({ "capabilities": { "alwaysMatch": browser.capabilities()? } });
         let answer = browser.send(Method::POST, "/session", Some(&body));
         let answer = within(START_WITHIN, "start of Chromium", answer).await?;
@@ -59,12 +60,21 @@ impl Browser {
         let mut capabilities: Value = serde_json::from_str(CAPABILITIES).context("tests/webdriver.json")?;
         let arguments = capabilities["goog:chromeOptions"]["args"].as_array_mut();
         let arguments = arguments.context("tests/webdriver.json has no args in goog:chromeOptions")?;
-        arguments.push(format!("--user-data-dir={}", self._profile.path().display()).into());
+        arguments.push(format!("--user-data-dir={}", self.folder.path().join("profile").display()).into());
         arguments.push("--remote-debugging-pipe".into());
+        capabilities["goog:chromeOptions"]["prefs"] = json!({
+            "download.default_directory": self.downloads(),
+            "download.prompt_for_download": false,
+        });
         capabilities["browserName"] = "chrome".into();
         capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
         capabilities["timeouts"] = json!({ "script": SCRIPT_LIMIT.as_millis() as u64 });
         Ok(capabilities)
+    }
+
+    /// Folder that the browser saves files in.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.folder.path().join("downloads")
     }
 
     /// Sends one command of the session; `path` comes after its ID.
