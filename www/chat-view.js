@@ -16,6 +16,16 @@ export class ChatView {
   /** IDs that were ours: a guest gets a new one when it reconnects. */
   #own = new Set();
 
+  /** Whoever scrolled up to read is left there; all others stay at the end. */
+  #atEnd = true;
+
+  constructor() {
+    this.#log.addEventListener("scroll", () => {
+      this.#atEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < 80;
+    });
+    new ResizeObserver(() => this.#follow()).observe(this.#log);
+  }
+
   owns(id) {
     this.#own.add(id);
   }
@@ -58,15 +68,18 @@ export class ChatView {
 
   #append(item, pending) {
     const log = this.#log;
-    // Whoever scrolled up to read is left there.
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     // What is pending stays last, so that everybody sees the messages in the host's order.
     log.insertBefore(item, pending ? null : log.querySelector(".pending"));
     this.#group(item);
     this.#group(item.nextElementSibling);
     if (log.childElementCount > MAX_SHOWN) log.firstElementChild.remove();
     $("chat-empty").hidden = true;
-    if (atEnd || pending) log.scrollTop = log.scrollHeight;
+    this.#atEnd ||= Boolean(pending);
+    this.#follow();
+  }
+
+  #follow() {
+    if (this.#atEnd) this.#log.scrollTop = this.#log.scrollHeight;
   }
 
   /** The first message of a group shows the author. */

@@ -18,42 +18,49 @@ const chat = new ChatView();
 
 let unread = 0;
 
-async function start() {
+function start() {
   nameInput.value = rememberedName();
   addEventListener("hashchange", () => location.reload());
-  // The library is loaded late, so that a page without it can still say so.
-  const library = (async () => {
-    await (await import("./pkg/tunnel_wasm.js")).default();
-    return { ...(await import("./room.js")), ...(await import("./room-view.js")) };
-  })();
-  if (!serverId) document.body.dataset.view = "landing";
-  try {
-    const { HostRoom, GuestRoom, ...view } = await library;
-    view.setUpTabs();
-    view.setUpCopy();
-    if (serverId) enter(new GuestRoom(relayUrl, nameInput.value, serverId), view);
-    else setUpHosting(HostRoom, view);
-  } catch (error) {
+  // Loaded late, so that a page without the library can still say so, and nobody waits for it to see the page.
+  const library = load();
+  if (serverId) join(library);
+  else setUpHosting(library);
+  library.catch((error) => {
     document.body.dataset.view = "landing";
     $("host-button").disabled = true;
     $("host-error").textContent = `The library did not load; build it with “cargo xtask build”. ${error.message}`;
-    throw error;
-  }
+  });
 }
 
-function setUpHosting(HostRoom, view) {
+async function load() {
+  await (await import("./pkg/tunnel_wasm.js")).default();
+  const [room, view] = await Promise.all([import("./room.js"), import("./room-view.js")]);
+  return { ...room, ...view };
+}
+
+async function join(library) {
+  document.body.dataset.view = "room";
+  $("invite").hidden = true;
+  const { GuestRoom, ...view } = await library;
+  enter(new GuestRoom(relayUrl, nameInput.value, serverId), view);
+}
+
+function setUpHosting(library) {
+  document.body.dataset.view = "landing";
   $("host-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     $("host-button").disabled = true;
     $("host-error").textContent = "";
+    const { HostRoom, ...view } = await library;
     const room = new HostRoom(relayUrl, chosenName());
     try {
       await room.open();
-      enter(room, view);
     } catch (error) {
       $("host-error").textContent = `The room could not be opened. ${error.message}`;
       $("host-button").disabled = false;
+      return;
     }
+    enter(room, view);
   });
 }
 
@@ -61,10 +68,10 @@ function setUpHosting(HostRoom, view) {
 function enter(room, view) {
   const shelf = new Shelf(room.isHost);
   new FilesView(shelf);
-  const label = $("name-field");
-  $("name-slot").append(label);
-  $("invite").hidden = !room.isHost;
-  view.show("room");
+  $("name-slot").append($("name-field"));
+  document.body.dataset.view = "room";
+  view.setUpTabs();
+  view.setUpCopy();
   view.openTab(room.isHost ? "room" : "chat");
 
   const refresh = () => {

@@ -24,10 +24,6 @@ const CAUSES = [
   [[1000], "The host closed the room", ""],
 ];
 
-export function show(view) {
-  document.body.dataset.view = view;
-}
-
 export function showState({ phase, code, reason, left }, isHost) {
   $("status").dataset.phase = phase;
   setText($("status").lastElementChild, PHASES[phase] + (phase === "closed" && code ? ` · ${code}` : ""));
@@ -57,12 +53,14 @@ export function showEncryption(sockets, relayUrl) {
   if (sockets.length > 0) answer = encrypted === sockets.length ? "yes" : encrypted > 0 ? "partly" : "no";
   const words = {
     yes: "End-to-end encrypted · through relay ",
-    partly: "Not everybody is end-to-end encrypted · through relay ",
+    partly: "Partly end-to-end encrypted · through relay ",
     no: "Not end-to-end encrypted · through relay ",
     unknown: "Through relay ",
   };
   $("encryption").dataset.encrypted = answer;
-  setText($("encryption").lastElementChild, words[answer] + relayUrl.replace(/^wss?:\/\/|\/$/g, ""));
+  const text = words[answer] + relayUrl.replace(/^wss?:\/\/|\/$/g, "");
+  setText($("encryption").lastElementChild, text);
+  $("encryption").title = text;
   const name = { yes: "lock", partly: "unlock", no: "unlock", unknown: "relay" }[answer];
   $("encryption").querySelector("use").setAttribute("href", `#i-${name}`);
 }
