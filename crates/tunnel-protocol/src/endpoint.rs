@@ -420,8 +420,8 @@ impl Endpoint {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let link = match &self.link {
             LinkState::Up(_, link) => Some(link.poll_timeout()),
-            LinkState::Down => self.redial.at(),
-            LinkState::Dialing(_) => None,
+            LinkState::Down if self.wants_link() => self.redial.at(),
+            LinkState::Down | LinkState::Dialing(_) => None,
         };
         let socket = self.timers.first().map(|(at, _)| *at);
         [link, socket, self.idle_until].into_iter().flatten().min()
@@ -622,6 +622,14 @@ impl Endpoint {
         self.events.push_back(Event::Dial { link });
     }
 
+    fn wants_link(&self) -> bool {
+        self.host.is_some()
+            || self
+                .sockets
+                .values()
+                .any(|entry| matches!(entry.side, Side::Client(_)) && entry.path.is_none())
+    }
+
     fn close_channel(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
         self.by_channel.remove(&channel);
         if let LinkState::Up(_, link) = &mut self.link {
@@ -671,7 +679,7 @@ impl Endpoint {
             self.remove(socket, now);
             return;
         }
-        let timer = entry.poll_timeout();
+        let timer = entry.poll_timeout(now);
         if timer != entry.timer {
             if let Some(at) = entry.timer.take() {
                 self.timers.remove(&(at, socket));
@@ -699,8 +707,7 @@ impl Endpoint {
         if let Side::Server(serving) = &entry.side {
             self.by_session.remove(&(serving.key, serving.session_id));
         }
-        self.finish_host();
-        self.rest(now);
+        self.finish_host(now);
     }
 
     /// Lets the link go some time after the last that needed it.

@@ -475,15 +475,16 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When [`has_record`](Self::has_record) or [`handle_timeout`](Self::handle_timeout) may change with the clock.
+    /// When [`has_record`](Self::has_record) becomes true by itself, or [`handle_timeout`](Self::handle_timeout) does
+    /// something.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         self.transport.as_ref()?;
         let close = match self.state {
             State::Closing { give_up_at } => Some(give_up_at),
             _ => None,
         };
-        [self.ack.at, close].into_iter().flatten().min()
+        [self.ack.at.filter(|at| *at > now), close].into_iter().flatten().min()
     }
 
     /// Where this side stands: for the handshake on the next path.

@@ -38,8 +38,8 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 enum State {
-    /// Without a channel: until the link is ready and this time has come.
-    Waiting { retry_at: Instant },
+    /// Without a channel: until the link is ready and this time, if any, has come.
+    Waiting { retry_at: Option<Instant> },
     /// CONNECT is out. `answer` has come and waits for the key.
     Handshaking { channel: ChannelId, initiator: Box<Initiator>, answer: Option<Bytes>, give_up_at: Instant },
     /// The session has a path.
@@ -56,7 +56,7 @@ impl Client {
 
     pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
         let step = match &self.state {
-            State::Waiting { retry_at } => Some(*retry_at),
+            State::Waiting { retry_at } => *retry_at,
             State::Handshaking { give_up_at, .. } => Some(*give_up_at),
             State::Open => None,
         };
@@ -84,7 +84,7 @@ impl Endpoint {
             key,
             session_id: SessionId(self.entropy.array()),
             server_epoch: None,
-            state: State::Waiting { retry_at: now },
+            state: State::Waiting { retry_at: None },
             attempts: 0,
             absent_since: None,
             asked: false,
@@ -102,7 +102,7 @@ impl Endpoint {
         let position = entry.session.position();
         let Side::Client(client) = &mut entry.side else { return };
         match &mut client.state {
-            State::Waiting { retry_at } if *retry_at <= now => {}
+            State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now) => *retry_at = None,
             State::Handshaking { answer, .. } => {
                 if let Some(answer) = answer.take() {
                     client.asked = false;
@@ -143,7 +143,6 @@ impl Endpoint {
                     self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
                 }
                 // The answer brings it back here.
-                client.state = State::Waiting { retry_at: now };
                 return;
             }
             Err(error) => {
@@ -275,7 +274,7 @@ impl Endpoint {
         // The first try is at once: most paths die for reasons that are over by then.
         let wait = if client.attempts == 0 { Duration::ZERO } else { retry_wait(client.attempts, random) };
         client.attempts = client.attempts.saturating_add(1);
-        client.state = State::Waiting { retry_at: now + wait };
+        client.state = State::Waiting { retry_at: Some(now + wait) };
         client.asked = false;
         self.touch(socket, now);
         self.dial_if_wanted(now);
@@ -329,7 +328,7 @@ impl Endpoint {
             && let Side::Client(client) = &mut entry.side
             && let State::Waiting { retry_at } = &mut client.state
         {
-            *retry_at = now;
+            *retry_at = None;
             client.attempts = 0;
             self.advance_client(socket, now);
         }

@@ -124,16 +124,17 @@ impl Endpoint {
             }
             self.touch(socket, now);
         }
-        self.finish_host();
+        self.finish_host(now);
     }
 
     /// The last step of [`unhost`](Self::unhost).
-    pub(super) fn finish_host(&mut self) {
+    pub(super) fn finish_host(&mut self, now: Instant) {
         let closing = self.host.as_ref().is_some_and(|host| host.closing);
         if closing && !self.sockets.values().any(|entry| matches!(entry.side, Side::Server(_))) {
             self.host = None;
             self.events.push_back(Event::HostClosed { code: CloseCode::NORMAL, reason: String::new() });
         }
+        self.rest(now);
     }
 
     /// Answers [`Event::Offer`]: let the client in, with one of the subprotocols that it offered, or none.

@@ -141,12 +141,12 @@ impl Socket {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let side = match &self.side {
             Side::Client(client) => client.poll_timeout(self.interrupted_at),
             Side::Server(serving) => serving.poll_timeout(self.interrupted_at),
         };
-        let session = self.path.and_then(|_| self.session.poll_timeout());
+        let session = self.path.and_then(|_| self.session.poll_timeout(now));
         [side, session, self.lingers_until].into_iter().flatten().min()
     }
 
