@@ -1,0 +1,550 @@
+//! Stories made up from a seed, and what must hold in every one of them.
+//!
+//! * What arrives on a socket is, in order and to the byte, a beginning of what was sent: nothing lost, doubled,
+//!   changed or reordered, in either direction.
+//! * Memory is bounded at every step: at the peers by what their applications queued and the windows, at the relay by
+//!   its configuration.
+//! * When the network heals, everything that was sent on a socket that is still open arrives.
+//! * Every end is explained by a code that fits what was done.
+//! * When all sockets have ended, nobody holds anything.
+
+use crate::{Evil, ORIGIN, Random, World, payload};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use tunnel_protocol::endpoint::{Config, ConnectOptions, Event, SocketId};
+use tunnel_protocol::time::{Duration, Instant};
+use tunnel_protocol::{CloseCode, Message, ServerId, router, session};
+
+/// What a run was like.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Connections that opened.
+    pub opened: u64,
+    /// Connections that were resumed, counted at the clients.
+    pub resumed: u64,
+    /// Messages that arrived.
+    pub messages: u64,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// Faults that were thrown in.
+    pub faults: u64,
+    /// Times that the relay tampered with something.
+    pub deeds: u64,
+}
+
+/// What must hold did not.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The run.
+    pub seed: u64,
+    /// When, and what.
+    pub what: String,
+}
+
+const PORT: u16 = 1337;
+const SERVER: usize = 0;
+const CANARY: &[u8] = b"canary: for the two peers only";
+
+/// One connection as the test sees it: what each side sent, and how much of it the other got.
+#[derive(Debug, Default)]
+struct Pair {
+    client: Option<(usize, SocketId)>,
+    server: Option<SocketId>,
+    /// From client to server, and back.
+    lanes: [Lane; 2],
+    client_open: bool,
+    client_end: Option<(CloseCode, bool)>,
+    server_end: Option<(CloseCode, bool)>,
+    /// The server's page that it belongs to was reloaded.
+    orphaned: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    sent: Vec<Message>,
+    arrived: usize,
+}
+
+struct Run {
+    world: World,
+    random: Random,
+    pairs: Vec<Pair>,
+    by_client: BTreeMap<(usize, SocketId), usize>,
+    by_server: BTreeMap<SocketId, usize>,
+    server: ServerId,
+    secret: [u8; 32],
+    config: Config,
+    evil: bool,
+    relay_up: bool,
+    /// Messages that an application has and has not taken in.
+    unconsumed: Vec<(usize, SocketId, usize)>,
+    report: Report,
+}
+
+/// Plays one story. The result depends on the seed alone.
+///
+/// # Errors
+///
+/// What did not hold, with the seed that shows it again.
+pub fn run(seed: u64) -> Result<Report, Failure> {
+    let mut run = Run::new(seed);
+    run.play().map_err(|what| {
+        let mut text = format!("{what}\nat {} us of the story", run.world.now.as_micros());
+        for (number, pair) in run.pairs.iter().enumerate() {
+            let [up, down] = &pair.lanes;
+            let _ = write!(
+                text,
+                "\npair {number}: client {:?} server {:?}, up {}/{}, down {}/{}, ends {:?} {:?}",
+                pair.client,
+                pair.server,
+                up.arrived,
+                up.sent.len(),
+                down.arrived,
+                down.sent.len(),
+                pair.client_end,
+                pair.server_end
+            );
+        }
+        Failure { seed, what: text }
+    })?;
+    Ok(run.report)
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let window = random.choose(&[1, 64, 5_000, 256 * 1024]);
+        let session = session::Config {
+            window,
+            max_window: window * random.choose(&[1, 4]),
+            replay_buffer: random.choose(&[100, 10_000, 1024 * 1024]),
+            max_message: 1024 * 1024,
+        };
+        let config = Config { origin: ORIGIN.to_owned(), session, ..Config::default() };
+        let relay = router::Config {
+            channel_high: random.choose(&[70_000, 256 * 1024]),
+            channel_low: random.choose(&[1_000, 64 * 1024]),
+            ..router::Config::default()
+        };
+        let mut world = World::new(random.next(), relay);
+        world.latency = Duration::from_micros(random.choose(&[50, 2_000, 40_000, 300_000]));
+        world.rate = random.choose(&[100_000, 2_000_000, 100_000_000]);
+        world.canary = Some(CANARY.to_vec());
+        let evil = random.one_in(4);
+        if evil {
+            world.evil = Some(Evil::new(random.choose(&[3, 20, 100])));
+        }
+        let secret = random.bytes();
+        for _ in 0..=random.choose(&[1, 1, 2, 4]) {
+            let peer = world.add_peer(config.clone());
+            world.peers[peer].obliging = false;
+        }
+        let server = world.host(SERVER, secret);
+        Self {
+            world,
+            random,
+            pairs: Vec::new(),
+            by_client: BTreeMap::new(),
+            by_server: BTreeMap::new(),
+            server,
+            secret,
+            config,
+            evil,
+            relay_up: true,
+            unconsumed: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        self.pass(Duration::from_secs(2))?;
+        self.connect();
+        let acts = 10 + self.random.below(50);
+        for _ in 0..acts {
+            self.act();
+            let pause = self.random.choose(&[0, 100, 3_000, 50_000, 400_000, 3_000_000]);
+            let pause = self.random.below(pause + 1);
+            self.pass(Duration::from_micros(pause))?;
+        }
+        self.heal()?;
+        self.close_all()?;
+        self.report.deeds = self.world.evil.as_ref().map_or(0, |evil| evil.deeds);
+        Ok(())
+    }
+
+    /// One thing that an application, or the world, does.
+    fn act(&mut self) {
+        match self.random.below(20) {
+            0 | 1 => self.connect(),
+            2..=9 => self.send(),
+            10 | 11 => self.consume_some(),
+            12 if self.random.one_in(3) => self.close_one(),
+            13 | 14 => self.cut(),
+            15 if self.relay_up => {
+                self.report.faults += 1;
+                self.world.kill_relay();
+                self.relay_up = false;
+            }
+            15 | 16 if !self.relay_up => {
+                self.world.start_relay();
+                self.relay_up = true;
+            }
+            17 => {
+                self.report.faults += 1;
+                let peer = self.random.below(self.world.peers.len() as u64) as usize;
+                let length = Duration::from_millis(self.random.choose(&[10, 900, 8_000, 40_000]));
+                self.world.peers[peer].frozen_until = Some(self.world.now + length);
+            }
+            18 if self.random.one_in(8) => self.reload_server(),
+            19 => {
+                let peer = self.random.below(self.world.peers.len() as u64) as usize;
+                if self.world.peers[peer].frozen_until.is_none() {
+                    self.world.with(peer, |endpoint, now| endpoint.probe(now));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self) {
+        let peer = 1 + self.random.below(self.world.peers.len() as u64 - 1) as usize;
+        if self.world.peers[peer].frozen_until.is_some() || self.pairs.len() >= 12 {
+            return;
+        }
+        let number = self.pairs.len();
+        let options = ConnectOptions {
+            path: format!("/{number}"),
+            resume_timeout: Duration::from_secs(100_000),
+            absent_timeout: Duration::from_secs(100_000),
+            ..ConnectOptions::default()
+        };
+        let socket = self.world.connect(peer, self.server, PORT, options);
+        self.by_client.insert((peer, socket), number);
+        self.pairs.push(Pair { client: Some((peer, socket)), ..Pair::default() });
+    }
+
+    fn send(&mut self) {
+        if self.pairs.is_empty() {
+            return;
+        }
+        let number = self.random.below(self.pairs.len() as u64) as usize;
+        let direction = self.random.below(2) as usize;
+        let Some((peer, socket)) = self.sender(number, direction) else { return };
+        if self.world.peers[peer].frozen_until.is_some() {
+            return;
+        }
+        for _ in 0..self.random.choose(&[1, 1, 5, 40]) {
+            let len = self.random.choose(&[0, 1, 13, 300, 4_095, 4_096, 20_000, 90_000, 300_000]);
+            // A stream of single bytes tells no more after the first hundreds, and takes a step for each.
+            let most = self.config.session.window.min(self.config.session.replay_buffer as u64) * 300;
+            let len = len.min(most);
+            let message = self.message(len as usize);
+            if self.world.peers[peer].endpoint.send(socket, message.clone()).is_ok() {
+                self.pairs[number].lanes[direction].sent.push(message);
+            }
+            if len > 50_000 {
+                break;
+            }
+        }
+        self.world.with(peer, |_, _| ());
+    }
+
+    fn message(&mut self, len: usize) -> Message {
+        let filling = self.random.next();
+        if len == 13 {
+            return Message::Text(format!("{} {filling}", String::from_utf8_lossy(CANARY)));
+        }
+        let mut data = vec![filling as u8; len];
+        for (byte, mark) in data.iter_mut().zip(filling.to_le_bytes()) {
+            *byte = mark;
+        }
+        Message::Binary(Bytes::from(data))
+    }
+
+    fn sender(&self, pair: usize, direction: usize) -> Option<(usize, SocketId)> {
+        let pair = &self.pairs[pair];
+        if direction == 0 { pair.client } else { pair.server.map(|socket| (SERVER, socket)) }
+    }
+
+    fn consume_some(&mut self) {
+        let keep = if self.random.one_in(2) { 0 } else { self.unconsumed.len() / 2 };
+        for (peer, socket, len) in self.unconsumed.split_off(keep) {
+            if self.world.peers[peer].frozen_until.is_none() {
+                self.world.with(peer, |endpoint, now| endpoint.consume(socket, len, now));
+            } else {
+                self.unconsumed.push((peer, socket, len));
+            }
+        }
+    }
+
+    fn close_one(&mut self) {
+        if self.pairs.is_empty() {
+            return;
+        }
+        let number = self.random.below(self.pairs.len() as u64) as usize;
+        let direction = self.random.below(2) as usize;
+        let Some((peer, socket)) = self.sender(number, direction) else { return };
+        if self.world.peers[peer].frozen_until.is_none() {
+            self.world
+                .with(peer, |endpoint, now| endpoint.close(socket, Some(CloseCode::NORMAL), "enough", now));
+        }
+    }
+
+    fn cut(&mut self) {
+        let connections = self.world.connections();
+        if connections.is_empty() {
+            return;
+        }
+        self.report.faults += 1;
+        let connection = connections[self.random.below(connections.len() as u64) as usize];
+        if self.random.one_in(5) {
+            self.world.black_hole(connection);
+        } else {
+            self.world.cut(connection);
+        }
+    }
+
+    fn reload_server(&mut self) {
+        self.report.faults += 1;
+        self.world.peers[SERVER].frozen_until = None;
+        self.world.reload(SERVER, self.config.clone());
+        self.by_server.clear();
+        self.unconsumed.retain(|(peer, ..)| *peer != SERVER);
+        for pair in &mut self.pairs {
+            pair.orphaned |= pair.server.take().is_some();
+            // What arrived at a page that is gone says nothing about what its successor gets.
+        }
+        self.host();
+    }
+
+    fn host(&mut self) {
+        let secret = self.secret;
+        self.world.host(SERVER, secret);
+    }
+
+    /// Lets time pass, watching.
+    fn pass(&mut self, duration: Duration) -> Result<(), String> {
+        let end = self.world.now + duration;
+        loop {
+            self.watch()?;
+            if !self.world.step(end) {
+                break;
+            }
+        }
+        self.world.run_until(end);
+        self.watch()
+    }
+
+    /// Looks at what the applications saw, and checks it.
+    fn watch(&mut self) -> Result<(), String> {
+        for peer in 0..self.world.peers.len() {
+            while let Some(event) = self.world.peers[peer].events.pop_front() {
+                self.see(peer, event)?;
+            }
+        }
+        if let Some(stats) = self.world.relay_stats() {
+            let bound = router::Config::default().total_buffer;
+            if stats.buffered > bound {
+                return Err(format!("the relay holds {} bytes", stats.buffered));
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, peer: usize, event: Event) -> Result<(), String> {
+        match event {
+            Event::Offer { socket, offer } => {
+                let number = offer.path.trim_start_matches('/').parse::<usize>();
+                let number = number.map_err(|_| format!("a path that nobody asked for: {}", offer.path))?;
+                self.by_server.insert(socket, number);
+                self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
+            }
+            Event::Opened { socket, .. } => {
+                if peer == SERVER {
+                    let number = *self.by_server.get(&socket).ok_or("opened before it was offered")?;
+                    if self.pairs[number].server.replace(socket).is_some() {
+                        return Err(format!("pair {number} opened twice at the server"));
+                    }
+                } else {
+                    self.report.opened += 1;
+                    let number = self.by_client[&(peer, socket)];
+                    self.pairs[number].client_open = true;
+                }
+            }
+            Event::Message { socket, message } => self.see_message(peer, socket, message)?,
+            Event::Closed { socket, code, was_clean, reason, .. } => {
+                self.see_closed(peer, socket, code, was_clean, &reason)?;
+            }
+            Event::Resumed { .. } if peer != SERVER => self.report.resumed += 1,
+            Event::HostClosed { code, reason } => {
+                // A server that comes up while the relay is down is told so, and asks again.
+                if !matches!(code, CloseCode::RELAY_UNREACHABLE)
+                    && !self.evil
+                    && code != CloseCode::ABNORMAL
+                    && code != CloseCode::TIMEOUT
+                {
+                    return Err(format!("the server was closed: {code} {reason}"));
+                }
+                self.host();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn see_message(&mut self, peer: usize, socket: SocketId, message: Message) -> Result<(), String> {
+        let (number, direction) = if peer == SERVER {
+            (*self.by_server.get(&socket).ok_or("a message for nobody")?, 0)
+        } else {
+            (self.by_client[&(peer, socket)], 1)
+        };
+        let lane = &mut self.pairs[number].lanes[direction];
+        let Some(expected) = lane.sent.get(lane.arrived) else {
+            return Err(format!("pair {number}: message {} was never sent", lane.arrived));
+        };
+        if *expected != message {
+            return Err(format!(
+                "pair {number}, direction {direction}: message {} is not what was sent",
+                lane.arrived
+            ));
+        }
+        lane.arrived += 1;
+        self.report.messages += 1;
+        self.report.bytes += payload(&message).len() as u64;
+        if self.random.one_in(3) {
+            self.unconsumed.push((peer, socket, message.len()));
+        } else {
+            self.world.with(peer, |endpoint, now| endpoint.consume(socket, message.len(), now));
+        }
+        Ok(())
+    }
+
+    fn see_closed(
+        &mut self,
+        peer: usize,
+        socket: SocketId,
+        code: CloseCode,
+        was_clean: bool,
+        reason: &str,
+    ) -> Result<(), String> {
+        let number = if peer == SERVER {
+            match self.by_server.get(&socket) {
+                Some(number) => *number,
+                None => return Ok(()),
+            }
+        } else {
+            self.by_client[&(peer, socket)]
+        };
+        let pair = &mut self.pairs[number];
+        let explained = match code {
+            CloseCode::NORMAL | CloseCode::NO_STATUS => was_clean,
+            // Only someone who lost the session says so.
+            CloseCode::PEER_RELOADED => pair.orphaned,
+            CloseCode::EXPIRED => true,
+            // A connection that never opened may fail for what the network did.
+            CloseCode::RELAY_UNREACHABLE
+            | CloseCode::SERVER_NOT_FOUND
+            | CloseCode::PEER_GONE
+            | CloseCode::TIMEOUT
+            | CloseCode::HANDSHAKE_FAILED
+            | CloseCode::ABORTED
+            | CloseCode::TRY_AGAIN_LATER
+            | CloseCode::REFUSED
+            | CloseCode::PROTOCOL_ERROR => peer != SERVER && !pair.client_open,
+            CloseCode::ABNORMAL => !was_clean,
+            _ => false,
+        };
+        if !explained && !self.evil {
+            return Err(format!(
+                "pair {number}: peer {peer} closed with {code} {reason:?}, which nothing explains"
+            ));
+        }
+        if was_clean && !self.evil {
+            // Who is told that both sides agreed has everything that the other sent before its close.
+            let lane = &pair.lanes[usize::from(peer != SERVER)];
+            if pair.client_end.is_none() && pair.server_end.is_none() && lane.arrived > lane.sent.len() {
+                return Err(format!("pair {number}: more arrived than was sent"));
+            }
+        }
+        if peer == SERVER {
+            pair.server_end = Some((code, was_clean));
+            pair.server = None;
+        } else {
+            pair.client_end = Some((code, was_clean));
+            pair.client = None;
+        }
+        Ok(())
+    }
+
+    /// The network works again: everything arrives.
+    fn heal(&mut self) -> Result<(), String> {
+        if !self.relay_up {
+            self.world.start_relay();
+            self.relay_up = true;
+        }
+        if let Some(evil) = &mut self.world.evil {
+            evil.one_in = u64::MAX;
+        }
+        for peer in &mut self.world.peers {
+            peer.frozen_until = None;
+        }
+        self.world.latency = Duration::from_millis(5);
+        self.world.rate = 100_000_000;
+        for connection in self.world.connections() {
+            self.world.cut(connection);
+        }
+        let end = self.world.now + Duration::from_secs(3_600 * 10);
+        loop {
+            self.watch()?;
+            for (peer, socket, len) in std::mem::take(&mut self.unconsumed) {
+                self.world.with(peer, |endpoint, now| endpoint.consume(socket, len, now));
+            }
+            if self.all_arrived() {
+                return Ok(());
+            }
+            if self.world.now > end || !self.world.step(end) {
+                return Err("not everything arrived after the network had healed".to_owned());
+            }
+        }
+    }
+
+    fn all_arrived(&self) -> bool {
+        self.pairs.iter().all(|pair| {
+            let over = pair.client_end.is_some() || pair.server_end.is_some();
+            over || !pair.client_open && pair.client.is_none()
+                || pair.client_open
+                    && pair.server.is_some()
+                    && pair.lanes.iter().all(|lane| lane.arrived == lane.sent.len())
+        })
+    }
+
+    /// Everyone closes; nobody holds anything after that.
+    fn close_all(&mut self) -> Result<(), String> {
+        for number in 0..self.pairs.len() {
+            if let Some((peer, socket)) = self.pairs[number].client {
+                self.world.with(peer, |endpoint, now| endpoint.close(socket, None, "", now));
+            }
+        }
+        self.pass(Duration::from_secs(60))?;
+        self.world.with(SERVER, |endpoint, now| endpoint.unhost(now));
+        self.world.run_until(self.world.now + Duration::from_secs(400));
+        for peer in 0..self.world.peers.len() {
+            let endpoint = &self.world.peers[peer].endpoint;
+            if endpoint.held() > 0 || !endpoint.is_idle() {
+                return Err(format!("peer {peer} still holds {} bytes: {endpoint:#?}", endpoint.held()));
+            }
+        }
+        let stats = self.world.relay_stats().ok_or("the relay is up")?;
+        if stats.links + stats.registrations + stats.channel_ends + stats.waiting + stats.buffered > 0 {
+            return Err(format!("the relay still holds something: {stats:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The time at which a run's world begins.
+#[must_use]
+pub fn beginning() -> Instant {
+    Instant::from_micros(1_000_000)
+}

@@ -1,0 +1,86 @@
+//! Connections between peers and the relay: ordered, delayed, of limited capacity, and cut at any time.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use tunnel_protocol::endpoint::{LinkId, LinkMessage};
+use tunnel_protocol::router;
+use tunnel_protocol::time::{Duration, Instant};
+
+/// Bytes that a connection takes before it has to be waited for, each way: a socket's buffer.
+const CAPACITY: usize = 256 * 1024;
+
+/// One WebSocket of a peer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: usize,
+    pub(crate) peer_link: LinkId,
+    /// Its name at the relay, once it has arrived there.
+    pub(crate) relay_link: Option<router::LinkId>,
+    pub(crate) latency: Duration,
+    /// Bytes a second, each way.
+    pub(crate) rate: u64,
+    pub(crate) to_relay: Lane,
+    pub(crate) to_peer: Lane,
+}
+
+/// What is on its way in one direction.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    pub(crate) queue: VecDeque<(Instant, Parcel)>,
+    in_flight: usize,
+    /// When the last byte has left.
+    free_at: Instant,
+}
+
+/// One thing that arrives.
+#[derive(Clone, Debug)]
+pub(crate) enum Parcel {
+    /// The WebSocket's handshake.
+    Open,
+    Message(LinkMessage),
+    /// The WebSocket's end.
+    Close(u16, String),
+}
+
+impl Lane {
+    pub(crate) const fn has_room(&self) -> bool {
+        self.in_flight < CAPACITY
+    }
+
+    pub(crate) fn push(&mut self, parcel: Parcel, latency: Duration, rate: u64, now: Instant) {
+        let len = parcel.len();
+        self.in_flight += len;
+        self.free_at = self.free_at.max(now) + Duration::from_micros(len as u64 * 1_000_000 / rate);
+        self.queue.push_back((self.free_at + latency, parcel));
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.queue.front().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Parcel> {
+        if self.next_at()? > now {
+            return None;
+        }
+        let (_, parcel) = self.queue.pop_front()?;
+        self.in_flight -= parcel.len();
+        Some(parcel)
+    }
+}
+
+impl Parcel {
+    fn len(&self) -> usize {
+        match self {
+            Self::Message(LinkMessage::Binary(message)) => message.len(),
+            Self::Message(LinkMessage::Text(message)) => message.len(),
+            Self::Open | Self::Close(..) => 0,
+        }
+    }
+
+    pub(crate) const fn binary(&mut self) -> Option<&mut Bytes> {
+        match self {
+            Self::Message(LinkMessage::Binary(message)) => Some(message),
+            _ => None,
+        }
+    }
+}
