@@ -1,6 +1,8 @@
 //! Everything that has to be green.
 
-use anyhow::Result;
+use std::{fs, io};
+
+use anyhow::{Context, Result};
 
 use crate::config::{Browser, Mode};
 use crate::process::run;
@@ -47,8 +49,15 @@ fn browser_tests(workspace: &Workspace, browser: Browser, mode: Mode) -> Result<
         .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", workspace.root.join("tests/webdriver.json")))
 }
 
-/// Several tabs, driven from outside. They start their own relays and browsers.
+/// Several tabs, driven from outside. They start their own relays and browsers, and leave pictures in `test-output/`.
 fn multi_tab_tests(workspace: &Workspace) -> Result<()> {
+    let pictures = workspace.root.join("test-output");
+    match fs::remove_dir_all(&pictures) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot empty {}", pictures.display()));
+        }
+        _ => {}
+    }
     run(workspace
         .cargo()
         .args(["test", "-p", "tunnel-e2e"])

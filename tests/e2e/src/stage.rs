@@ -49,18 +49,15 @@ pub struct Relay {
 
 impl Relay {
     /// Starts one that serves the demo, the package at `/pkg` and the tests' pages at `/e2e`.
-    pub fn start() -> Result<Self> {
-        Self::start_at("127.0.0.1:0")
-    }
-
-    /// The same at an address that the test chooses.
-    pub fn start_at(address: &str) -> Result<Self> {
+    ///
+    /// `options` go to its command line, after the others.
+    pub fn start(options: &[&str]) -> Result<Self> {
         let mut command = Command::new(paths::relay()?);
         let (root, package) = (paths::root()?, paths::package()?);
-        command.args(["serve", "--listen", address]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
         command.arg("--www").arg(format!("/pkg={}", package.display()));
         command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
-        command.arg("--www").arg(root.join("www"));
+        command.arg("--www").arg(root.join("www")).args(options);
         let (program, url) = Program::start(command, "listening on ")?;
         Ok(Self { program, url })
     }
@@ -104,7 +101,7 @@ impl Stage {
         if let Some(relay) = self.relay.get() {
             return Ok(relay);
         }
-        let relay = Relay::start()?;
+        let relay = Relay::start(&[])?;
         Ok(self.relay.get_or_init(|| relay))
     }
 
