@@ -30,7 +30,10 @@ export class ChatView {
     this.#own.add(id);
   }
 
-  /** Shows a message; of one that is pending already, that it has arrived. Returns whether it is a stranger's new one. */
+  /**
+   * Shows a message; of one that is pending already, that it has arrived. Returns whether it is a stranger's
+   * new one.
+   */
   said({ id, key, name, text, at, pending }) {
     const identity = `${id}/${key}`;
     const known = this.#shown.get(identity);
@@ -40,7 +43,8 @@ export class ChatView {
     }
     const mine = this.#own.has(id);
     const item = h(
-      `article.said${mine ? ".mine" : ""}${pending ? ".pending" : ""}`, {},
+      `article.said${mine ? ".mine" : ""}${pending ? ".pending" : ""}`,
+      {},
       h("header", {}, h("b", {}, mine ? "You" : String(name)), ` · ${formatTime(Number(at))}`),
       h("p", {}, String(text)),
     );
@@ -87,7 +91,8 @@ export class ChatView {
     const saying = this.#sayings.get(item);
     if (!saying) return;
     const before = this.#sayings.get(item.previousElementSibling);
-    const same = before?.id === saying.id && before.name === saying.name && saying.at - before.at < GROUP_WITHIN;
+    const same =
+      before?.id === saying.id && before.name === saying.name && saying.at - before.at < GROUP_WITHIN;
     item.classList.toggle("first", !same);
   }
 }

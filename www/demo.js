@@ -1,8 +1,8 @@
 /**
  * The demo: ties the room (room.js) and its files (files.js) to the page.
  *
- * The start page hosts a room; a link with a server ID after the # opens it. The fragment never reaches a server, so
- * the ID appears in no log of the page's server.
+ * The start page hosts a room; a link with a server ID after the # opens it. The fragment never reaches a
+ * server, so the ID appears in no log of the page's server.
  */
 import { $ } from "./dom.js";
 import { ChatView, setUpComposer } from "./chat-view.js";
@@ -21,14 +21,16 @@ let unread = 0;
 function start() {
   nameInput.value = rememberedName();
   addEventListener("hashchange", () => location.reload());
-  // Loaded late, so that a page without the library can still say so, and nobody waits for it to see the page.
+  // Loaded late, so that a page without the library can still say so, and nobody waits for it to see the
+  // page.
   const library = load();
   if (serverId) join(library);
   else setUpHosting(library);
   library.catch((error) => {
     document.body.dataset.view = "landing";
     $("host-button").disabled = true;
-    $("host-error").textContent = `The library did not load; build it with “cargo xtask build”. ${error.message}`;
+    $("host-error").textContent =
+      `The library did not load; build it with “cargo xtask build”. ${error.message}`;
   });
 }
 
@@ -123,7 +125,8 @@ function enter(room, view) {
 function explainEmptyChat({ isHost, people, state: { phase } }) {
   if (phase === "connecting") chat.explain("Connecting to the host…", "");
   else if (phase === "closed") chat.explain("", "");
-  else if (isHost && people.length < 2) chat.explain("Waiting for guests", "Send the link. Whoever opens it can chat with you here.");
+  else if (isHost && people.length < 2)
+    chat.explain("Waiting for guests", "Send the link. Whoever opens it can chat with you here.");
   else chat.explain("You are connected", "Say hello, or drop a file in.");
   $("chat-empty").classList.toggle("blank", phase === "closed");
 }

@@ -2,7 +2,10 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** `h("p.hint", {title: "…"}, "text", child)`: an element with classes, attributes or `on…` listeners, and children. */
+/**
+ * `h("p.hint", {title: "…"}, "text", child)`: an element with classes, attributes or `on…` listeners, and
+ * children.
+ */
 export function h(selector, attributes = {}, ...children) {
   const [name, ...classes] = selector.split(".");
   const element = document.createElement(name);

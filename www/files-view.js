@@ -20,11 +20,14 @@ export class FilesView {
 
   #redraw(entry) {
     this.#dirty.add(entry);
-    this.#timer ??= setTimeout(() => {
-      this.#timer = null;
-      for (const dirty of this.#dirty) this.#draw(dirty);
-      this.#dirty.clear();
-    }, this.#items.has(entry.id) ? REDRAW_AFTER : 0);
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = null;
+        for (const dirty of this.#dirty) this.#draw(dirty);
+        this.#dirty.clear();
+      },
+      this.#items.has(entry.id) ? REDRAW_AFTER : 0,
+    );
   }
 
   #draw(entry) {
@@ -49,9 +52,13 @@ export class FilesView {
     return { element: h("li", {}, title, meta, side), title, meta, side, ways: [], action: "" };
   }
 
-  /** The one button that an item has, made anew only when it becomes another one, so that it keeps the focus. */
+  /**
+   * The one button that an item has, made anew only when it becomes another one, so that it keeps the focus.
+   */
   #drawAction(item, entry) {
-    const busy = [...entry.deliveries.values()].some(({ state }) => state === "queued" || state === "sending");
+    const busy = [...entry.deliveries.values()].some(
+      ({ state }) => state === "queued" || state === "sending",
+    );
     let action = "";
     if (entry.state === "done") action = "save";
     else if (entry.state === "waiting" || entry.state === "receiving" || busy) action = "cancel";
@@ -60,12 +67,24 @@ export class FilesView {
     if (action === item.action) return;
     item.action = action;
     const button = (name, label, onclick) =>
-      h("button", { type: "button", title: label, "aria-label": `${label}: ${entry.name}`, onclick }, icon(name));
+      h(
+        "button",
+        { type: "button", title: label, "aria-label": `${label}: ${entry.name}`, onclick },
+        icon(name),
+      );
     const actions = {
       "": () => null,
-      save: () => h("a", {
-        href: (entry.url ??= URL.createObjectURL(entry.blob)), download: entry.name, title: "Save", "aria-label": `Save: ${entry.name}`,
-      }, icon("download")),
+      save: () =>
+        h(
+          "a",
+          {
+            href: (entry.url ??= URL.createObjectURL(entry.blob)),
+            download: entry.name,
+            title: "Save",
+            "aria-label": `Save: ${entry.name}`,
+          },
+          icon("download"),
+        ),
       cancel: () => button("x", "Cancel", () => this.#shelf.cancel(entry)),
       receive: () => button("download", "Receive", () => this.#shelf.request(entry)),
       again: () => button("retry", "Try again", () => this.#shelf.request(entry)),
@@ -86,7 +105,8 @@ export class FilesView {
   #deliveryWays(entry) {
     const deliveries = [...entry.deliveries.values()];
     const ways = deliveries.slice(0, MAX_DELIVERIES).map((delivery) => {
-      const { state, meter, problem, line: { person } } = delivery;
+      const { state, meter, problem, line } = delivery;
+      const { person } = line;
       if (state === "offered") return { left: `${person.name}: offered` };
       if (state === "queued") return { left: `${person.name}: waiting…`, value: 0 };
       if (state === "sending") return underWay(meter, entry.size, `${person.name}: `);
@@ -108,7 +128,11 @@ function underWay(meter, size, prefix) {
   if (bytes === size) return { left: `${prefix}checking…`, value: 1 };
   const speed = meter.speed;
   const rest = speed > 0 ? ` · ${formatDuration((size - bytes) / speed)}` : "";
-  return { left: `${prefix}${formatBytes(bytes)}`, right: `${formatSpeed(speed)}${rest}`, value: bytes / size };
+  return {
+    left: `${prefix}${formatBytes(bytes)}`,
+    right: `${formatSpeed(speed)}${rest}`,
+    value: bytes / size,
+  };
 }
 
 /** That a file has arrived: here, with its digest, or at the person called `name`. */

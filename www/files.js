@@ -1,153 +1,25 @@
 /**
- * The files of a room. A file is offered to everybody on the line, and sent to whoever requests it: small ones are
- * requested at once, large ones when the person asks for them. The host keeps what it has received and offers it to
- * its other guests, also to those who come later, so a file has arrived in the room once the host has it.
+ * The files of a room. A file is offered to everybody on the line, and sent to whoever requests it: small
+ * ones are requested at once, large ones when the person asks for them. The host keeps what it has received
+ * and offers it to its other guests, also to those who come later, so a file has arrived in the room once the
+ * host has it.
  *
  * Everything that a peer says is checked here: sizes, names, and that nothing comes that was not asked for.
  */
 import { cleanLine, randomId } from "./format.js";
 import { Line } from "./line.js";
-import { RunningDigest, digestOf } from "./hasher.js";
+import { digestOf } from "./hasher.js";
+import { Delivery, Receipt } from "./transfer.js";
 
 /** Files up to this size are received without asking, until the budget is used up (bytes). */
 const WITHOUT_ASKING = 256 * 1024 * 1024;
 const BUDGET = 1024 * 1024 * 1024;
 const MAX_ENTRIES = 500;
 const MAX_FILE_NAME = 200;
-/** How many bytes are stored, hashed and confirmed at once. */
-const BATCH = 1024 * 1024;
-
-/** Bytes over time, for people: an average over the last seconds while it runs, over all of it at the end. */
-class Meter {
-  #started = performance.now();
-  #ended = null;
-  #marks = [[this.#started, 0]];
-  bytes = 0;
-
-  advance(bytes) {
-    const now = performance.now();
-    this.bytes = bytes;
-    if (now - this.#marks.at(-1)[0] > 200) this.#marks = [...this.#marks, [now, bytes]].slice(-15);
-  }
-
-  end() {
-    this.#ended ??= performance.now();
-  }
-
-  /** Bytes a second. */
-  get speed() {
-    const [since, before] = this.#ended ? [this.#started, 0] : this.#marks[0];
-    return (this.bytes - before) / Math.max(0.001, ((this.#ended ?? performance.now()) - since) / 1000);
-  }
-}
-
-/** One file on its way to one person. States: offered, queued, sending, done, failed, cancelled. */
-class Delivery {
-  state = "offered";
-  got = 0;
-  meter = null;
-  verified = null;
-
-  constructor(entry, line, changed) {
-    Object.assign(this, { entry, line, changed });
-  }
-
-  get id() {
-    return this.entry.id;
-  }
-
-  get cancelled() {
-    return this.state === "cancelled";
-  }
-
-  become(state, problem = "") {
-    this.state = state;
-    this.problem = problem;
-    if (state === "queued") Object.assign(this, { got: 0, meter: null, verified: null });
-    else this.meter?.end();
-    this.changed();
-  }
-
-  progress(bytes) {
-    if (this.state === "queued") {
-      this.state = "sending";
-      this.meter = new Meter();
-    }
-    this.meter?.advance(bytes);
-    this.changed();
-  }
-
-  fail(problem) {
-    if (!this.cancelled) this.become("failed", problem);
-  }
-}
-
-/** One file on its way to us. */
-class Receipt {
-  #batch = [];
-  #batched = 0;
-  #blobs = [];
-  #hashed = 0;
-  #over = false;
-  meter = new Meter();
-
-  constructor(entry, line, changed, done) {
-    Object.assign(this, { entry, line, changed, done });
-    this.digest = new RunningDigest((bytes) => {
-      this.#hashed += bytes;
-      line.tell({ type: "got", id: entry.id, bytes: this.#hashed });
-    });
-  }
-
-  take(buffer) {
-    if (this.#over) return;
-    this.#batch.push(buffer);
-    this.#batched += buffer.byteLength;
-    this.meter.advance(this.meter.bytes + buffer.byteLength);
-    if (this.meter.bytes > this.entry.size) {
-      this.line.tell({ type: "cancel", id: this.entry.id });
-      return this.fail("More came than was announced");
-    }
-    // The last batch goes at once: the sender waits until all of it is confirmed.
-    if (this.#batched >= BATCH || this.meter.bytes === this.entry.size) this.#store();
-    this.changed();
-  }
-
-  async end(announced) {
-    if (this.#over) return;
-    this.#over = true;
-    this.meter.end();
-    if (this.meter.bytes < this.entry.size) {
-      this.digest.drop();
-      return this.done({ problem: "Less came than was announced" });
-    }
-    const sha256 = await this.digest.finish();
-    const verified = sha256 && announced ? sha256 === announced : null;
-    this.line.tell({ type: "checked", id: this.entry.id, sha256 });
-    // Of no type, so that opening it never shows a stranger's page with this page's rights.
-    this.done({ blob: new Blob(this.#blobs, { type: "application/octet-stream" }), sha256, verified });
-  }
-
-  fail(problem) {
-    if (this.#over) return;
-    this.#over = true;
-    this.meter.end();
-    this.digest.drop();
-    this.#batch = this.#blobs = [];
-    this.done({ problem });
-  }
-
-  #store() {
-    this.#blobs.push(new Blob(this.#batch));
-    this.digest.update(this.#batch);
-    this.#batch = [];
-    this.#batched = 0;
-  }
-}
 
 /**
- * All files of a room, in `entries` by their IDs. An entry's states: shared (ours), offered, waiting, receiving, done,
- * failed. Event `change` with the entry as its detail.
+ * All files of a room, in `entries` by their IDs. An entry's states: shared (ours), offered, waiting,
+ * receiving, done, failed. Event `change` with the entry as its detail.
  */
 export class Shelf extends EventTarget {
   entries = new Map();
@@ -163,7 +35,13 @@ export class Shelf extends EventTarget {
   /** Offers `file` to everybody, now and later. */
   add(file) {
     const entry = {
-      id: randomId(), name: file.name, size: file.size, blob: file, mine: true, state: "shared", deliveries: new Map(),
+      id: randomId(),
+      name: file.name,
+      size: file.size,
+      blob: file,
+      mine: true,
+      state: "shared",
+      deliveries: new Map(),
       digest: digestOf(file),
     };
     entry.digest.then((sha256) => {
@@ -227,7 +105,12 @@ export class Shelf extends EventTarget {
     if (!known && this.entries.size >= MAX_ENTRIES) return;
     const entry = known ?? { id, deliveries: new Map() };
     Object.assign(entry, {
-      name: cleanLine(name, MAX_FILE_NAME) || "file", size, line, state: "offered", receipt: null, problem: "",
+      name: cleanLine(name, MAX_FILE_NAME) || "file",
+      size,
+      line,
+      state: "offered",
+      receipt: null,
+      problem: "",
       // Only the host knows who a file comes from, and believes nobody else.
       from: this.passOn ? line.person.name : cleanLine(from, 64) || line.person.name,
     });
@@ -251,7 +134,12 @@ export class Shelf extends EventTarget {
     const entry = this.entries.get(id);
     if (entry?.line !== line || entry.state !== "waiting") return null;
     entry.state = "receiving";
-    entry.receipt = new Receipt(entry, line, () => this.#changed(entry), (result) => this.#received(entry, result));
+    entry.receipt = new Receipt(
+      entry,
+      line,
+      () => this.#changed(entry),
+      (result) => this.#received(entry, result),
+    );
     this.#changed(entry);
     return entry.receipt;
   }
@@ -289,6 +177,8 @@ export class Shelf extends EventTarget {
 
   #offer(entry, line) {
     if (!entry.blob || entry.line === line || !(entry.mine || this.passOn)) return;
+    // A guest sends to its host only; the host of a new line is the one of the line before.
+    if (!this.passOn) entry.deliveries.clear();
     entry.deliveries.set(line, new Delivery(entry, line, () => this.#changed(entry)));
     line.tell({ type: "offer", id: entry.id, name: entry.name, size: entry.size, from: entry.from });
     this.#changed(entry);

@@ -35,8 +35,8 @@ export function shortDigest(sha256) {
 }
 
 /**
- * One line of a stranger's text, at most `max` characters long: without control characters and without those that
- * turn the direction of writing, which could make a name look like another one.
+ * One line of a stranger's text, at most `max` characters long: without control characters and without those
+ * that turn the direction of writing, which could make a name look like another one.
  */
 export function cleanLine(text, max) {
   if (typeof text !== "string") return "";
@@ -44,8 +44,34 @@ export function cleanLine(text, max) {
   return [...plain.trim()].slice(0, max).join("").trim();
 }
 
-const MOODS = ["Amber", "Brave", "Calm", "Clever", "Gentle", "Happy", "Lucky", "Nimble", "Quiet", "Sunny", "Swift", "Wise"];
-const ANIMALS = ["Badger", "Crane", "Falcon", "Fox", "Hare", "Heron", "Lynx", "Marten", "Otter", "Owl", "Robin", "Seal"];
+const MOODS = [
+  "Amber",
+  "Brave",
+  "Calm",
+  "Clever",
+  "Gentle",
+  "Happy",
+  "Lucky",
+  "Nimble",
+  "Quiet",
+  "Sunny",
+  "Swift",
+  "Wise",
+];
+const ANIMALS = [
+  "Badger",
+  "Crane",
+  "Falcon",
+  "Fox",
+  "Hare",
+  "Heron",
+  "Lynx",
+  "Marten",
+  "Otter",
+  "Owl",
+  "Robin",
+  "Seal",
+];
 
 export function randomName() {
   const pick = (words) => words[Math.floor(Math.random() * words.length)];
@@ -55,7 +81,9 @@ export function randomName() {
 /** 128 random bits in hexadecimal. */
 export function randomId() {
   // Not randomUUID, which only secure contexts have.
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 }
 
 /** One of eight colours, the same for the same text everywhere. */

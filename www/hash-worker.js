@@ -2,7 +2,8 @@
  * Computes SHA-256 beside the page, so that hashing never freezes it. Requests:
  *
  * - `{ id, blob }` digests a whole Blob, read slice by slice;
- * - `{ id, chunks }` adds ArrayBuffers to a running digest (which starts by itself), and answers `{ id, bytes }`;
+ * - `{ id, chunks }` adds ArrayBuffers to a running digest (which starts by itself), and answers `{ id, bytes
+ *   }`;
  * - `{ id, finish: true }` ends a running digest; `{ id, drop: true }` forgets it.
  *
  * A digest is answered as `{ id, sha256 }`, or `{ id, sha256: null }` when the Blob can't be read.

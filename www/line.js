@@ -1,8 +1,8 @@
 /**
  * The files port between two tabs: offers, requests and one file at a time each way over one socket.
  *
- * JSON texts: offer {id, name, size, from} · request {id} · begin {id} · end {id, sha256} · abort {id} ·
- * got {id, bytes} · checked {id, sha256} · cancel {id}. Binary messages are the bytes of the file begun last, so
+ * JSON texts: offer {id, name, size, from} · request {id} · begin {id} · end {id, sha256} · abort {id} · got
+ * {id, bytes} · checked {id, sha256} · cancel {id}. Binary messages are the bytes of the file begun last, so
  * that no byte of it needs a header.
  */
 
@@ -15,8 +15,8 @@ const HIGH_WATER = 4 * 1024 * 1024;
 /** Bytes that the receiver may be behind with storing and hashing. */
 const WINDOW = 16 * 1024 * 1024;
 /**
- * How soon to look at `bufferedAmount` again, in milliseconds. No event tells that it fell, and browsers slow timers
- * of hidden tabs down to one a second, so `got` messages wake the sender as well.
+ * How soon to look at `bufferedAmount` again, in milliseconds. No event tells that it fell, and browsers slow
+ * timers of hidden tabs down to one a second, so `got` messages wake the sender as well.
  */
 const LOOK_AGAIN = 20;
 
@@ -119,9 +119,14 @@ export class Line {
     const stopped = () => delivery.cancelled || !this.open;
     let sent = 0;
     for (let at = 0; at < blob.size && !stopped(); at += BLOCK) {
-      const block = new Uint8Array(await blob.slice(at, at + BLOCK).arrayBuffer().catch(() => {
-        throw new Error("The file could not be read");
-      }));
+      const block = new Uint8Array(
+        await blob
+          .slice(at, at + BLOCK)
+          .arrayBuffer()
+          .catch(() => {
+            throw new Error("The file could not be read");
+          }),
+      );
       for (let from = 0; from < block.length && !stopped(); from += CHUNK) {
         const chunk = block.subarray(from, from + CHUNK);
         this.#socket.send(chunk);

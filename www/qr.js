@@ -1,6 +1,6 @@
 /**
- * A small QR code encoder (ISO/IEC 18004): byte mode, error correction level M, versions 1 to 10, which is up to
- * 213 bytes of text and more than any link to a room needs.
+ * A small QR code encoder (ISO/IEC 18004): byte mode, error correction level M, versions 1 to 10, which is up
+ * to 213 bytes of text and more than any link to a room needs.
  */
 
 /** Level M, by version from 1: [error correction codewords of a block, data codewords of each block …]. */
@@ -19,7 +19,16 @@ const BLOCKS = [
 
 /** Centres of the alignment patterns, by version from 1. */
 const ALIGNMENT = [
-  [], [6, 18], [6, 22], [6, 26], [6, 30], [6, 34], [6, 22, 38], [6, 24, 42], [6, 26, 46], [6, 28, 50],
+  [],
+  [6, 18],
+  [6, 22],
+  [6, 26],
+  [6, 30],
+  [6, 34],
+  [6, 22, 38],
+  [6, 24, 42],
+  [6, 26, 46],
+  [6, 28, 50],
 ];
 
 const MASKS = [
@@ -36,7 +45,9 @@ const MASKS = [
 /** Scanners need this many light modules around the symbol. */
 const QUIET_ZONE = 4;
 
-/** The symbol for `text` as rows of booleans, dark being true. Throws a RangeError beyond 213 bytes of UTF-8. */
+/**
+ * The symbol for `text` as rows of booleans, dark being true. Throws a RangeError beyond 213 bytes of UTF-8.
+ */
 export function encode(text) {
   const bytes = new TextEncoder().encode(text);
   const version = versionFor(bytes.length);
@@ -50,7 +61,9 @@ export function encode(text) {
   return best.modules;
 }
 
-/** The symbol for `text` as an SVG element with its quiet zone, dark on light whatever the page's colours are. */
+/**
+ * The symbol for `text` as an SVG element with its quiet zone, dark on light whatever the page's colours are.
+ */
 export function toSvg(text, label) {
   const modules = encode(text);
   const size = modules.length + 2 * QUIET_ZONE;
@@ -163,7 +176,9 @@ function remainder(data, divisor) {
   return rest;
 }
 
-/** `value` followed by its remainder by the polynomial `divisor` of `degree`: format and version information. */
+/**
+ * `value` followed by its remainder by the polynomial `divisor` of `degree`: format and version information.
+ */
 function withCheckBits(value, divisor, degree) {
   let rest = value << degree;
   for (let bit = Math.floor(Math.log2(rest || 1)); bit >= degree; bit--) {
@@ -187,7 +202,11 @@ function draw(version, codewords, mask) {
     }
   };
 
-  for (const [x, y] of [[3, 3], [size - 4, 3], [3, size - 4]]) {
+  for (const [x, y] of [
+    [3, 3],
+    [size - 4, 3],
+    [3, size - 4],
+  ]) {
     rings(x, y, 4, (distance) => distance !== 2 && distance !== 4); // finder and its light separator
   }
   for (const x of ALIGNMENT[version - 1]) {
@@ -229,7 +248,10 @@ function drawVersion(set, size, version) {
   }
 }
 
-/** Fills columns of two from the right, upwards and downwards in turn; what is left over stays light but masked. */
+/**
+ * Fills columns of two from the right, upwards and downwards in turn; what is left over stays light but
+ * masked.
+ */
 function drawData(modules, size, codewords, masked) {
   let at = 0;
   let upward = true;
@@ -248,7 +270,9 @@ function drawData(modules, size, codewords, masked) {
   }
 }
 
-/** How hard the symbol is to scan: long runs, blocks, look-alikes of the finder, and imbalance cost points. */
+/**
+ * How hard the symbol is to scan: long runs, blocks, look-alikes of the finder, and imbalance cost points.
+ */
 function penalty(modules) {
   const size = modules.length;
   const columns = modules.map((_, x) => modules.map((row) => row[x]));

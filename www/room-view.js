@@ -4,15 +4,39 @@ import { hueOf } from "./format.js";
 import { PORTS } from "./room.js";
 import { toSvg } from "./qr.js";
 
-const PHASES = { idle: "Not connected", connecting: "Connecting…", open: "Open", reconnecting: "Reconnecting…", closed: "Closed" };
+const PHASES = {
+  idle: "Not connected",
+  connecting: "Connecting…",
+  open: "Open",
+  reconnecting: "Reconnecting…",
+  closed: "Closed",
+};
 
-/** What to tell people by the code of a TunnelError, in the reason of a close, or by the close code itself. */
+/**
+ * What to tell people by the code of a TunnelError, in the reason of a close, or by the close code itself.
+ */
 const CAUSES = [
-  [["server-not-found", 3701], "Nobody is hosting this room", "The host’s tab may be closed, or the link is not complete."],
-  [["port-closed", 3702], "There is no room under this link", "Its server does not serve the ports of this page."],
+  [
+    ["server-not-found", 3701],
+    "Nobody is hosting this room",
+    "The host’s tab may be closed, or the link is not complete.",
+  ],
+  [
+    ["port-closed", 3702],
+    "There is no room under this link",
+    "Its server does not serve the ports of this page.",
+  ],
   [["refused", 3703], "The host did not let you in", ""],
-  [["relay-unreachable", 3712], "The relay can’t be reached", "Check that it is running and that you are online."],
-  [["peer-reloaded", 3705], "The host’s tab was reloaded", "Ask for the new link if reconnecting does not help."],
+  [
+    ["relay-unreachable", 3712],
+    "The relay can’t be reached",
+    "Check that it is running and that you are online.",
+  ],
+  [
+    ["peer-reloaded", 3705],
+    "The host’s tab was reloaded",
+    "Ask for the new link if reconnecting does not help.",
+  ],
   [["peer-gone", 3711], "The host is gone", "Its tab was closed or has lost its connection."],
   [["id-taken-over", 3700], "This room was opened in another tab", ""],
   [["draining", 3708], "The relay is shutting down", "Try again in a moment."],
@@ -33,7 +57,9 @@ export function showState({ phase, code, reason, left }, isHost) {
   $("leave-button").disabled = closed;
   $("chat-send").disabled = phase === "connecting";
   if (!closed) return;
-  const [title, text] = left ? [isHost ? "You closed the room" : "You left the room", ""] : explain(code, reason ?? "");
+  const [title, text] = left
+    ? [isHost ? "You closed the room" : "You left the room", ""]
+    : explain(code, reason ?? "");
   const [bold, paragraph, small] = $("closed").querySelectorAll("b, p, small");
   bold.textContent = title;
   paragraph.textContent = text;
@@ -42,8 +68,12 @@ export function showState({ phase, code, reason, left }, isHost) {
 }
 
 function explain(code, reason) {
-  const cause = CAUSES.find(([keys]) => keys.some((key) => (typeof key === "string" ? reason.includes(key) : key === code)));
-  return cause ? cause.slice(1) : ["The connection was lost", "The host’s tab may be closed, or the network is down."];
+  const cause = CAUSES.find(([keys]) =>
+    keys.some((key) => (typeof key === "string" ? reason.includes(key) : key === code)),
+  );
+  return cause
+    ? cause.slice(1)
+    : ["The connection was lost", "The host’s tab may be closed, or the network is down."];
 }
 
 /** Says no more about encryption than the sockets themselves do. */
@@ -67,18 +97,26 @@ export function showEncryption(sockets, relayUrl) {
 
 export function showPeople(people, me) {
   $("peers-title").replaceChildren("People ", h("small", {}, people.length > 0 ? String(people.length) : ""));
-  $("peers").replaceChildren(...people.map(({ id, name, host, ports }) => {
-    const role = [host && "host", id === me && "you"].filter(Boolean).join(", ");
-    return h(
-      "li", {},
-      h(`span.avatar.hue-${hueOf(name)}`, { "aria-hidden": "true" }, ([...name][0] ?? "?").toUpperCase()),
-      h(
-        "div.person", {},
-        h("span.name", { title: name }, name, role ? h("small", {}, ` ${role}`) : null),
-        h("span.ports", {}, ...Object.entries(PORTS).map(([purpose, port]) => portChip(port, purpose, ports[port]))),
-      ),
-    );
-  }));
+  $("peers").replaceChildren(
+    ...people.map(({ id, name, host, ports }) => {
+      const role = [host && "host", id === me && "you"].filter(Boolean).join(", ");
+      return h(
+        "li",
+        {},
+        h(`span.avatar.hue-${hueOf(name)}`, { "aria-hidden": "true" }, ([...name][0] ?? "?").toUpperCase()),
+        h(
+          "div.person",
+          {},
+          h("span.name", { title: name }, name, role ? h("small", {}, ` ${role}`) : null),
+          h(
+            "span.ports",
+            {},
+            ...Object.entries(PORTS).map(([purpose, port]) => portChip(port, purpose, ports[port])),
+          ),
+        ),
+      );
+    }),
+  );
 }
 
 function portChip(port, purpose, state = "connecting") {

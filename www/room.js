@@ -1,6 +1,7 @@
 /**
- * A room: one host, any number of guests. The host's tab is the server (`ForwardingServerWebSocket`) and serves two
- * ports under one server ID; each guest opens one `PeerToPeerWebSocket` to each of them. The host passes messages on.
+ * A room: one host, any number of guests. The host's tab is the server (`ForwardingServerWebSocket`) and
+ * serves two ports under one server ID; each guest opens one `PeerToPeerWebSocket` to each of them. The host
+ * passes messages on.
  *
  * Port 1, chat, JSON texts:
  *   guest to host   hello {name} · say {key, text} · rename {name}
@@ -65,7 +66,9 @@ export class HostRoom extends Room {
     server.listen(PORTS.files, (socket) => this.#takeFirst(socket, "join", this.#admit));
     server.addEventListener("reconnecting", () => this.enter("reconnecting"));
     server.addEventListener("reconnected", () => this.enter("open"));
-    server.addEventListener("close", ({ code, reason }) => this.enter("closed", { code, reason, left: this.#leaving }));
+    server.addEventListener("close", ({ code, reason }) =>
+      this.enter("closed", { code, reason, left: this.#leaving }),
+    );
     this.enter("open");
     this.#tellPeople();
   }
@@ -96,16 +99,25 @@ export class HostRoom extends Room {
   #takeFirst(socket, type, handler) {
     const timer = setTimeout(() => socket.close(CODES.unexpected, `no ${type} came`), FIRST_MESSAGE_WITHIN);
     socket.addEventListener("close", () => clearTimeout(timer), { once: true });
-    socket.addEventListener("message", ({ data }) => {
-      clearTimeout(timer);
-      const message = parse(data);
-      if (message?.type === type) handler.call(this, socket, message);
-      else socket.close(CODES.unexpected, `expected ${type}`);
-    }, { once: true });
+    socket.addEventListener(
+      "message",
+      ({ data }) => {
+        clearTimeout(timer);
+        const message = parse(data);
+        if (message?.type === type) handler.call(this, socket, message);
+        else socket.close(CODES.unexpected, `expected ${type}`);
+      },
+      { once: true },
+    );
   }
 
   #greet(socket, { name }) {
-    const guest = { id: randomId(), ticket: randomId(), name: cleanLine(name, MAX_NAME) || "Guest", chat: socket };
+    const guest = {
+      id: randomId(),
+      ticket: randomId(),
+      name: cleanLine(name, MAX_NAME) || "Guest",
+      chat: socket,
+    };
     this.#guests.set(guest.id, guest);
     tell(socket, { type: "welcome", id: guest.id, ticket: guest.ticket, history: this.#history });
     socket.addEventListener("message", ({ data }) => this.#hear(guest, parse(data)));
@@ -141,7 +153,14 @@ export class HostRoom extends Room {
   }
 
   #spread(id, name, { text, key }) {
-    const said = { type: "said", id, name, key: String(key).slice(0, 64), text: text.slice(0, MAX_TEXT), at: Date.now() };
+    const said = {
+      type: "said",
+      id,
+      name,
+      key: String(key).slice(0, 64),
+      text: text.slice(0, MAX_TEXT),
+      at: Date.now(),
+    };
     this.#history = [...this.#history, said].slice(-MAX_HISTORY);
     this.#tellAll(said);
     this.emit("said", said);
@@ -158,7 +177,10 @@ export class HostRoom extends Room {
     this.people = [
       { id: HOST, name: this.name, host: true, ports: { 1: "listening", 2: "listening" } },
       ...[...this.#guests.values()].map(({ id, name, chat, files }) => ({
-        id, name, host: false, ports: { 1: phaseOf(chat), 2: files ? phaseOf(files) : "connecting" },
+        id,
+        name,
+        host: false,
+        ports: { 1: phaseOf(chat), 2: files ? phaseOf(files) : "connecting" },
       })),
     ];
     this.#tellAll({ type: "people", people: this.people });
@@ -218,7 +240,10 @@ export class GuestRoom extends Room {
       this.#openFiles(message.ticket);
     } else if (message?.type === "people" && Array.isArray(message.people)) {
       this.people = message.people.map(({ id, name, host, ports }) => ({
-        id, name: cleanLine(name, MAX_NAME), host: host === true, ports: Object(ports),
+        id,
+        name: cleanLine(name, MAX_NAME),
+        host: host === true,
+        ports: Object(ports),
       }));
       this.emit("people", this.people);
     } else if (message?.type === "said") {
@@ -232,13 +257,18 @@ export class GuestRoom extends Room {
     this.#follow(socket);
     socket.addEventListener("open", () => {
       tell(socket, { type: "join", ticket });
-      this.emit("files", { socket, person: this.people.find(({ host }) => host) ?? { id: HOST, name: "Host" } });
+      this.emit("files", {
+        socket,
+        person: this.people.find(({ host }) => host) ?? { id: HOST, name: "Host" },
+      });
     });
   }
 
   /** The room is as well as its two sockets are: when one ends, so does the other. */
   #follow(socket) {
-    watchPath(socket, () => this.enter(this.sockets.some((each) => away.has(each)) ? "reconnecting" : "open"));
+    watchPath(socket, () =>
+      this.enter(this.sockets.some((each) => away.has(each)) ? "reconnecting" : "open"),
+    );
     socket.addEventListener("close", ({ code, reason }) => {
       if (this.sockets.includes(socket)) this.#end({ code, reason });
     });

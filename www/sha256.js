@@ -1,6 +1,7 @@
 /**
- * SHA-256 (FIPS 180-4) that takes its input piece by piece: WebCrypto digests whole buffers only, and only in secure
- * contexts, while a file of gigabytes arrives in chunks and a relay on the local network is often plain HTTP.
+ * SHA-256 (FIPS 180-4) that takes its input piece by piece: WebCrypto digests whole buffers only, and only in
+ * secure contexts, while a file of gigabytes arrives in chunks and a relay on the local network is often
+ * plain HTTP.
  */
 
 const BLOCK = 64;
