@@ -92,6 +92,7 @@ function enter(room, view) {
   room.addEventListener("people", () => {
     tellComings(room, view);
     refresh();
+    $("copy-button").focus(); // the button that was pressed is gone
   });
   room.addEventListener("said", ({ detail }) => {
     if (room.me) chat.owns(room.me);
@@ -117,6 +118,7 @@ function enter(room, view) {
     view.showInvite(link.href);
     tellComings(room, view);
     refresh();
+    $("copy-button").focus(); // the button that was pressed is gone
   } else {
     room.open();
   }
