@@ -12,7 +12,7 @@ mod command;
 mod json;
 mod packet;
 
-pub use answer::{Line, Notification};
+pub use answer::{Line, Notification, data_from_server};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
 pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;

@@ -11,12 +11,13 @@ mod channel;
 mod config;
 mod event;
 mod link;
+mod livecode;
 mod peer;
 mod slab;
 mod timer;
 mod waiting;
 
-pub use config::{Config, FRAME_OVERHEAD};
+pub use config::{AccessToken, Config, FRAME_OVERHEAD, LivecodeConfig};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
 
 use crate::close::truncate_reason;
@@ -48,6 +49,8 @@ pub struct Router {
     buffered: usize,
     /// Nonces of the PINGs.
     pings: u64,
+    /// The number of the server that was numbered last.
+    last_livecode_server: u32,
     /// Only the fields that count up.
     totals: Stats,
 }
@@ -91,6 +94,7 @@ impl Router {
             drain: Drain::No,
             buffered: 0,
             pings: 0,
+            last_livecode_server: 0,
             totals: Stats::default(),
         }
     }
@@ -103,10 +107,12 @@ impl Router {
             Dialect::Livecode => Stage::Ready,
         };
         let link = LinkId(self.links.insert(Link::new(peer, stage, now)));
-        if self.drain == Drain::No {
-            self.arm(link);
-        } else {
+        if self.drain != Drain::No {
             self.end_draining(link);
+        } else if stage == Stage::Ready && self.config.livecode.is_none() {
+            self.end_link(link, None, CloseCode::POLICY, "the livecode dialect is turned off on this relay");
+        } else {
+            self.arm(link);
         }
         link
     }
@@ -118,15 +124,21 @@ impl Router {
         if !self.heard(link, now) {
             return;
         }
+        if self.speaks_livecode(link) {
+            return self.handle_command(link, &String::from_utf8_lossy(&message));
+        }
         if let Err(violation) = self.handle_frame(link, message, now) {
             self.fail(link, &violation);
         }
     }
 
     /// Takes in a text message.
-    pub fn handle_text(&mut self, link: LinkId, _text: &str, now: Instant) {
+    pub fn handle_text(&mut self, link: LinkId, text: &str, now: Instant) {
         if !self.heard(link, now) {
             return;
+        }
+        if self.speaks_livecode(link) {
+            return self.handle_command(link, text);
         }
         self.fail(link, &Violation::new("a text message; frames are binary messages"));
     }
@@ -139,6 +151,7 @@ impl Router {
     /// Forgets a link: its WebSocket is closed. Its channels are closed at their other peers.
     pub fn handle_link_closed(&mut self, link: LinkId, _now: Instant) {
         self.release(link);
+        self.clear_control(link);
         let Some(closed) = self.links.remove(link.0) else { return };
         if let Some(at) = closed.check_at {
             self.checks.remove(&(at, link));
@@ -164,10 +177,8 @@ impl Router {
     ///
     /// After `None`, [`Event::Writable`] tells when there is something again.
     pub fn poll_transmit(&mut self, link: LinkId) -> Option<Transmit> {
-        let state = self.links.get_mut(link.0)?;
-        let registered = state.registered.as_ref().map(|(server_id, _)| *server_id);
-        let control = state.outbox.pop_control(registered);
-        let transmit = control.or_else(|| self.next_flow(link)).or_else(|| self.dequeue(link));
+        let transmit =
+            self.next_control(link).or_else(|| self.next_flow(link)).or_else(|| self.dequeue(link));
         if transmit.is_none()
             && let Some(state) = self.links.get_mut(link.0)
         {
@@ -200,7 +211,7 @@ impl Router {
         for key in self.links.keys().collect::<Vec<_>>() {
             let Some(link) = self.links.get(key) else { continue };
             if link.stage == Stage::Ready && link.peer.dialect == Dialect::Tunnel {
-                self.control(LinkId(key), Transmit::Binary(frame.clone()));
+                self.control(LinkId(key), Transmit::Binary(frame.clone()), usize::MAX);
             }
         }
         self.report_drained();
@@ -228,11 +239,33 @@ impl Router {
         }
     }
 
-    /// Queues a frame that concerns no open channel.
-    fn control(&mut self, link: LinkId, transmit: Transmit) {
+    fn speaks_livecode(&self, link: LinkId) -> bool {
+        self.links.get(link.0).is_some_and(|state| state.peer.dialect == Dialect::Livecode)
+    }
+
+    /// Queues a frame that concerns no open channel, unless more than `max` bytes of such would wait.
+    fn control(&mut self, link: LinkId, transmit: Transmit, max: usize) -> bool {
+        let Some(state) = self.links.get_mut(link.0) else { return false };
+        let Some(cost) = state.outbox.push_control(transmit, max) else { return false };
+        self.buffered += cost;
+        self.announce(link);
+        true
+    }
+
+    /// The next frame that concerns no open channel.
+    fn next_control(&mut self, link: LinkId) -> Option<Transmit> {
+        let state = self.links.get_mut(link.0)?;
+        if let Some((transmit, cost)) = state.outbox.pop_control() {
+            self.buffered -= cost;
+            return Some(transmit);
+        }
+        let registered = state.registered.as_ref().map(|(server_id, _)| *server_id);
+        state.outbox.pop_due(registered).map(|frame| Transmit::Binary(frame.encode()))
+    }
+
+    fn clear_control(&mut self, link: LinkId) {
         if let Some(state) = self.links.get_mut(link.0) {
-            state.outbox.push_control(transmit);
-            self.announce(link);
+            self.buffered -= state.outbox.clear_control();
         }
     }
 
@@ -256,11 +289,11 @@ impl Router {
             return;
         }
         state.stage = Stage::Ended;
-        state.outbox.clear();
         let dialect = state.peer.dialect;
+        self.clear_control(link);
         self.release(link);
         if let (Some(frame), Dialect::Tunnel) = (last, dialect) {
-            self.control(link, Transmit::Binary(frame.encode()));
+            self.control(link, Transmit::Binary(frame.encode()), usize::MAX);
         }
         self.events.push_back(Event::Close { link, code, reason: truncate_reason(reason).to_owned() });
     }
@@ -268,13 +301,14 @@ impl Router {
     /// Takes back all that a link holds: its server ID, its channels, its places in the waiting room.
     fn release(&mut self, link: LinkId) {
         let Some(state) = self.links.get_mut(link.0) else { return };
-        let registered = state.registered.take();
+        let registered = state.registered.take().map(|(server_id, _)| server_id);
+        let seats = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.seats));
         let ends: Vec<_> = state.channels.values().copied().collect();
-        if let Some((server_id, _)) = registered
-            && self.registrations.get(&server_id) == Some(&link)
-        {
-            self.registrations.remove(&server_id);
-            self.events.push_back(Event::Unregistered { link, server_id });
+        for server_id in registered.into_iter().chain(seats.into_iter().flatten().map(ServerId::Number)) {
+            if self.registrations.get(&server_id) == Some(&link) {
+                self.registrations.remove(&server_id);
+                self.events.push_back(Event::Unregistered { link, server_id });
+            }
         }
         for end in ends {
             self.abandon(end, CloseCode::PEER_GONE, "the other peer's link to the relay is gone");

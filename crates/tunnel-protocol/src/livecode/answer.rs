@@ -1,6 +1,7 @@
 //! What a livecoding relay says: the lines of its answers, and the news of a channel's other side.
 
 use super::DELIMITER;
+use crate::ServerId;
 use std::fmt;
 
 /// What every line that the relay itself says begins with; what instructions send has no such prefix.
@@ -123,6 +124,12 @@ pub enum Notification<'a> {
         /// The data.
         data: &'a str,
     },
+}
+
+/// [`Notification::Data`] from a server that may be known by its key, which the wire of 2017 does not have.
+#[must_use]
+pub fn data_from_server(server: &ServerId, data: &str, delimiter: &str) -> String {
+    format!("{DATA}{server}{delimiter}{data}")
 }
 
 const CONNECTED: &str = "connected:atPort:for: ";

@@ -1,6 +1,7 @@
 //! What a peer asks a livecoding relay to do, read as leniently as JavaScript reads it.
 
 use super::Instruction;
+use crate::ServerId;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -74,8 +75,8 @@ pub enum Request<'a> {
     },
     /// [`Instruction::ConnectToServer`].
     ConnectToServer {
-        /// The server ID.
-        server: Option<u32>,
+        /// The server ID; a key's is understood by our relay only.
+        server: Option<ServerId>,
         /// The port.
         port: Option<u16>,
     },
@@ -89,7 +90,7 @@ pub enum Request<'a> {
     /// [`Instruction::ForwardToServer`].
     ForwardToServer {
         /// The server ID.
-        server: Option<u32>,
+        server: Option<ServerId>,
         /// The data.
         data: &'a str,
     },
@@ -151,11 +152,13 @@ impl Command {
             Instruction::CreateServerCredential => Request::CreateServerCredential,
             Instruction::InstallServer => Request::InstallServer { server: id(text(0)), credential: text(1) },
             Instruction::ConnectToServer => Request::ConnectToServer {
-                server: id(text(0)),
+                server: server_id(text(0)),
                 port: id(text(1)).and_then(|port| port.try_into().ok()),
             },
             Instruction::ForwardToClient => Request::ForwardToClient { channel: id(text(0)), data: text(1) },
-            Instruction::ForwardToServer => Request::ForwardToServer { server: id(text(0)), data: text(1) },
+            Instruction::ForwardToServer => {
+                Request::ForwardToServer { server: server_id(text(0)), data: text(1) }
+            }
         }
     }
 }
@@ -168,6 +171,10 @@ fn or_undefined(text: Option<&str>) -> &str {
 fn id(text: &str) -> Option<u32> {
     let id = text.parse::<u32>().ok()?;
     (id.to_string() == text).then_some(id)
+}
+
+fn server_id(text: &str) -> Option<ServerId> {
+    id(text).map(ServerId::Number).or_else(|| text.parse().ok().filter(|id: &ServerId| id.key().is_some()))
 }
 
 impl<'de> Deserialize<'de> for Command {
@@ -409,7 +416,7 @@ mod tests {
             ),
             (
                 r#"{"instruction":"connect to server","parameters":["3","1337",{"deep":[{}]}]}"#,
-                Request::ConnectToServer { server: Some(3), port: Some(1337) },
+                Request::ConnectToServer { server: Some(ServerId::Number(3)), port: Some(1337) },
             ),
             (
                 r#"{"instruction":"forward to client","parameters":[12,"a \" b"]}"#,
@@ -417,7 +424,7 @@ mod tests {
             ),
             (
                 r#"{"instruction":"forward to server","parameters":[3,"x"],"credential":"no matter"}"#,
-                Request::ForwardToServer { server: Some(3), data: "x" },
+                Request::ForwardToServer { server: Some(ServerId::Number(3)), data: "x" },
             ),
             (
                 r#"{"instruction":"add instruction","parameters":{"instructionToAdd":"initialize","body":"() => 1"}}"#,
@@ -460,7 +467,7 @@ mod tests {
         }
         assert_eq!(
             parse(r#"{"instruction":"connect to server","parameters":[1,65536]}"#).request(),
-            Request::ConnectToServer { server: Some(1), port: None }
+            Request::ConnectToServer { server: Some(ServerId::Number(1)), port: None }
         );
         assert_eq!(
             parse(r#"{"instruction":"add instruction","parameters":["x"]}"#).request(),

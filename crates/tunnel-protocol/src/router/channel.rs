@@ -2,9 +2,10 @@ use super::config::FRAME_OVERHEAD;
 use super::link::is_opened_by_peer;
 use super::slab::Key;
 use super::waiting::WaitKey;
-use super::{Event, LinkId, Router, Transmit};
+use super::{Dialect, Event, LinkId, Router, Transmit};
 use crate::CloseCode;
 use crate::frame::{ChannelId, Frame};
+use crate::livecode::Packet;
 use std::collections::VecDeque;
 
 /// Where an [`End`] is in the router.
@@ -17,6 +18,8 @@ pub(super) struct End {
     /// The channel's number on the link.
     pub(super) id: ChannelId,
     pub(super) stage: EndStage,
+    /// What the peer at this end speaks.
+    pub(super) dialect: Dialect,
     queue: VecDeque<Transmit>,
     /// Bytes in the queue, overhead included.
     queued: usize,
@@ -28,6 +31,8 @@ pub(super) struct End {
     behind: bool,
     /// Whether the peer at this end was told to pause.
     paused: bool,
+    /// Whether packets of an encrypted session went over a channel of the livecode dialect.
+    pub(super) has_session: bool,
 }
 
 /// How far a channel has come, seen from one end.
@@ -56,7 +61,7 @@ impl End {
     /// Takes the first frame's length off what the channel may send in this turn, if that is enough.
     pub(super) fn spend(&mut self) -> bool {
         match self.queue.front() {
-            Some(head) if head.len() <= self.deficit => {
+            Some(head) if head.len() <= self.deficit && !self.is_held() => {
                 self.deficit -= head.len();
                 true
             }
@@ -73,6 +78,12 @@ impl End {
         }
     }
 
+    /// Whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
+    /// does not wait for that.
+    fn is_held(&self) -> bool {
+        self.known && matches!(self.stage, EndStage::Connecting { .. })
+    }
+
     /// The end at the other peer, if it is still there.
     pub(super) const fn other(&self) -> Option<EndKey> {
         match self.stage {
@@ -85,25 +96,27 @@ impl End {
 impl Router {
     /// Adds an end to a link, under a number that was not used on it.
     pub(super) fn add_end(&mut self, link: LinkId, id: ChannelId, stage: EndStage) -> EndKey {
+        let state = self.links.get_mut(link.0).expect("ends are added to links that exist");
         let key = self.ends.insert(End {
             link,
             id,
             stage,
+            dialect: state.peer.dialect,
             queue: VecDeque::new(),
             queued: 0,
             deficit: 0,
             known: is_opened_by_peer(id),
             behind: false,
             paused: false,
+            has_session: false,
         });
-        let link = self.links.get_mut(link.0).expect("ends are added to links that exist");
-        link.channels.insert(id, key);
+        state.channels.insert(id, key);
         if is_opened_by_peer(id) {
-            link.opened += 1;
-            link.last_opened = id;
+            state.opened += 1;
+            state.last_opened = id;
         } else {
-            link.incoming += 1;
-            link.last_incoming = id;
+            state.incoming += 1;
+            state.last_incoming = id;
         }
         key
     }
@@ -117,6 +130,9 @@ impl Router {
             link.outbox.flow.remove(&end.id);
             link.outbox.ready.remove(&end.id);
             link.outbox.buffered -= end.queued;
+            if let Some(livecode) = &mut link.livecode {
+                livecode.forget(end.id, key);
+            }
             if is_opened_by_peer(end.id) {
                 link.opened -= 1;
             } else {
@@ -146,25 +162,45 @@ impl Router {
             self.remove_end(key);
             return;
         }
+        let was_held = end.is_held();
         end.stage = EndStage::Closing;
         let (link, channel) = (end.link, end.id);
-        if queued == Queued::Drop {
+        if queued == Queued::Drop || was_held {
             self.clear_queue(key);
         }
         if let Some(link) = self.links.get_mut(link.0) {
             link.outbox.flow.remove(&channel);
         }
-        let close = Frame::Close { channel, code, reason: reason.to_owned() };
-        self.enqueue(key, Transmit::Binary(close.encode()));
+        match self.farewell(key, code, reason) {
+            Some(farewell) => self.enqueue(key, farewell),
+            None if self.ends.get(key).is_some_and(|end| end.queue.is_empty()) => drop(self.remove_end(key)),
+            None => {}
+        }
     }
 
-    /// Ends a channel at both peers for a limit that one of them exceeded.
-    pub(super) fn lose_channel(&mut self, from: EndKey, to: EndKey, reason: &str) {
-        if let Some(end) = self.ends.get(from) {
-            self.refused(end.link, CloseCode::OVERFLOW);
+    /// How the peer at an end hears that the channel ends, if it can.
+    fn farewell(&self, key: EndKey, code: CloseCode, reason: &str) -> Option<Transmit> {
+        let (end, reason) = (self.ends.get(key)?, reason.to_owned());
+        match end.dialect {
+            Dialect::Tunnel => {
+                let close = Frame::Close { channel: end.id, code, reason };
+                Some(Transmit::Binary(close.encode()))
+            }
+            Dialect::Livecode if end.has_session => {
+                let packet = Packet::End { code, reason };
+                Some(Transmit::Text(self.text_for(key, &packet.encode())))
+            }
+            Dialect::Livecode => None,
         }
-        self.close_end(to, CloseCode::OVERFLOW, reason, Queued::Drop);
-        self.close_end(from, CloseCode::OVERFLOW, reason, Queued::Drop);
+    }
+
+    /// Ends a channel at both peers because of what one of them sent.
+    pub(super) fn lose_channel(&mut self, from: EndKey, to: EndKey, code: CloseCode, reason: &str) {
+        if let Some(end) = self.ends.get(from) {
+            self.refused(end.link, code);
+        }
+        self.close_end(to, code, reason, Queued::Drop);
+        self.close_end(from, code, reason, Queued::Drop);
     }
 
     /// Counts and reports a refusal.
@@ -184,31 +220,45 @@ impl Router {
         }
     }
 
-    /// Queues what one peer sent for the other, within the limits.
+    /// Queues what one peer sent for the other, or ends the channel if there is no room.
     pub(super) fn forward(&mut self, from: EndKey, to: EndKey, transmit: Transmit) {
-        let cost = transmit.len() + FRAME_OVERHEAD;
-        let Some(end) = self.ends.get(to) else { return };
+        if let Err(reason) = self.room(to, transmit.len() + FRAME_OVERHEAD) {
+            return self.lose_channel(from, to, CloseCode::OVERFLOW, reason);
+        }
+        self.enqueue(to, transmit);
+        let Some(end) = self.ends.get(to).filter(|end| !end.behind) else { return };
         let Some(link) = self.links.get(end.link.0) else { return };
         let config = &self.config;
-        let queued = end.queued + cost;
-        let held = link.outbox.buffered + cost;
-        if queued > config.channel_buffer {
-            return self.lose_channel(
-                from,
-                to,
-                "the sender ignored PAUSE: the relay's buffer for it is full",
-            );
-        }
-        if held > config.link_buffer || self.buffered + cost > config.total_buffer {
-            return self.lose_channel(from, to, "the receiver is too slow: the relay's buffer is full");
-        }
-        let crowded = held > config.link_buffer / 2 || self.buffered + cost > config.total_buffer / 2;
+        let crowded =
+            link.outbox.buffered > config.link_buffer / 2 || self.buffered > config.total_buffer / 2;
         let high = if crowded { config.channel_low } else { config.channel_high };
-        let falls_behind = queued > high && !end.behind;
-        self.enqueue(to, transmit);
-        if falls_behind {
+        if end.queued > high {
             self.set_behind(to, true);
         }
+    }
+
+    /// Whether `cost` more bytes may be queued at an end; if not, why.
+    pub(super) fn room(&self, to: EndKey, cost: usize) -> Result<(), &'static str> {
+        let config = &self.config;
+        let Some(end) = self.ends.get(to) else { return Err("the channel is closed") };
+        if end.queued + cost > config.channel_buffer {
+            return Err("the sender ignored PAUSE: the relay's buffer for it is full");
+        }
+        let held = self.links.get(end.link.0).map_or(0, |link| link.outbox.buffered);
+        if held + cost > config.link_buffer || self.buffered + cost > config.total_buffer {
+            return Err("the receiver is too slow: the relay's buffer is full");
+        }
+        Ok(())
+    }
+
+    /// Lets go what was held until the server accepted.
+    pub(super) fn let_go(&mut self, key: EndKey) {
+        let Some(end) = self.ends.get(key).filter(|end| !end.queue.is_empty()) else { return };
+        let link = end.link;
+        if let Some(state) = self.links.get_mut(link.0) {
+            state.outbox.ready.insert(end.id, key);
+        }
+        self.announce(link);
     }
 
     /// Notes that an end is behind, or has caught up, and has the sender told.
@@ -216,6 +266,9 @@ impl Router {
         let Some(end) = self.ends.get_mut(key) else { return };
         end.behind = behind;
         let Some(sender) = end.other().and_then(|other| self.ends.get(other)) else { return };
+        if sender.dialect == Dialect::Livecode {
+            return;
+        }
         let (link, channel) = (sender.link, sender.id);
         if let Some(link) = self.links.get_mut(link.0) {
             link.outbox.flow.insert(channel);
@@ -234,6 +287,9 @@ impl Router {
         let (id, link_id) = (end.id, end.link);
         let Some(link) = self.links.get_mut(link_id.0) else { return };
         link.outbox.buffered += cost;
+        if end.is_held() {
+            return;
+        }
         if was_empty {
             end.deficit = 0;
             link.outbox.ready.insert(id, key);
@@ -261,6 +317,8 @@ impl Router {
             if end.queue.capacity() > 16 {
                 end.queue = VecDeque::new();
             }
+        } else if end.is_held() {
+            link.outbox.ready.remove(&end.id);
         }
         if end.behind && end.queued <= self.config.channel_low {
             self.set_behind(key, false);

@@ -1,4 +1,5 @@
 use crate::frame::{DEFAULT_MAX_FRAME, MIN_MAX_FRAME};
+use std::fmt;
 use std::time::Duration;
 
 /// Limits and times of a [`Router`](super::Router).
@@ -44,7 +45,26 @@ pub struct Config {
     /// How many CONNECTs of one link may wait.
     pub max_waiting_per_link: usize,
     /// Whoever wants to use the relay has to show one of these; empty: nobody has to.
-    pub access_tokens: Vec<String>,
+    pub access_tokens: Vec<AccessToken>,
+    /// Turns the livecode dialect on.
+    pub livecode: Option<LivecodeConfig>,
+}
+
+/// A text that whoever wants to use the relay has to show; at most [`MAX_TOKEN`](crate::frame::MAX_TOKEN) bytes.
+///
+/// `Debug` does not print it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct AccessToken(pub String);
+
+/// What the livecode dialect needs.
+///
+/// `Debug` does not print it.
+#[derive(Clone)]
+pub struct LivecodeConfig {
+    /// What privileged commands have to show.
+    pub credential: String,
+    /// A fresh random secret, not used before: the servers' credentials are made of it.
+    pub secret: [u8; 32],
 }
 
 /// What a queued frame costs beside its bytes: its place in the queue and the header of its allocation.
@@ -69,6 +89,7 @@ impl Default for Config {
             max_waiting: 4_096,
             max_waiting_per_link: 64,
             access_tokens: Vec::new(),
+            livecode: None,
         }
     }
 }
@@ -81,12 +102,27 @@ impl Config {
         self
     }
 
-    /// Whether `token` is one of the access tokens; takes the same time wherever the difference is.
+    /// Whether `token` is one of the access tokens.
     pub(super) fn admits(&self, token: &str) -> bool {
-        let same = |expected: &String| {
-            expected.len() == token.len()
-                && expected.bytes().zip(token.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-        };
-        self.access_tokens.is_empty() || self.access_tokens.iter().fold(false, |found, one| found | same(one))
+        let found = |found, expected: &AccessToken| found | is_same_secret(&expected.0, token);
+        self.access_tokens.is_empty() || self.access_tokens.iter().fold(false, found)
+    }
+}
+
+/// Whether two texts are the same; takes the same time wherever the difference is.
+pub(super) fn is_same_secret(expected: &str, presented: &str) -> bool {
+    let difference = |sum, (a, b): (u8, u8)| sum | (a ^ b);
+    expected.len() == presented.len() && expected.bytes().zip(presented.bytes()).fold(0, difference) == 0
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(..)")
+    }
+}
+
+impl fmt::Debug for LivecodeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LivecodeConfig(..)")
     }
 }

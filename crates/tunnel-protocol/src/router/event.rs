@@ -23,7 +23,9 @@ pub enum Dialect {
 }
 
 /// What the relay knows of a peer when its WebSocket opens.
-#[derive(Clone, Debug)]
+///
+/// `Debug` does not print the secret.
+#[derive(Clone)]
 pub struct Peer {
     /// What it speaks.
     pub dialect: Dialect,
@@ -33,6 +35,17 @@ pub struct Peer {
     pub origin: String,
     /// A fresh random secret for this link's challenge key.
     pub challenge: [u8; 32],
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dialect, address, origin, challenge: _ } = self;
+        f.debug_struct("Peer")
+            .field("dialect", dialect)
+            .field("address", address)
+            .field("origin", origin)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One WebSocket message to send.

@@ -1,13 +1,12 @@
 use super::channel::{End, EndKey};
+use super::config::FRAME_OVERHEAD;
+use super::livecode::LivecodeLink;
 use super::slab::Slab;
-use super::{Peer, Transmit};
+use super::{Dialect, Peer, Transmit};
 use crate::frame::{ChannelId, Frame};
 use crate::{Instant, ServerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-
-/// How many refusals a link may leave unread: the only control frames that a peer can provoke without end.
-pub(super) const MAX_CONTROL: usize = 256;
 
 /// What the router knows of one peer's WebSocket.
 #[derive(Debug)]
@@ -28,6 +27,8 @@ pub(super) struct Link {
     /// The number of the channel that the router opened last.
     pub(super) last_incoming: ChannelId,
     pub(super) outbox: Outbox,
+    /// What the livecode dialect needs beside.
+    pub(super) livecode: Option<Box<LivecodeLink>>,
     pub(super) last_heard: Instant,
     /// Whether a PING is unanswered.
     pub(super) pinged: bool,
@@ -50,6 +51,8 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Transmit>,
+    /// Bytes in it, overhead included.
+    control_len: usize,
     /// Whether a REGISTERED is due; answers to repeated questions do not pile up.
     pub(super) registered: bool,
     /// The nonce of the PING that is due.
@@ -70,9 +73,11 @@ pub(super) struct Outbox {
 
 impl Link {
     pub(super) fn new(peer: Peer, stage: Stage, now: Instant) -> Self {
+        let livecode = (peer.dialect == Dialect::Livecode).then(Box::default);
         Self {
             peer,
             stage,
+            livecode,
             registered: None,
             channels: BTreeMap::new(),
             opened: 0,
@@ -100,38 +105,51 @@ pub(super) const fn is_opened_by_peer(channel: ChannelId) -> bool {
 }
 
 impl Outbox {
-    /// Whether there is room for one more refusal.
-    pub(super) fn takes_control(&self) -> bool {
-        self.control.len() < MAX_CONTROL
-    }
-
-    pub(super) fn push_control(&mut self, transmit: Transmit) {
+    /// Queues a frame if no more than `max` bytes wait with it; what it costs.
+    pub(super) fn push_control(&mut self, transmit: Transmit, max: usize) -> Option<usize> {
+        let cost = transmit.len() + FRAME_OVERHEAD;
+        if self.control_len + cost > max {
+            return None;
+        }
+        self.control_len += cost;
+        self.buffered += cost;
         self.control.push_back(transmit);
+        Some(cost)
     }
 
-    /// Forgets all that is not about the link's end.
-    pub(super) fn clear(&mut self) {
+    /// The next frame that was queued, and what it cost.
+    pub(super) fn pop_control(&mut self) -> Option<(Transmit, usize)> {
+        let transmit = self.control.pop_front()?;
+        let cost = transmit.len() + FRAME_OVERHEAD;
+        self.control_len -= cost;
+        self.buffered -= cost;
+        if self.control.is_empty() {
+            self.control = VecDeque::new();
+        }
+        Some((transmit, cost))
+    }
+
+    /// Forgets all that does not concern a channel; what it cost.
+    pub(super) fn clear_control(&mut self) -> usize {
         self.control = VecDeque::new();
         self.registered = false;
         self.ping = None;
         self.pong = None;
+        self.buffered -= self.control_len;
+        std::mem::take(&mut self.control_len)
     }
 
-    /// The next control frame that does not concern a channel's end.
-    pub(super) fn pop_control(&mut self, registered: Option<ServerId>) -> Option<Transmit> {
-        let frame = |frame: Frame| Some(Transmit::Binary(frame.encode()));
-        if let Some(transmit) = self.control.pop_front() {
-            return Some(transmit);
-        }
+    /// The next answer that is due.
+    pub(super) fn pop_due(&mut self, registered: Option<ServerId>) -> Option<Frame> {
         if std::mem::take(&mut self.registered)
             && let Some(server_id) = registered
         {
-            return frame(Frame::Registered { server_id });
+            return Some(Frame::Registered { server_id });
         }
         if let Some(nonce) = self.pong.take() {
-            return frame(Frame::Pong { nonce });
+            return Some(Frame::Pong { nonce });
         }
-        frame(Frame::Ping { nonce: self.ping.take()? })
+        Some(Frame::Ping { nonce: self.ping.take()? })
     }
 
     /// The channel that sends next: deficit round robin, by bytes.

@@ -2,14 +2,18 @@ use super::channel::{EndKey, EndStage};
 use super::config::FRAME_OVERHEAD;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
-use super::{Drain, Event, LinkId, Router, Transmit, Violation};
+use super::{Dialect, Drain, Event, LinkId, Router, Transmit, Violation};
 use crate::codec::DecodeError;
-use crate::frame::{ACCEPT, ChannelId, DATA, Frame, HEADER_LEN, Welcome, restamp};
+use crate::frame::{ACCEPT, ChannelId, ChannelKind, DATA, Frame, HEADER_LEN, Welcome, restamp};
 use crate::identity::StaticKey;
+use crate::livecode::{DELIMITER, Notification};
 use crate::server_id::PublicKey;
 use crate::{CloseCode, Instant, ServerId, VERSION, registration};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::ops::RangeInclusive;
+
+/// How many bytes of refusals a link may leave unread: the only control frames that a peer can provoke without end.
+const MAX_REFUSALS: usize = 64 << 10;
 
 /// Features that this relay has.
 const FEATURES: u32 = 0;
@@ -95,7 +99,7 @@ impl Router {
             node: self.config.node.clone(),
         }));
         self.arm(link);
-        self.control(link, Transmit::Binary(welcome.encode()));
+        self.control(link, Transmit::Binary(welcome.encode()), usize::MAX);
         Ok(())
     }
 
@@ -174,44 +178,81 @@ impl Router {
 
     /// Refuses a channel without keeping anything about it.
     fn refuse_unseen(&mut self, link: LinkId, channel: ChannelId) -> Result<(), Violation> {
-        let max = self.config.max_channels;
-        if !self.links.get(link.0).is_some_and(|state| state.outbox.takes_control()) {
+        let (code, max) = (CloseCode::TRY_AGAIN_LATER, self.config.max_channels);
+        let close = Frame::Close { channel, code, reason: format!("the link has {max} channels, its limit") };
+        if !self.control(link, Transmit::Binary(close.encode()), MAX_REFUSALS) {
             let text = format!("CONNECT on {channel}: the limit of {max} channels was ignored for too long");
             return Err(Violation { code: CloseCode::POLICY, text });
         }
-        let code = CloseCode::TRY_AGAIN_LATER;
-        let close = Frame::Close { channel, code, reason: format!("the link has {max} channels, its limit") };
-        self.control(link, Transmit::Binary(close.encode()));
         self.refused(link, code);
         Ok(())
     }
 
-    /// Offers a client's channel to the server.
+    /// Offers a client's channel to the server, or refuses it.
     pub(super) fn offer(&mut self, client: EndKey, server: LinkId, request: Request) {
-        let Some(address) = self.ends.get(client).and_then(|end| self.links.get(end.link.0)) else { return };
-        let address = address.peer.address.clone();
-        let Some(state) = self.links.get(server.0) else { return };
+        if let Err((code, reason)) = self.try_offer(client, server, request) {
+            self.refuse(client, code, reason);
+        }
+    }
+
+    fn try_offer(
+        &mut self,
+        client: EndKey,
+        server: LinkId,
+        request: Request,
+    ) -> Result<(), (CloseCode, &'static str)> {
+        const GONE: (CloseCode, &str) = (CloseCode::PEER_GONE, "the server is gone");
+        let client_end = self.ends.get(client).ok_or(GONE)?;
+        let address = self.links.get(client_end.link.0).ok_or(GONE)?.peer.address.clone();
+        let client_dialect = client_end.dialect;
+        let state = self.links.get(server.0).ok_or(GONE)?;
+        let (dialect, held) = (state.peer.dialect, state.outbox.buffered);
         let number = state.last_incoming.0.checked_add(2);
         let (Some(number), true) = (number, state.incoming < self.config.max_incoming) else {
-            return self.refuse(client, CloseCode::TRY_AGAIN_LATER, "the server has too many channels");
+            return Err((CloseCode::TRY_AGAIN_LATER, "the server has too many channels"));
         };
-        let id = ChannelId(number);
-        let Request { port, kind, payload, .. } = request;
-        let frame = Frame::Incoming { channel: id, port, kind, address, payload }.encode();
-        let cost = frame.len() + FRAME_OVERHEAD;
-        if frame.len() > self.config.max_frame as usize {
-            return self.refuse(client, CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded");
+        if dialect == Dialect::Livecode && request.kind == ChannelKind::Session {
+            return Err((
+                CloseCode::REFUSED,
+                "the server speaks the livecode dialect: connect as a plain peer",
+            ));
         }
-        if state.outbox.buffered + cost > self.config.link_buffer
-            || self.buffered + cost > self.config.total_buffer
-        {
-            return self.refuse(client, CloseCode::TRY_AGAIN_LATER, "the relay's buffer is full");
+        let (id, server_id) = (ChannelId(number), request.server_id);
+        let offer = match dialect {
+            Dialect::Tunnel => {
+                let Request { port, kind, payload, .. } = request;
+                Transmit::Binary(Frame::Incoming { channel: id, port, kind, address, payload }.encode())
+            }
+            Dialect::Livecode => {
+                let connected =
+                    Notification::Connected { channel: number, port: request.port, address: &address };
+                Transmit::Text(connected.encode(DELIMITER))
+            }
+        };
+        let cost = offer.len() + FRAME_OVERHEAD;
+        if offer.len() > self.config.max_frame as usize {
+            return Err((CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded"));
+        }
+        if held + cost > self.config.link_buffer || self.buffered + cost > self.config.total_buffer {
+            return Err((CloseCode::TRY_AGAIN_LATER, "the relay's buffer is full"));
         }
         let end = self.add_end(server, id, EndStage::Connecting { other: client });
         if let Some(client) = self.ends.get_mut(client) {
             client.stage = EndStage::Connecting { other: end };
         }
-        self.enqueue(end, Transmit::Binary(frame));
+        self.enqueue(end, offer);
+        if dialect == Dialect::Livecode {
+            // A server of this dialect is not asked.
+            self.seat_client(server, id, server_id);
+            self.opened(end, client);
+            if client_dialect == Dialect::Tunnel
+                && let Some(client_end) = self.ends.get(client)
+            {
+                let accept = Frame::Accept { channel: client_end.id, payload: Bytes::new() };
+                self.enqueue(client, Transmit::Binary(accept.encode()));
+            }
+        }
+        Ok(())
     }
 
     /// Takes in a frame that is forwarded as it is but for its channel.
@@ -230,11 +271,10 @@ impl Router {
         let Some(&from) = state.channels.get(&channel) else {
             return self.ignore_if_used(link, channel, name);
         };
-        let Some(end) = self.ends.get_mut(from) else { return Ok(()) };
+        let Some(end) = self.ends.get(from) else { return Ok(()) };
         let to = match (end.stage, kind) {
             (EndStage::Open { other }, DATA) => other,
             (EndStage::Connecting { other }, ACCEPT) if !is_opened_by_peer(channel) => {
-                end.stage = EndStage::Open { other };
                 self.opened(from, other);
                 other
             }
@@ -250,6 +290,12 @@ impl Router {
         let Some(receiver) = self.ends.get(to) else { return Ok(()) };
         self.totals.frames += 1;
         self.totals.bytes += message.len() as u64;
+        if receiver.dialect == Dialect::Livecode {
+            if kind == DATA {
+                self.forward_payload_as_text(from, to, &message[HEADER_LEN..]);
+            }
+            return Ok(());
+        }
         restamp(&mut message, receiver.id);
         self.forward(from, to, Transmit::Binary(message.freeze()));
         Ok(())
@@ -258,11 +304,14 @@ impl Router {
     /// Notes that a server accepted a client's channel.
     fn opened(&mut self, server: EndKey, client: EndKey) {
         self.totals.channels_opened += 1;
-        let Some(end) = self.ends.get_mut(client) else { return };
-        end.stage = EndStage::Open { other: server };
-        let client = end.link;
-        if let Some(server) = self.ends.get(server).map(|end| end.link) {
-            self.events.push_back(Event::Opened { client, server });
+        for (end, other) in [(server, client), (client, server)] {
+            if let Some(end) = self.ends.get_mut(end) {
+                end.stage = EndStage::Open { other };
+            }
+        }
+        self.let_go(server);
+        if let (Some(client), Some(server)) = (self.ends.get(client), self.ends.get(server)) {
+            self.events.push_back(Event::Opened { client: client.link, server: server.link });
         }
     }
 

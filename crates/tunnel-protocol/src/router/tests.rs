@@ -3,6 +3,7 @@
 mod channels;
 mod limits;
 mod links;
+mod livecode;
 
 use super::*;
 use crate::frame::{ChannelKind, Welcome};
@@ -77,9 +78,13 @@ impl Net {
 
     /// A WebSocket that has not said anything yet.
     fn socket(&mut self) -> LinkId {
+        self.open(Dialect::Tunnel)
+    }
+
+    fn open(&mut self, dialect: Dialect) -> LinkId {
         self.opened += 1;
         let peer = Peer {
-            dialect: Dialect::Tunnel,
+            dialect,
             address: format!("192.0.2.{}:1000", self.opened),
             origin: ORIGIN.to_owned(),
             challenge: [self.opened; 32],

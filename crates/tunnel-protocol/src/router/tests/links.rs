@@ -34,7 +34,7 @@ fn hello_is_accepted_with_a_range_around_the_version() {
 
 #[test]
 fn hello_needs_one_of_the_access_tokens_if_there_are_any() {
-    let access_tokens = vec!["sesame".to_owned(), "mellon".to_owned()];
+    let access_tokens = ["sesame", "mellon"].map(|token| AccessToken(token.to_owned())).to_vec();
     let mut net = Net::new(Config { access_tokens, ..config() });
     for (token, admitted) in
         [("sesame", true), ("mellon", true), ("", false), ("sesamf", false), ("sesamemellon", false)]

@@ -1,0 +1,272 @@
+use super::channel::{EndKey, EndStage};
+use super::config::{FRAME_OVERHEAD, LivecodeConfig, is_same_secret};
+use super::link::{Stage, is_opened_by_peer};
+use super::waiting::Request as Connect;
+use super::{Dialect, Drain, Event, LinkId, Router, Transmit};
+use crate::frame::{ChannelId, ChannelKind, Frame};
+use crate::livecode::{
+    Command, DELIMITER, Instruction, Line, MARKER, Notification, Request, data_from_server,
+};
+use crate::{CloseCode, ServerId};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// How many servers one link may be; the injected instructions have the same bound.
+const MAX_SEATS: usize = 256;
+
+/// How many bytes of answers a peer may leave unread.
+///
+/// A page that forwards 10,000 texts in one turn reads none of the answers meanwhile.
+const MAX_ANSWERS: usize = 4 << 20;
+
+/// What a link of the livecode dialect has beside its channels.
+#[derive(Debug, Default)]
+pub(super) struct LivecodeLink {
+    /// The servers that it is.
+    pub(super) seats: BTreeSet<u32>,
+    /// Which of them its clients are connected to.
+    served: BTreeMap<ChannelId, u32>,
+    /// Its own channel as a client, and the server at the other end.
+    client: Option<(EndKey, ServerId)>,
+}
+
+impl LivecodeLink {
+    pub(super) fn forget(&mut self, channel: ChannelId, end: EndKey) {
+        self.served.remove(&channel);
+        self.client.take_if(|(client, _)| *client == end);
+    }
+}
+
+impl LivecodeConfig {
+    /// What lets a peer be the server with an ID: 256 bits that only this relay can compute, so none are kept.
+    fn server_credential(&self, server: u32) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
+        mac.update(b"server credential");
+        mac.update(&server.to_be_bytes());
+        let mut text = String::with_capacity(64);
+        for byte in mac.finalize().into_bytes() {
+            write!(text, "{byte:02x}").expect("a String takes everything");
+        }
+        text
+    }
+}
+
+impl Router {
+    /// Takes in one text of a livecode peer and answers it.
+    pub(super) fn handle_command(&mut self, link: LinkId, text: &str) {
+        let Ok(command) = Command::parse(text) else {
+            return self.say(link, Line::Malformed(text));
+        };
+        let name = command.name();
+        self.say(link, Line::Received(name));
+        match command.request() {
+            Request::AddInstruction { name: added, .. }
+                if self.is_configurer(&command) && Instruction::named(added).is_some() =>
+            {
+                self.say(link, Line::Adding(added));
+            }
+            Request::AddInstruction { .. }
+            | Request::Eval { .. }
+            | Request::Require { .. }
+            | Request::Modules
+            | Request::Unknown => self.say(link, Line::Rejected(name)),
+            request => {
+                self.say(link, Line::Evaluating(name));
+                let returned = self.run(link, request);
+                self.say(link, Line::Returned(&returned));
+            }
+        }
+    }
+
+    fn is_configurer(&self, command: &Command) -> bool {
+        self.config.livecode.as_ref().is_some_and(|config| command.has_credential(&config.credential))
+    }
+
+    /// Runs an instruction of the tunnel; what it returns.
+    fn run(&mut self, link: LinkId, request: Request<'_>) -> String {
+        let done = match request {
+            Request::CreateServerCredential => return self.create_server_credential(link),
+            Request::InstallServer { server, credential } => {
+                server.is_some_and(|server| self.install(link, server, credential))
+            }
+            Request::ConnectToServer { server, port } => match (server, port) {
+                (Some(server), Some(port)) => self.connect_plain(link, server, port),
+                _ => false,
+            },
+            Request::ForwardToClient { channel, data } => {
+                let client = channel.and_then(|channel| self.served_end(link, ChannelId(channel)));
+                client.is_some_and(|end| self.forward_text(end, data))
+            }
+            Request::ForwardToServer { server, data } => {
+                let client = self.livecode(link).and_then(|state| state.client);
+                client.is_some_and(|(end, id)| server == Some(id) && self.forward_text(end, data))
+            }
+            _ => return "initialized".to_owned(),
+        };
+        let answer = u8::from(done).to_string();
+        self.tell(link, answer.clone());
+        answer
+    }
+
+    fn livecode(&mut self, link: LinkId) -> Option<&mut LivecodeLink> {
+        self.links.get_mut(link.0)?.livecode.as_deref_mut()
+    }
+
+    fn served_end(&self, link: LinkId, channel: ChannelId) -> Option<EndKey> {
+        let end = self.links.get(link.0)?.channels.get(&channel)?;
+        (!is_opened_by_peer(channel)).then_some(*end)
+    }
+
+    fn create_server_credential(&mut self, link: LinkId) -> String {
+        let Some(config) = &self.config.livecode else { return String::new() };
+        let Some(server) = self.last_livecode_server.checked_add(1) else {
+            self.tell(link, "0".to_owned());
+            return "0".to_owned();
+        };
+        let credential = config.server_credential(server);
+        self.last_livecode_server = server;
+        self.tell(link, Line::server_credential(server, &credential));
+        server.to_string()
+    }
+
+    /// Makes a link the way to a server. The link that was keeps its other servers.
+    fn install(&mut self, link: LinkId, server: u32, credential: &str) -> bool {
+        let Some(config) = &self.config.livecode else { return false };
+        if !is_same_secret(&config.server_credential(server), credential) || self.drain != Drain::No {
+            return false;
+        }
+        let Some(state) = self.livecode(link) else { return false };
+        if state.seats.contains(&server) {
+            return true;
+        }
+        if state.seats.len() >= MAX_SEATS {
+            return false;
+        }
+        state.seats.insert(server);
+        let server_id = ServerId::Number(server);
+        self.totals.registered += 1;
+        let old = self.registrations.insert(server_id, link);
+        self.events.push_back(Event::Registered { link, server_id });
+        if let Some(old) = old {
+            self.totals.taken_over += 1;
+            self.vacate(old, server);
+        }
+        self.admit_waiting(&server_id, link);
+        true
+    }
+
+    /// Ends the channels of a server that is elsewhere now.
+    fn vacate(&mut self, link: LinkId, server: u32) {
+        let Some(state) = self.livecode(link) else { return };
+        state.seats.remove(&server);
+        let of_server = |(channel, seat): (&ChannelId, &u32)| (*seat == server).then_some(*channel);
+        let channels: Vec<_> = state.served.iter().filter_map(of_server).collect();
+        for end in
+            channels.into_iter().filter_map(|channel| self.served_end(link, channel)).collect::<Vec<_>>()
+        {
+            self.abandon(end, CloseCode::PEER_GONE, "");
+        }
+    }
+
+    /// Connects a livecode client to a server, which may be of either dialect.
+    fn connect_plain(&mut self, link: LinkId, server_id: ServerId, port: u16) -> bool {
+        let Some(&server) = self.registrations.get(&server_id) else { return false };
+        let Some(state) = self.links.get(link.0) else { return false };
+        let next = match state.last_opened {
+            ChannelId::LINK => Some(1),
+            ChannelId(last) => last.checked_add(2),
+        };
+        let (Some(next), Drain::No) = (next, self.drain) else { return false };
+        let end = self.add_end(link, ChannelId(next), EndStage::Closing);
+        let request = Connect { server_id, port, kind: ChannelKind::Plain, payload: Bytes::new() };
+        self.offer(end, server, request);
+        if self.ends.get(end).is_none() {
+            return false;
+        }
+        let Some(state) = self.livecode(link) else { return false };
+        if let Some((earlier, _)) = state.client.replace((end, server_id)) {
+            self.abandon(earlier, CloseCode::PEER_GONE, "");
+        }
+        true
+    }
+
+    /// Notes which of a link's servers a client is connected to.
+    pub(super) fn seat_client(&mut self, link: LinkId, channel: ChannelId, server_id: ServerId) {
+        if let (Some(state), ServerId::Number(server)) = (self.livecode(link), server_id) {
+            state.served.insert(channel, server);
+        }
+    }
+
+    /// Forwards a livecode peer's text. Returns whether it was taken: this dialect cannot be paused.
+    fn forward_text(&mut self, from: EndKey, data: &str) -> bool {
+        let Some(to) = self.ends.get(from).and_then(super::channel::End::other) else { return false };
+        let Some(end) = self.ends.get(to) else { return false };
+        let transmit = match end.dialect {
+            Dialect::Tunnel => {
+                let frame = Frame::Data { channel: end.id, payload: Bytes::copy_from_slice(data.as_bytes()) };
+                Transmit::Binary(frame.encode())
+            }
+            Dialect::Livecode => Transmit::Text(self.text_for(to, data)),
+        };
+        let too_long = end.dialect == Dialect::Tunnel && transmit.len() > self.config.max_frame as usize;
+        if too_long || self.room(to, transmit.len() + FRAME_OVERHEAD).is_err() {
+            return false;
+        }
+        self.note(from, to, data.as_bytes());
+        self.enqueue(to, transmit);
+        true
+    }
+
+    /// Forwards what a tunnel peer sent on a plain channel to a livecode peer.
+    pub(super) fn forward_payload_as_text(&mut self, from: EndKey, to: EndKey, payload: &[u8]) {
+        let Ok(data) = std::str::from_utf8(payload) else {
+            return self.lose_channel(
+                from,
+                to,
+                CloseCode::PROTOCOL_ERROR,
+                "DATA on a plain channel is not UTF-8",
+            );
+        };
+        let transmit = Transmit::Text(self.text_for(to, data));
+        self.note(from, to, payload);
+        self.forward(from, to, transmit);
+    }
+
+    /// How data from the other end reaches a livecode peer.
+    pub(super) fn text_for(&self, to: EndKey, data: &str) -> String {
+        let Some(end) = self.ends.get(to) else { return String::new() };
+        let link = self.links.get(end.link.0).and_then(|state| state.livecode.as_ref());
+        match link.and_then(|state| state.client.as_ref()) {
+            Some((client, server)) if *client == to => data_from_server(server, data, DELIMITER),
+            _ => Notification::Data { from: end.id.0, data }.encode(DELIMITER),
+        }
+    }
+
+    /// Notes that an encrypted session uses the channel: only its peers understand when the relay says that it ends.
+    fn note(&mut self, from: EndKey, to: EndKey, data: &[u8]) {
+        if data.starts_with(MARKER.as_bytes()) {
+            for key in [from, to] {
+                if let Some(end) = self.ends.get_mut(key) {
+                    end.has_session = true;
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, link: LinkId, line: Line<'_>) {
+        self.tell(link, line.to_string());
+    }
+
+    /// Sends a livecode peer an answer, unless too many are unread.
+    fn tell(&mut self, link: LinkId, text: String) {
+        if self.links.get(link.0).is_none_or(|state| state.stage == Stage::Ended) {
+            return;
+        }
+        if !self.control(link, Transmit::Text(text), MAX_ANSWERS) {
+            self.end_link(link, None, CloseCode::POLICY, "too many answers are unread");
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The livecode dialect, alone and with peers that speak the other one.
+
+use super::*;
+use crate::livecode::{Packet, Parameter};
+
+const CREDENTIAL: &str = "configurer";
+
+fn livecode() -> Net {
+    let secret = [0x5e; 32];
+    let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret });
+    Net::new(Config { livecode, ..config() })
+}
+
+impl Net {
+    fn texter(&mut self) -> LinkId {
+        let link = self.open(Dialect::Livecode);
+        assert_eq!(self.texts(link), [""; 0]);
+        link
+    }
+
+    fn text(&mut self, link: LinkId, text: &str) -> Vec<String> {
+        self.router.handle_text(link, text, self.now);
+        self.texts(link)
+    }
+
+    fn texts(&mut self, link: LinkId) -> Vec<String> {
+        let text = |transmit| match transmit {
+            Transmit::Text(text) => text,
+            Transmit::Binary(frame) => panic!("a frame for a livecode link: {frame:?}"),
+        };
+        std::iter::from_fn(|| self.router.poll_transmit(link)).map(text).collect()
+    }
+
+    /// What an instruction sent, without the relay's lines around it.
+    fn invoke(&mut self, link: LinkId, name: &str, parameters: &[Parameter<'_>]) -> Vec<String> {
+        let mut parser = crate::livecode::LivecodeClient::new();
+        parser.invoke(name, parameters);
+        let command = parser.poll_transmit().expect("a command");
+        let texts = self.text(link, &command);
+        let lines = [
+            format!("server: received command '{name}'"),
+            format!("server: evaluating added instruction '{name}'"),
+        ];
+        assert_eq!(texts[..2], lines);
+        assert!(texts.iter().any(|text| text.starts_with("server: ") && !lines.contains(text)), "{texts:?}");
+        texts.into_iter().filter(|text| !text.starts_with("server: ")).collect()
+    }
+
+    /// A livecode server with its ID and credential.
+    fn text_server(&mut self) -> (LinkId, u32, String) {
+        let link = self.texter();
+        let sent = self.invoke(link, "create server credential", &[]);
+        let (id, credential) = sent[0].split_once(' ').expect("an ID and a credential");
+        let id = id.parse().expect("a number");
+        assert_eq!(self.install(link, id, credential), ["1"]);
+        (link, id, credential.to_owned())
+    }
+
+    fn install(&mut self, link: LinkId, id: u32, credential: &str) -> Vec<String> {
+        self.invoke(link, "install server", &[Parameter::Number(id), Parameter::Text(credential)])
+    }
+
+    fn connect_to(&mut self, link: LinkId, id: u32, port: u32) -> Vec<String> {
+        self.invoke(link, "connect to server", &[Parameter::Number(id), Parameter::Number(port)])
+    }
+
+    fn send_server(&mut self, link: LinkId, id: u32, data: &str) -> Vec<String> {
+        self.invoke(link, "forward to server", &[Parameter::Number(id), Parameter::Text(data)])
+    }
+
+    fn send_client(&mut self, link: LinkId, channel: u32, data: &str) -> Vec<String> {
+        self.invoke(link, "forward to client", &[Parameter::Number(channel), Parameter::Text(data)])
+    }
+}
+
+#[test]
+fn the_dialect_is_off_unless_the_operator_turns_it_on() {
+    let mut net = Net::new(config());
+    let link = net.open(Dialect::Livecode);
+    assert_eq!(net.closes(), [(link, CloseCode::POLICY)]);
+    assert_eq!(net.text(link, r#"{"instruction":"initialize"}"#), [""; 0]);
+}
+
+#[test]
+fn a_client_and_a_server_talk() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.texter();
+    assert_eq!(id, 1);
+    assert_eq!(net.connect_to(client, id, 1337), ["1"]);
+    assert_eq!(net.texts(server), ["connected:atPort:for: 2 1337 192.0.2.2:1000"]);
+    assert_eq!(net.send_server(client, id, "hello  there"), ["1"]);
+    assert_eq!(net.texts(server), ["from:data: 2 hello  there"]);
+    assert_eq!(net.send_client(server, 2, "hello yourself"), ["1"]);
+    assert_eq!(net.texts(client), ["from:data: 1 hello yourself"]);
+    for link in [client, server] {
+        net.hang_up(link);
+    }
+    net.assert_empty();
+}
+
+#[test]
+fn an_answer_has_the_lines_of_the_original() {
+    let mut net = livecode();
+    let link = net.texter();
+    for (command, answer) in [
+        ("null", vec!["server: rejected malformed commandnull"]),
+        ("{", vec!["server: rejected malformed command{"]),
+        (
+            r#"{"instruction":"initialize","parameters":[" "]}"#,
+            vec![
+                "server: received command 'initialize'",
+                "server: evaluating added instruction 'initialize'",
+                "server: initialized",
+            ],
+        ),
+        (
+            r#"{"instruction":"install server","parameters":[1,"wrong"]}"#,
+            vec![
+                "server: received command 'install server'",
+                "server: evaluating added instruction 'install server'",
+                "0",
+                "server: 0",
+            ],
+        ),
+        (
+            r#"{"instruction":"format disk"}"#,
+            vec!["server: received command 'format disk'", "server: rejected command 'format disk'"],
+        ),
+    ] {
+        assert_eq!(net.text(link, command), answer, "{command}");
+    }
+}
+
+#[test]
+fn a_binary_message_is_answered_as_what_it_is_taken_for() {
+    let mut net = livecode();
+    let link = net.texter();
+    net.send(link, hello());
+    let texts = net.texts(link);
+    assert!(texts[0].starts_with("server: rejected malformed command"), "{texts:?}");
+    net.send_bytes(link, br#"{"instruction":"initialize"}"#);
+    assert_eq!(net.texts(link).len(), 3);
+}
+
+#[test]
+fn a_configurer_may_add_what_is_built_in_and_nothing_else() {
+    let mut net = livecode();
+    let link = net.texter();
+    let command = |instruction: &str, added: &str, credential: &str| {
+        format!(
+            r#"{{"instruction":"{instruction}","credential":"{credential}",
+                 "parameters":{{"instructionToAdd":"{added}","body":"process.exit()","package":"ws"}}}}"#
+        )
+    };
+    for (instruction, added, credential, answer) in [
+        ("add instruction", "initialize", CREDENTIAL, "adding instruction 'initialize'"),
+        ("add instruction", "forward to client", CREDENTIAL, "adding instruction 'forward to client'"),
+        ("add instruction", "initialize", "wrong", "rejected command 'add instruction'"),
+        ("add instruction", "initialize", "", "rejected command 'add instruction'"),
+        ("add instruction", "evil", CREDENTIAL, "rejected command 'add instruction'"),
+        ("eval", "", CREDENTIAL, "rejected command 'eval'"),
+        ("require", "", CREDENTIAL, "rejected command 'require'"),
+        ("modules", "", CREDENTIAL, "rejected command 'modules'"),
+    ] {
+        let texts = net.text(link, &command(instruction, added, credential));
+        let expected = [format!("server: received command '{instruction}'"), format!("server: {answer}")];
+        assert_eq!(texts, expected, "{credential}");
+    }
+}
+
+#[test]
+fn credentials_are_for_one_server_id_and_not_to_be_guessed() {
+    let mut net = livecode();
+    let link = net.texter();
+    let first = net.invoke(link, "create server credential", &[]);
+    let second = net.invoke(link, "create server credential", &[]);
+    let (id, credential) = first[0].split_once(' ').expect("two words");
+    let (other, other_credential) = second[0].split_once(' ').expect("two words");
+    assert_eq!((id, other), ("1", "2"));
+    assert_ne!(credential, other_credential);
+    assert!(credential.len() == 64 && credential.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    for (id, credential, answer) in [
+        (1, other_credential, "0"),
+        (3, credential, "0"),
+        (1, "", "0"),
+        (1, &credential[..63], "0"),
+        (1, credential, "1"),
+        (1, credential, "1"),
+    ] {
+        assert_eq!(net.install(link, id, credential), [answer], "{id} {credential}");
+    }
+}
+
+#[test]
+fn a_link_may_be_several_servers_up_to_a_bound() {
+    let mut net = livecode();
+    let link = net.texter();
+    for number in 1..=257 {
+        let sent = net.invoke(link, "create server credential", &[]);
+        let (_, credential) = sent[0].split_once(' ').expect("two words");
+        let answer = if number <= 256 { "1" } else { "0" };
+        assert_eq!(net.install(link, number, credential), [answer]);
+    }
+    assert_eq!(net.router.stats().registrations, 256);
+    net.hang_up(link);
+    net.assert_empty();
+}
+
+#[test]
+fn the_newest_installation_takes_over_one_server_only() {
+    let mut net = livecode();
+    let (old, id, credential) = net.text_server();
+    let sent = net.invoke(old, "create server credential", &[]);
+    let (second, second_credential) = sent[0].split_once(' ').expect("two words");
+    let second: u32 = second.parse().expect("a number");
+    net.install(old, second, second_credential);
+    let (client, other) = (net.texter(), net.texter());
+    net.connect_to(client, id, 1);
+    net.connect_to(other, second, 1);
+
+    let new = net.texter();
+    assert_eq!(net.install(new, id, &credential), ["1"]);
+    net.texts(old);
+    assert_eq!(net.closes(), []);
+    assert_eq!(net.send_client(old, 2, "late"), ["0"]);
+    assert_eq!(net.send_client(old, 4, "still mine"), ["1"]);
+    assert_eq!(net.texts(other), ["from:data: 2 still mine"]);
+    assert_eq!(net.send_server(client, id, "late"), ["0"]);
+    net.hang_up(old);
+    assert_eq!(net.router.stats().registrations, 1);
+    assert_eq!(net.connect_to(client, id, 1), ["1"]);
+    assert_eq!(net.texts(new).len(), 1);
+}
+
+#[test]
+fn what_cannot_be_done_is_answered_with_0() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.texter();
+    assert_eq!(net.connect_to(client, 99, 1), ["0"]);
+    assert_eq!(net.connect_to(client, id, 65_536), ["0"]);
+    assert_eq!(net.send_server(client, id, "not connected"), ["0"]);
+    assert_eq!(net.send_client(server, 2, "nobody"), ["0"]);
+    assert_eq!(net.connect_to(client, id, 1), ["1"]);
+    net.texts(server);
+    assert_eq!(net.send_server(client, id + 1, "another server"), ["0"]);
+    assert_eq!(net.send_client(client, 1, "its own channel"), ["0"]);
+    assert_eq!(net.send_client(server, 4, "nobody"), ["0"]);
+    let stranger = net.texter();
+    assert_eq!(net.send_client(stranger, 2, "spoofed"), ["0"]);
+    assert_eq!(net.closes(), []);
+}
+
+#[test]
+fn a_client_that_connects_again_leaves_its_earlier_channel() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.texter();
+    net.connect_to(client, id, 1);
+    net.texts(server);
+    net.connect_to(client, id, 2);
+    assert_eq!(net.texts(server), ["connected:atPort:for: 4 2 192.0.2.2:1000"]);
+    assert_eq!(net.send_client(server, 2, "old"), ["0"]);
+    assert_eq!(net.send_client(server, 4, "new"), ["1"]);
+    net.texts(client);
+    assert_eq!(net.connect_to(client, 99, 1), ["0"]);
+    assert_eq!(net.send_server(client, id, "a failed attempt changes nothing"), ["1"]);
+    assert_eq!(net.router.stats().channel_ends, 2);
+}
+
+#[test]
+fn the_end_of_a_channel_is_told_to_sessions_only() {
+    for has_session in [false, true] {
+        let mut net = livecode();
+        let (server, id, _) = net.text_server();
+        let (first, second) = (net.texter(), net.texter());
+        let data = if has_session { Packet::Who.encode() } else { "plain".to_owned() };
+        for client in [first, second] {
+            net.connect_to(client, id, 1);
+            net.send_server(client, id, &data);
+        }
+        net.texts(server);
+        net.hang_up(first);
+        let code = CloseCode::PEER_GONE;
+        let told = net.texts(server);
+        net.hang_up(server);
+        let told: Vec<_> = [told, net.texts(second)].concat();
+        if has_session {
+            let packet = |text: &str, from| Packet::decode(text.strip_prefix(from).expect(from));
+            assert_eq!(told.len(), 2);
+            for (text, from) in told.iter().zip(["from:data: 2 ", "from:data: 1 "]) {
+                assert!(
+                    matches!(packet(text, from), Some(Ok(Packet::End { code: c, .. })) if c == code),
+                    "{text}"
+                );
+            }
+        } else {
+            assert_eq!(told, [""; 0]);
+        }
+        assert_eq!(net.router.stats().channel_ends, 0);
+    }
+}
+
+#[test]
+fn a_tunnel_client_reaches_a_livecode_server() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.link();
+    let connect = |channel, kind| Frame::Connect {
+        channel: ChannelId(channel),
+        server_id: ServerId::Number(id),
+        port: 7,
+        kind,
+        payload: Bytes::new(),
+    };
+    net.send(client, connect(1, ChannelKind::Session));
+    assert_eq!(net.received(client), [closed(1, CloseCode::REFUSED)]);
+    net.send(client, connect(3, ChannelKind::Plain));
+    assert_eq!(net.received(client), [Frame::Accept { channel: ChannelId(3), payload: Bytes::new() }]);
+    assert_eq!(net.texts(server), ["connected:atPort:for: 2 7 192.0.2.2:1000"]);
+
+    net.send(client, data(3, "ünlimited"));
+    assert_eq!(net.texts(server), ["from:data: 2 ünlimited"]);
+    assert_eq!(net.send_client(server, 2, "grüße"), ["1"]);
+    assert_eq!(net.received(client), [data(3, "grüße".as_bytes())]);
+
+    net.send(client, data(3, Packet::Who.encode()));
+    net.send(client, close(3, CloseCode::NORMAL));
+    let end = Packet::End { code: CloseCode::NORMAL, reason: "because".to_owned() };
+    let texts = net.texts(server);
+    assert_eq!(
+        texts,
+        [format!("from:data: 2 {}", Packet::Who.encode()), format!("from:data: 2 {}", end.encode())]
+    );
+    assert_eq!(net.send_client(server, 2, "late"), ["0"]);
+}
+
+#[test]
+fn data_that_is_no_text_costs_a_tunnel_client_its_channel_to_a_livecode_server() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.link();
+    let (channel, server_id, kind) = (ChannelId(1), ServerId::Number(id), ChannelKind::Plain);
+    net.send(client, Frame::Connect { channel, server_id, port: 7, kind, payload: Bytes::new() });
+    net.received(client);
+    net.texts(server);
+    net.send(client, data(1, &b"\xff"[..]));
+    assert_eq!(net.received(client), [closed(1, CloseCode::PROTOCOL_ERROR)]);
+    assert_eq!((net.texts(server), net.closes()), (vec![], vec![]));
+    assert_eq!(net.router.stats().channel_ends, 0);
+}
+
+#[test]
+fn a_tunnel_client_waits_for_a_livecode_server_too() {
+    let mut net = livecode();
+    let (server, id, credential) = net.text_server();
+    net.hang_up(server);
+    let client = net.link();
+    let (channel, server_id, kind) = (ChannelId(1), ServerId::Number(id), ChannelKind::Plain);
+    net.send(client, Frame::Connect { channel, server_id, port: 7, kind, payload: Bytes::new() });
+    assert_eq!(net.router.stats().waiting, 1);
+    let again = net.texter();
+    let sent = net.install(again, id, &credential);
+    assert_eq!(sent, ["1", "connected:atPort:for: 2 7 192.0.2.2:1000"]);
+    assert_eq!(net.received(client).len(), 1);
+}
+
+#[test]
+fn a_livecode_client_reaches_a_tunnel_server_by_its_key() {
+    let mut net = livecode();
+    let server = net.server(1);
+    let client = net.texter();
+    let id = server_id(1).to_string();
+    let to_server = |net: &mut Net, data| {
+        net.invoke(client, "forward to server", &[Parameter::Text(&id), Parameter::Text(data)])
+    };
+    let connect = [Parameter::Text(&id), Parameter::Number(7)];
+    assert_eq!(net.invoke(client, "connect to server", &connect), ["1"]);
+    assert_eq!(to_server(&mut net, "does not wait"), ["1"]);
+    let incoming = Frame::Incoming {
+        channel: ChannelId(2),
+        port: 7,
+        kind: ChannelKind::Plain,
+        address: "192.0.2.2:1000".to_owned(),
+        payload: Bytes::new(),
+    };
+    assert_eq!(net.received(server), [incoming], "what is sent is held until the server accepts");
+    assert_eq!(to_server(&mut net, "nor now"), ["1"]);
+    assert_eq!(net.received(server), []);
+    net.send(server, accept(2));
+    assert_eq!(net.received(server), [data(2, "does not wait"), data(2, "nor now")]);
+
+    net.send(server, data(2, "hello"));
+    assert_eq!(net.texts(client), [format!("from:data: {id} hello")]);
+    net.send(server, close(2, CloseCode::NORMAL));
+    assert_eq!(to_server(&mut net, "late"), ["0"]);
+    assert_eq!(net.router.stats().channel_ends, 0);
+    net.hang_up(server);
+    net.hang_up(client);
+    net.assert_empty();
+}
+
+#[test]
+fn what_is_held_for_a_server_that_never_accepts_is_dropped() {
+    let mut net = livecode();
+    let server = net.server(1);
+    let client = net.texter();
+    let id = server_id(1).to_string();
+    net.invoke(client, "connect to server", &[Parameter::Text(&id), Parameter::Number(7)]);
+    net.received(server);
+    net.invoke(client, "forward to server", &[Parameter::Text(&id), Parameter::Text("held")]);
+    net.hang_up(client);
+    assert_eq!(net.received(server), [closed(2, CloseCode::PEER_GONE)]);
+    assert_eq!((net.router.stats().channel_ends, net.router.stats().buffered), (0, 0));
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_is_a_0_and_the_channel_stays() {
+    let mut net = livecode();
+    let (server, id, _) = net.text_server();
+    let client = net.texter();
+    net.connect_to(client, id, 1);
+    let megabyte = "x".repeat(1 << 19);
+    let answers: Vec<_> = (0..6).flat_map(|_| net.send_server(client, id, &megabyte)).collect();
+    assert_eq!(answers, ["1", "1", "1", "0", "0", "0"]);
+    assert_eq!(net.texts(server).len(), 4);
+    assert_eq!(net.send_server(client, id, "again"), ["1"]);
+}
+
+#[test]
+fn a_text_that_fits_into_no_frame_is_a_0() {
+    let mut net = livecode();
+    net.server(1);
+    let client = net.texter();
+    let id = server_id(1).to_string();
+    net.invoke(client, "connect to server", &[Parameter::Text(&id), Parameter::Number(7)]);
+    let text = "x".repeat(60_000);
+    for (len, answer) in [(60_000 - 5, "1"), (60_000 - 4, "0")] {
+        let sent =
+            net.invoke(client, "forward to server", &[Parameter::Text(&id), Parameter::Text(&text[..len])]);
+        assert_eq!(sent, [answer]);
+    }
+}
+
+#[test]
+fn a_tunnel_server_is_paused_for_a_slow_livecode_client() {
+    let mut net = livecode();
+    let server = net.server(1);
+    let client = net.texter();
+    let id = server_id(1).to_string();
+    net.invoke(client, "connect to server", &[Parameter::Text(&id), Parameter::Number(7)]);
+    net.received(server);
+    net.send(server, accept(2));
+    for _ in 0..6 {
+        net.send(server, data(2, vec![b'x'; 50_000]));
+    }
+    assert_eq!(net.received(server), [Frame::Pause { channel: ChannelId(2) }]);
+    net.texts(client);
+    assert_eq!(net.received(server), [Frame::Resume { channel: ChannelId(2) }]);
+}
+
+#[test]
+fn answers_that_nobody_reads_end_the_link() {
+    let mut net = livecode();
+    let link = net.texter();
+    for _ in 0..10_000 {
+        net.router.handle_text(link, r#"{"instruction":"initialize"}"#, net.now);
+    }
+    assert_eq!(net.closes(), [], "10,000 are not too many");
+    for _ in 0..10_000 {
+        net.router.handle_text(link, r#"{"instruction":"initialize"}"#, net.now);
+    }
+    assert_eq!(net.closes(), [(link, CloseCode::POLICY)]);
+    assert_eq!(net.router.stats().buffered, 0);
+}
+
+#[test]
+fn a_silent_livecode_link_ends_but_a_pong_keeps_it() {
+    let mut net = livecode();
+    let link = net.texter();
+    net.advance(Duration::from_secs(59));
+    net.router.handle_alive(link, net.now);
+    net.advance(Duration::from_secs(59));
+    assert_eq!((net.texts(link), net.closes()), (vec![], vec![]));
+    net.advance(Duration::from_secs(1));
+    assert_eq!(net.closes(), [(link, CloseCode::TIMEOUT)]);
+}
+
+#[test]
+fn a_draining_relay_takes_no_servers_and_clients() {
+    let mut net = livecode();
+    let (server, id, credential) = net.text_server();
+    let (client, other) = (net.texter(), net.texter());
+    net.connect_to(client, id, 1);
+    net.router.drain(Duration::from_secs(5), "", net.now);
+    assert_eq!(net.send_server(client, id, "still served"), ["1"]);
+    assert_eq!(net.connect_to(other, id, 1), ["0"]);
+    assert_eq!(net.install(other, id, &credential), ["0"]);
+    net.advance(Duration::from_secs(5));
+    let mut closes = net.closes();
+    closes.sort();
+    let expected = [server, client, other].map(|link| (link, CloseCode::DRAINING));
+    assert_eq!(closes, expected);
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let mut net = livecode();
+    net.router.config.access_tokens = vec![AccessToken("sesame".to_owned())];
+    net.texter();
+    let debug = format!("{:?}", net.router);
+    for secret in ["sesame", CREDENTIAL, "94, 94, 94", "1, 1, 1, 1"] {
+        assert!(!debug.contains(secret), "{secret}: {debug}");
+    }
+}
