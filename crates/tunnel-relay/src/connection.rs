@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use tunnel_protocol::CloseCode;
-use tunnel_protocol::router::Peer;
+use tunnel_protocol::livecode::MAX_COMMAND;
+use tunnel_protocol::router::{Dialect, Peer};
 
 /// How many messages, and about how many bytes, are read or written before others get their turn.
 ///
@@ -58,7 +59,10 @@ struct Connection<'a> {
 /// Runs the connection until it is closed.
 pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
     let limits = &shared.config.limits;
-    let max_message = usize::try_from(shared.config.router.max_frame).unwrap_or(usize::MAX);
+    let max_message = match peer.dialect {
+        Dialect::Tunnel => usize::try_from(shared.config.router.max_frame).unwrap_or(usize::MAX),
+        Dialect::Livecode => MAX_COMMAND,
+    };
     let now = Instant::now();
     let mut connection = Connection {
         socket: Socket::new(transport, max_message),

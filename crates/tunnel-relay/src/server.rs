@@ -1,9 +1,9 @@
 //! Accepts connections, and ends them when the relay ends.
 
-use crate::Config;
 use crate::files::Files;
 use crate::http;
 use crate::switchboard::Switchboard;
+use crate::{Config, Secret};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-use tunnel_protocol::router::Stats;
+use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
 /// How long accepting rests when the system refuses: mostly it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ impl Relay {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             files,
-            switchboard: Switchboard::new(config.router.clone()),
+            switchboard: Switchboard::new(router_config(&config)?),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
             config,
@@ -114,6 +114,17 @@ impl Relay {
         }
         info!("ended");
     }
+}
+
+/// What the router is told: the livecode dialect's secret is drawn here.
+fn router_config(config: &Config) -> io::Result<router::Config> {
+    let mut router = config.router.clone();
+    if let Some(Secret(credential)) = &config.livecode_credential {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        router.livecode = Some(LivecodeConfig { credential: credential.clone(), secret });
+    }
+    Ok(router)
 }
 
 impl Drop for Relay {
