@@ -1,31 +1,400 @@
-// The classes that a page sees. They are JavaScript because a Rust struct cannot extend EventTarget. They have the
-// interface (WebIDL's conversions, checks and descriptors) and no protocol: that is behind what Rust hands them.
+// The socket that a page sees. It is JavaScript because a Rust struct cannot extend EventTarget. It has the interface
+// (WebIDL's conversions, checks and descriptors) and no protocol: that is behind `core`, its Rust half.
 
-export class TunnelError extends Error {
-  constructor(message, { code, cause } = {}) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.code = code;
+import {
+  checkProtocols,
+  clampToUnsignedShort,
+  connector,
+  deferred,
+  defineEventHandlers,
+  describe,
+  INTERNAL,
+  READY_STATES,
+  requireArguments,
+  splitTunnelUrl,
+  toMilliseconds,
+  toPort,
+  toRelayUrl,
+  toStrings,
+  tunnel,
+  TunnelError,
+  tunnelUrl,
+  utf8Length,
+} from './common.js';
+
+const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
+const sendNow = (core, message) => (typeof message === 'string' ? core.sendText(message) : core.sendBytes(message));
+
+/** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
+const HIGH_WATER_MARK = 262144;
+
+const STATS = [
+  'bytesSent',
+  'bytesReceived',
+  'messagesSent',
+  'messagesReceived',
+  'bytesRetransmitted',
+  'bytesUnacknowledged',
+  'reconnects',
+  'roundTripTime',
+];
+const LIVENESS = ['alive', 'waiting', 'interrupted'];
+
+/** Makes the socket of a server's new client. */
+export let openIncoming;
+export let fireOpen, fireMessage, fireAvailable, fireDrained, fireClosed;
+
+export class PeerToPeerWebSocket extends EventTarget {
+  #core;
+  #url;
+  #origin;
+  #readyState = 0;
+  #wasOpen = false;
+  #binaryType = 'blob';
+  #protocol = '';
+  /** Who is on the other side. */
+  #peer;
+  #handlers = {};
+  #opened = deferred();
+  #closed = deferred();
+  /** Bytes that `send` took after closing began: they count, and go nowhere. */
+  #lost = 0;
+  /** Bytes behind a Blob that is still being read, and the promise of the last of them. */
+  #waiting = 0;
+  #outbox = null;
+  #readable;
+  #writable;
+  /** Wakes whoever waits for a message, or for room to send. */
+  #arrival;
+  #drain;
+  /** How it ended: what the streams end with. */
+  #end;
+
+  constructor(url, protocols) {
+    super();
+    if (url === INTERNAL) return;
+    requireArguments(arguments, 1, "Failed to construct 'PeerToPeerWebSocket'");
+    connector();
+    const text = `${url}`;
+    const list = toStrings(protocols);
+    const full = toRelayUrl(text);
+    this.#dial(full.href, splitTunnelUrl(full), { protocols: list });
+  }
+
+  static toPort(port, serverId, relayUrl, options) {
+    requireArguments(arguments, 3, "Failed to execute 'toPort' on 'PeerToPeerWebSocket'");
+    const problem = connector().serverIdProblem(`${serverId}`);
+    if (problem) throw new TunnelError(`'${serverId}' is not a server ID: ${problem}`, { code: 'bad-server-id' });
+    const relay = toRelayUrl(relayUrl);
+    const target = { relay, serverId: `${serverId}`.toLowerCase(), port: toPort(port), path: '' };
+    const socket = new PeerToPeerWebSocket(INTERNAL);
+    socket.#dial(tunnelUrl(relay, target.serverId, target.port), target, options ?? {});
+    return socket;
+  }
+
+  static throughChannel(channel, server) {
+    requireArguments(arguments, 2, "Failed to execute 'throughChannel' on 'PeerToPeerWebSocket'");
+    const socket = Array.from(server.clients).find(client => client.#peer.channel === Number(channel));
+    if (socket) return socket;
+    throw new TunnelError(`the server has no open channel ${channel}`, { code: 'no-such-channel' });
+  }
+
+  #dial(url, { relay, serverId, port, path }, options) {
+    const { protocols, identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain } = options;
+    this.#url = url;
+    this.#origin = relay.origin;
+    this.#peer = { port, serverId, path: path || '/', remoteAddress: null, remoteId: null, encrypted: true };
+    const dial = {
+      relay: relay.href,
+      host: relay.host,
+      token: token === undefined ? '' : `${token}`,
+      serverId,
+      port,
+      path,
+      protocols: checkProtocols(toStrings(protocols)),
+      identity: identity === undefined ? undefined : `${identity}`,
+      resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
+      absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
+      allowPlain: !!allowPlain,
+    };
+    this.#core = tunnel.connect(this, dial);
+    if (!signal) return;
+    // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
+    const abort = () => {
+      if (this.#readyState !== 0) return;
+      this.#opened.reject(signal.reason);
+      this.#readyState = 2;
+      this.#core.abort('the signal was aborted');
+    };
+    if (signal.aborted) return abort();
+    signal.addEventListener('abort', abort);
+    const done = () => signal.removeEventListener('abort', abort);
+    this.#opened.promise.then(done, done);
+  }
+
+  get url() {
+    return this.#url;
+  }
+
+  get readyState() {
+    return this.#readyState;
+  }
+
+  get bufferedAmount() {
+    return this.#core.bufferedAmount + this.#waiting + this.#lost;
+  }
+
+  get extensions() {
+    this.#core;
+    return '';
+  }
+
+  get protocol() {
+    return this.#protocol;
+  }
+
+  get binaryType() {
+    return this.#binaryType;
+  }
+
+  set binaryType(value) {
+    this.#core;
+    const type = `${value}`;
+    if (type === 'blob' || type === 'arraybuffer') this.#binaryType = type;
+  }
+
+  send(data) {
+    const core = this.#core;
+    requireArguments(arguments, 1, "Failed to execute 'send' on 'PeerToPeerWebSocket'");
+    let message = data;
+    if (ArrayBuffer.isView(data)) {
+      message = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    } else if (data instanceof ArrayBuffer || Object.prototype.toString.call(data) === '[object ArrayBuffer]') {
+      message = new Uint8Array(data);
+    } else if (!(data instanceof Blob)) {
+      message = `${data}`;
+    }
+    if (this.#readyState === 0) throw new DOMException('Still in CONNECTING state.', 'InvalidStateError');
+    if (this.#readyState !== 1) {
+      this.#lost += sizeOf(message);
+    } else if (message instanceof Blob || this.#outbox) {
+      this.#sendLater(message instanceof Uint8Array ? message.slice() : message);
+    } else {
+      sendNow(core, message);
+    }
+  }
+
+  /** A Blob is read first; what is sent meanwhile waits behind it. */
+  #sendLater(message) {
+    const size = sizeOf(message);
+    this.#waiting += size;
+    const read = async () => (message instanceof Blob ? new Uint8Array(await message.arrayBuffer()) : message);
+    const turn = Promise.resolve(this.#outbox)
+      .then(read)
+      .then(
+        data => sendNow(this.#core, data),
+        error => this.#core.abort(`a Blob could not be read: ${error}`),
+      )
+      .then(() => {
+        this.#waiting -= size;
+        if (this.#outbox === turn) this.#outbox = null;
+      });
+    this.#outbox = turn;
+  }
+
+  close(code = undefined, reason = undefined) {
+    const core = this.#core;
+    if (code !== undefined) code = clampToUnsignedShort(code);
+    if (reason !== undefined) reason = `${reason}`;
+    if (code !== undefined && code !== 1000 && (code < 3000 || code > 4999)) {
+      const message = `The close code must be 1000, or between 3000 and 4999; ${code} is neither.`;
+      throw new DOMException(message, 'InvalidAccessError');
+    }
+    if (reason !== undefined && utf8Length(reason) > 123) {
+      throw new DOMException('The close reason must not be longer than 123 bytes of UTF-8.', 'SyntaxError');
+    }
+    if (this.#readyState > 1) return;
+    this.#readyState = 2;
+    if (code === undefined && reason !== undefined) code = 1000;
+    const close = () => core.close(code, reason ?? '');
+    if (this.#outbox) this.#outbox.then(close);
+    else close();
+  }
+
+  get opened() {
+    return this.#opened.promise;
+  }
+
+  get closed() {
+    return this.#closed.promise;
+  }
+
+  get readable() {
+    if (this.#readable) return this.#readable;
+    this.#core.hold(true);
+    const pull = async controller => {
+      const data = await this.#next();
+      if (data === undefined) controller.close();
+      else controller.enqueue(typeof data === 'string' ? data : new Uint8Array(data));
+    };
+    const cancel = () => this.close();
+    this.#readable = new ReadableStream({ pull, cancel }, { highWaterMark: 0 });
+    return this.#readable;
+  }
+
+  get writable() {
+    this.#writable ??= new WritableStream({
+      start: () => this.#opened.promise.then(() => {}),
+      write: async chunk => {
+        if (this.#readyState !== 1) throw this.#endError();
+        this.send(chunk);
+        while (this.bufferedAmount > HIGH_WATER_MARK && !this.#end) await (this.#drain ??= deferred()).promise;
+      },
+      close: async () => {
+        this.close(1000);
+        await this.#closed.promise;
+      },
+      abort: () => this.close(),
+    });
+    return this.#writable;
+  }
+
+  [Symbol.asyncIterator]() {
+    this.#core.hold(true);
+    const messages = async function* (socket) {
+      for (let data; (data = await socket.#next()) !== undefined; ) yield socket.#convert(data);
+    };
+    return messages(this);
+  }
+
+  /** The next message for whoever reads instead of listening; undefined after a clean end. */
+  async #next() {
+    for (;;) {
+      const data = this.#core.take();
+      if (data !== undefined) return data;
+      if (this.#end?.wasClean) return undefined;
+      if (this.#end) throw this.#endError();
+      await (this.#arrival ??= deferred()).promise;
+    }
+  }
+
+  #endError() {
+    return this.#end?.error ?? new TunnelError('the socket is closing', { code: 'closed' });
+  }
+
+  #convert(data) {
+    return typeof data !== 'string' && this.#binaryType === 'blob' ? new Blob([data]) : data;
+  }
+
+  #wake() {
+    this.#arrival?.resolve();
+    this.#drain?.resolve();
+    this.#arrival = this.#drain = undefined;
+  }
+
+  get port() {
+    return this.#peer.port;
+  }
+
+  get serverId() {
+    return this.#peer.serverId;
+  }
+
+  get path() {
+    return this.#peer.path;
+  }
+
+  get channel() {
+    return this.#peer.channel ?? null;
+  }
+
+  get remoteAddress() {
+    return this.#peer.remoteAddress;
+  }
+
+  get remoteId() {
+    return this.#peer.remoteId;
+  }
+
+  get encrypted() {
+    return this.#peer.encrypted;
+  }
+
+  getStats() {
+    const stats = this.#core.stats();
+    if (!stats) return null;
+    const result = Object.fromEntries(STATS.map((name, index) => [name, stats[index]]));
+    if (Number.isNaN(result.roundTripTime)) result.roundTripTime = null;
+    return { ...result, state: LIVENESS[stats[STATS.length]], path: 'relay' };
+  }
+
+  static {
+    openIncoming = (core, url, peer) => {
+      const socket = new PeerToPeerWebSocket(INTERNAL);
+      socket.#core = core;
+      socket.#url = url;
+      socket.#origin = new URL(url).origin;
+      socket.#peer = peer;
+      return socket;
+    };
+
+    fireOpen = (socket, protocol, remoteAddress, remoteId, encrypted) => {
+      if (socket.#readyState !== 0) return;
+      socket.#readyState = 1;
+      socket.#wasOpen = true;
+      socket.#protocol = protocol;
+      Object.assign(socket.#peer, { remoteAddress: remoteAddress ?? null, remoteId: remoteId ?? null, encrypted });
+      const result = { protocol, extensions: '' };
+      for (const name of ['readable', 'writable']) {
+        Object.defineProperty(result, name, { get: () => socket[name], enumerable: true });
+      }
+      socket.#opened.resolve(result);
+      const open = () => socket.dispatchEvent(new Event('open'));
+      if (!socket.#peer.server) return open();
+      // A server's handler sees an open socket, and may still listen to its `open`.
+      socket.#peer.server.opened(socket);
+      tunnel.post(open);
+    };
+
+    fireMessage = (socket, data) => {
+      if (socket.#readyState !== 1) return;
+      socket.dispatchEvent(new MessageEvent('message', { data: socket.#convert(data), origin: socket.#origin }));
+    };
+
+    fireAvailable = socket => {
+      socket.#arrival?.resolve();
+      socket.#arrival = undefined;
+    };
+
+    fireDrained = socket => {
+      socket.#drain?.resolve();
+      socket.#drain = undefined;
+    };
+
+    fireClosed = (socket, code, name, reason, wasClean) => {
+      const failed = !socket.#wasOpen;
+      const error = new TunnelError(reason || `the connection ended with code ${code}`, { code: name });
+      socket.#readyState = 3;
+      if (failed) [code, wasClean] = [1006, false];
+      socket.#end = { wasClean, error: Object.assign(error, { closeCode: code, reason }) };
+      socket.#wake();
+      if (wasClean) socket.#closed.resolve({ closeCode: code, reason });
+      else socket.#closed.reject(error);
+      socket.#peer.server?.closed(socket);
+      const close = () => socket.dispatchEvent(new CloseEvent('close', { code, reason, wasClean }));
+      if (!failed) return close();
+      socket.#opened.reject(error);
+      socket.dispatchEvent(new Event('error'));
+      tunnel.post(close);
+    };
+
+    defineEventHandlers(
+      PeerToPeerWebSocket.prototype,
+      socket => socket.#handlers,
+      ['open', 'message', 'error', 'close', 'reconnecting', 'reconnected'],
+    );
   }
 }
-Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
+describe(PeerToPeerWebSocket, READY_STATES);
 
-export const tunnelError = (message, code, cause) => new TunnelError(message, { code, cause });
-export const domException = (message, name) => new DOMException(message, name);
-
-let taskPort;
-
-/**
- * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
- * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts.
- */
-const TASKS_IN_ONE = 32;
-
-export function startTasks(tasks) {
-  const { port1, port2 } = new MessageChannel();
-  for (let i = 0; i < TASKS_IN_ONE; i++) port1.addEventListener('message', () => tasks.runOne());
-  port1.addEventListener('message', () => tasks.finish());
-  port1.start();
-  taskPort = port2;
-}
-
-export const postTasks = () => taskPort.postMessage(null);
+export const fire = (target, type) => target.dispatchEvent(new Event(type));

@@ -8,29 +8,28 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/sockets.js")]
+#[wasm_bindgen(module = "/js/common.js")]
 extern "C" {
-    /// Calls [`Tasks::run_one`] from a task of its own, many times with microtasks between, then [`Tasks::finish`].
-    #[wasm_bindgen(js_name = startTasks)]
-    fn start_tasks(tasks: Tasks);
-
+    /// Has [`run_one`] called many times from one task of the event loop, with microtasks run after each, and then
+    /// [`finish_round`].
     #[wasm_bindgen(js_name = postTasks)]
     fn post_tasks();
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = queueMicrotask)]
+    fn queue_microtask(task: &js_sys::Function);
 }
 
 type Task = Box<dyn FnOnce()>;
 
 thread_local! {
     static QUEUE: RefCell<VecDeque<Task>> = const { RefCell::new(VecDeque::new()) };
-    /// Whether `run_one` will be called without further asking.
+    /// Whether a round of tasks is going on, or coming without further asking.
     static POSTED: Cell<bool> = const { Cell::new(false) };
-    static STARTED: Cell<bool> = const { Cell::new(false) };
-}
-
-pub(crate) fn start() {
-    if !STARTED.replace(true) {
-        start_tasks(Tasks);
-    }
+    static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+    static RUN_DEFERRED: Closure<dyn Fn()> = Closure::new(run_deferred);
 }
 
 /// Runs `task` later, after all that were posted before it, outside any borrow.
@@ -41,28 +40,40 @@ pub(crate) fn post(task: impl FnOnce() + 'static) {
     }
 }
 
-/// What `js/sockets.js` calls from the tasks.
-#[wasm_bindgen(private)]
-pub(crate) struct Tasks;
-
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "only public methods are exported")]
-impl Tasks {
-    /// Runs the oldest task, if there is one.
-    #[wasm_bindgen(js_name = runOne)]
-    pub fn run_one(&self) {
-        let task = QUEUE.with_borrow_mut(VecDeque::pop_front);
-        if let Some(task) = task {
-            task();
-        }
+/// Runs `task` when the page's script has had its turn; if more events wait for theirs, after these.
+///
+/// What a page sends in answer to many messages is so packed together.
+pub(crate) fn defer(task: impl FnOnce() + 'static) {
+    let first = DEFERRED.with_borrow_mut(|deferred| {
+        deferred.push(Box::new(task));
+        deferred.len() == 1
+    });
+    let more_to_come = QUEUE.with_borrow(|queue| !queue.is_empty()) && POSTED.get();
+    if first && !more_to_come {
+        RUN_DEFERRED.with(|run| queue_microtask(run.as_ref().unchecked_ref()));
     }
+}
 
-    /// Ends a round of tasks, and asks for another one if some are left.
-    pub fn finish(&self) {
-        let more = QUEUE.with_borrow(|queue| !queue.is_empty());
-        POSTED.set(more);
-        if more {
-            post_tasks();
-        }
+/// Runs the oldest task, if there is one.
+pub(crate) fn run_one() {
+    let task = QUEUE.with_borrow_mut(VecDeque::pop_front);
+    if let Some(task) = task {
+        task();
+    }
+}
+
+/// Ends a round of tasks, and asks for another one if some are left.
+pub(crate) fn finish_round() {
+    run_deferred();
+    let more = QUEUE.with_borrow(|queue| !queue.is_empty());
+    POSTED.set(more);
+    if more {
+        post_tasks();
+    }
+}
+
+fn run_deferred() {
+    for task in DEFERRED.take() {
+        task();
     }
 }

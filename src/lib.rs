@@ -1,18 +1,31 @@
 //! Sockets between web browsers: the platform's `WebSocket`, from tab to tab, end-to-end encrypted.
 //!
-//! This crate is the browser half, thin on purpose: `js/sockets.js` has the classes that a page sees, `socket` and
-//! `server` their Rust halves, `driver` the I/O around [`tunnel_protocol`]'s endpoint, and `event` the tasks in
-//! which a page's listeners run. What the classes do is described where their types are: `js/sockets.d.ts`.
+//! This crate is the browser half, thin on purpose. `js/` has the classes that a page sees; `socket` and `server` are
+//! their Rust halves, `driver` the I/O around [`tunnel_protocol`]'s endpoint, `event` the tasks in which a page's
+//! listeners run. What the classes do is described where their types are: `js/sockets.d.ts`.
 
+mod connector;
+mod driver;
 mod error;
 mod event;
+mod link;
+mod message;
+mod options;
+mod server;
+mod socket;
+
+pub use server::ForwardingServerWebSocket;
+pub use socket::PeerToPeerWebSocket;
 
 use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = include_str!("../js/sockets.d.ts");
 
 /// Runs once, at the end of `init()`; again does nothing.
 #[wasm_bindgen(start)]
 pub fn start() {
     #[cfg(feature = "debug")]
     console_error_panic_hook::set_once();
-    event::start();
+    connector::start();
 }

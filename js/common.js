@@ -1,0 +1,195 @@
+// What the classes share: errors, what Rust hands over, arguments as WebIDL and the WebSockets standard convert and
+// check them, and members as WebIDL describes them.
+
+export class TunnelError extends Error {
+  constructor(message, { code, cause } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+  }
+}
+Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
+
+export const tunnelError = (message, code) => new TunnelError(message, { code });
+
+// ---- What Rust hands over in `start()`
+
+/** Undefined before `init()`: ask `connector()` where a page may be that early. */
+export let tunnel;
+
+/**
+ * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
+ * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts.
+ */
+const TASKS_IN_ONE = 32;
+
+let taskPort;
+
+export const postTasks = () => taskPort.postMessage(null);
+
+export function start(connector) {
+  tunnel = connector;
+  const { port1, port2 } = new MessageChannel();
+  for (let i = 0; i < TASKS_IN_ONE; i++) port1.addEventListener('message', () => tunnel.runTask());
+  port1.addEventListener('message', () => tunnel.finishTasks());
+  port1.start();
+  taskPort = port2;
+
+  const probe = () => globalThis.document?.visibilityState === 'hidden' || tunnel.probe();
+  globalThis.addEventListener?.('online', probe);
+  globalThis.addEventListener?.('pageshow', probe);
+  globalThis.document?.addEventListener('visibilitychange', probe);
+  globalThis.document?.addEventListener('resume', probe);
+  // Also when the page goes into the back-forward cache: it cannot answer from there, so its peers must know at once.
+  globalThis.addEventListener?.('pagehide', () => tunnel.leave());
+}
+
+export function connector() {
+  if (tunnel) return tunnel;
+  throw new TunnelError('tunnel-wasm is not initialised: `await init()`, its default export, before using the classes', {
+    code: 'not-initialised',
+  });
+}
+
+// ---- The standards
+
+/** Marks the constructor calls of this module. */
+export const INTERNAL = Symbol();
+
+export const isObject = value => (typeof value === 'object' && value !== null) || typeof value === 'function';
+
+export function requireArguments(given, wanted, where) {
+  if (given.length >= wanted) return;
+  throw new TypeError(`${where}: ${wanted} argument${wanted > 1 ? 's' : ''} required, but only ${given.length} present`);
+}
+
+/** `[Clamp] unsigned short`: rounded to the nearest, a tie to the even one. */
+export function clampToUnsignedShort(value) {
+  const number = Math.min(Math.max(+value, 0), 65535) || 0;
+  const floor = Math.floor(number);
+  const up = number - floor > 0.5 || (number - floor === 0.5 && floor % 2 === 1);
+  return up ? floor + 1 : floor;
+}
+
+export const utf8Length = text => new TextEncoder().encode(text).length;
+
+export function toPort(value) {
+  const port = typeof value === 'symbol' ? NaN : Number(value);
+  if (Number.isInteger(port) && port >= 0 && port <= 65535) return port;
+  throw new TypeError(`${String(value)} is not a port: expected an integer from 0 to 65535`);
+}
+
+export function toMilliseconds(value, name) {
+  const number = Number(value);
+  if (number >= 0) return number;
+  throw new TypeError(`${name} is ${value}: expected milliseconds, 0 or more`);
+}
+
+/** RFC 9110's `token`. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** `(DOMString or sequence<DOMString>)`. */
+export const toStrings = (value = []) =>
+  isObject(value) && value[Symbol.iterator] ? Array.from(value, item => `${item}`) : [`${value}`];
+
+export function checkProtocols(protocols) {
+  const bad = protocols.find((protocol, index) => !TOKEN.test(protocol) || protocols.indexOf(protocol) !== index);
+  if (bad === undefined) return protocols;
+  throw new DOMException(`The subprotocol '${bad}' is invalid or given twice.`, 'SyntaxError');
+}
+
+export function toRelayUrl(value) {
+  const text = `${value}`;
+  let url;
+  try {
+    url = new URL(text, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch {
+    throw new DOMException(`The URL '${text}' is invalid.`, 'SyntaxError');
+  }
+  if (url.protocol === 'http:') url.protocol = 'ws:';
+  if (url.protocol === 'https:') url.protocol = 'wss:';
+  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') {
+    const message = `The URL's scheme must be 'ws', 'wss', 'http' or 'https'; '${url.protocol.slice(0, -1)}' is not.`;
+    throw new DOMException(message, 'SyntaxError');
+  }
+  if (url.href.includes('#')) {
+    throw new DOMException(`The URL contains a fragment identifier ('${url.hash}').`, 'SyntaxError');
+  }
+  return url;
+}
+
+const SERVER_ID = /^([a-z2-7]{56}|\d{1,9})$/i;
+
+export const tunnelUrl = (relay, ...segments) => `${relay.href.replace(/\/*(\?.*)?$/, '')}/${segments.join('/')}`;
+
+/** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart. */
+export function splitTunnelUrl(url) {
+  const segments = url.pathname.split('/');
+  const at = segments.findIndex(
+    (segment, index) => SERVER_ID.test(segment) && /^\d+$/.test(segments[index + 1]) && segments[index + 1] <= 65535,
+  );
+  const invalid = why => new DOMException(`The URL '${url.href}' is no tunnel's: ${why}.`, 'SyntaxError');
+  if (at < 0) throw invalid("expected the relay's URL, then /SERVER_ID/PORT");
+  const serverId = segments[at];
+  const problem = tunnel.serverIdProblem(serverId);
+  if (problem) throw invalid(problem);
+  const rest = segments.slice(at + 2);
+  const path = rest.length || url.search ? `/${rest.join('/')}${url.search}` : '';
+  const relay = new URL(`${segments.slice(0, at).join('/')}/`, url);
+  return { relay, serverId, port: Number(segments[at + 1]), path };
+}
+
+/** Members are enumerable, as WebIDL has them and classes don't. */
+export function describe(Class, constants = {}) {
+  for (const holder of [Class, Class.prototype]) {
+    for (const key of Object.getOwnPropertyNames(holder)) {
+      if (['constructor', 'length', 'name', 'prototype'].includes(key)) continue;
+      Object.defineProperty(holder, key, { enumerable: true });
+    }
+    for (const key in constants) Object.defineProperty(holder, key, { value: constants[key], enumerable: true });
+  }
+  Object.defineProperty(Class.prototype, Symbol.toStringTag, { value: Class.name, configurable: true });
+}
+
+/**
+ * Event handler attributes. The first non-null value takes a place among the listeners, later ones take over that
+ * place, null gives it up. An object that is not callable is kept and does nothing.
+ */
+export function defineEventHandlers(prototype, handlersOf, types) {
+  for (const type of types) {
+    const name = `on${type}`;
+    const attribute = {
+      get [name]() {
+        return handlersOf(this)[type]?.value ?? null;
+      },
+      set [name](value) {
+        const handlers = handlersOf(this);
+        const handler = handlers[type];
+        if (!isObject(value)) {
+          if (handler) EventTarget.prototype.removeEventListener.call(this, type, handler.listener);
+          delete handlers[type];
+        } else if (handler) {
+          handler.value = value;
+        } else {
+          const added = { value };
+          added.listener = event => {
+            if (typeof added.value !== 'function') return;
+            if (Reflect.apply(added.value, event.currentTarget, [event]) === false) event.preventDefault();
+          };
+          handlers[type] = added;
+          this.addEventListener(type, added.listener);
+        }
+      },
+    };
+    Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(attribute));
+  }
+}
+
+export const READY_STATES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
+
+/** A promise and its ends; nobody has to handle its rejection. */
+export function deferred() {
+  const ends = {};
+  ends.promise = new Promise((resolve, reject) => Object.assign(ends, { resolve, reject }));
+  ends.promise.catch(() => {});
+  return ends;
+}

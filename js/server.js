@@ -1,0 +1,309 @@
+// The server that a page sees: which port is whose, and who gets the sockets. Its Rust half registers and answers.
+
+import { openIncoming } from './sockets.js';
+import {
+  checkProtocols,
+  connector,
+  deferred,
+  defineEventHandlers,
+  describe,
+  INTERNAL,
+  READY_STATES,
+  requireArguments,
+  toPort,
+  toRelayUrl,
+  toStrings,
+  tunnel,
+  TunnelError,
+  tunnelUrl,
+} from './common.js';
+
+/** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
+const MAX_BACKLOG = 128;
+
+const ALL_PORTS = [{ first: 0, last: 65535 }];
+
+function toRanges(ports) {
+  if (Array.isArray(ports)) return ports.flatMap(toRanges);
+  if (typeof ports !== 'object' || ports === null) return [{ first: toPort(ports), last: toPort(ports) }];
+  const range = { first: toPort(ports.first), last: toPort(ports.last) };
+  if (range.first <= range.last) return [range];
+  throw new TypeError(`the port range ${range.first} to ${range.last} is empty`);
+}
+
+const includes = (ranges, port) => ranges.some(({ first, last }) => first <= port && port <= last);
+
+/** What `listen` returns: the claim on some ports. */
+class Listener {
+  #ranges;
+  #close;
+
+  constructor(token, ranges, close) {
+    if (token !== INTERNAL) throw new TypeError('Illegal constructor');
+    this.#ranges = ranges;
+    this.#close = close;
+  }
+
+  get ports() {
+    return this.#ranges.map(range => ({ ...range }));
+  }
+
+  close() {
+    this.#close();
+  }
+}
+describe(Listener);
+
+export let fireHosting, fireOffer, fireServerClosed;
+
+export class ForwardingServerWebSocket extends EventTarget {
+  #core;
+  #relay;
+  #serverId = '';
+  #readyState = 0;
+  #handlers = {};
+  /** Subprotocols for listeners that name none. */
+  #protocols;
+  /** What `listen` claimed: `{ranges, handler, accept, protocols}` each. */
+  #listeners = new Set();
+  #clients = new Set();
+  /** Callbacks of `connection` events: with one of them and no `listen`, all ports are served. */
+  #callbacks = new Set();
+  /** Promises that `accept` gave out, and open sockets that wait for one. */
+  #takers = [];
+  #backlog = [];
+  #accepts = false;
+  #registered = deferred();
+  #ended = deferred();
+
+  constructor(token) {
+    super();
+    if (token !== INTERNAL) throw new TypeError('Illegal constructor: use ForwardingServerWebSocket.newThrough()');
+  }
+
+  static async newThrough(relayUrl, options) {
+    requireArguments(arguments, 1, "Failed to execute 'newThrough' on 'ForwardingServerWebSocket'");
+    connector();
+    const { identity, token, signal, protocols } = options ?? {};
+    const server = new ForwardingServerWebSocket(INTERNAL);
+    server.#relay = toRelayUrl(relayUrl);
+    server.#protocols = toChooser(protocols);
+    signal?.throwIfAborted();
+    server.#core = tunnel.host(server, {
+      relay: server.#relay.href,
+      host: server.#relay.host,
+      token: token === undefined ? '' : `${token}`,
+      identity: identity === undefined ? undefined : `${identity}`,
+    });
+    const abort = () => {
+      server.#registered.reject(signal.reason);
+      server.close();
+    };
+    signal?.addEventListener('abort', abort);
+    try {
+      await server.#registered.promise;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+    return server;
+  }
+
+  get serverId() {
+    return this.#serverId;
+  }
+
+  get url() {
+    return tunnelUrl(this.#relay, this.#serverId);
+  }
+
+  get relayUrl() {
+    return this.#relay.href;
+  }
+
+  get readyState() {
+    return this.#readyState;
+  }
+
+  get clients() {
+    return this.#clients;
+  }
+
+  listen(ports, handler, options) {
+    this.#core;
+    requireArguments(arguments, 1, "Failed to execute 'listen' on 'ForwardingServerWebSocket'");
+    if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
+    const { accept, protocols } = options ?? {};
+    if (accept !== undefined && typeof accept !== 'function') throw new TypeError('accept is not a function');
+    if (this.#readyState > 1) throw new DOMException('The server is closed.', 'InvalidStateError');
+    const ranges = toRanges(ports);
+    const taken = [...this.#listeners].flatMap(listener => listener.ranges);
+    for (const range of ranges) {
+      const other = taken.find(({ first, last }) => first <= range.last && range.first <= last);
+      if (other) {
+        const port = Math.max(other.first, range.first);
+        throw new TunnelError(`port ${port} is taken: close its Listener first`, { code: 'port-taken' });
+      }
+      taken.push(range);
+    }
+    const listener = { ranges, handler, accept, protocols: toChooser(protocols) ?? this.#protocols };
+    this.#listeners.add(listener);
+    return new Listener(INTERNAL, ranges, () => this.#listeners.delete(listener));
+  }
+
+  accept() {
+    this.#accepts = true;
+    const socket = this.#backlog.shift();
+    if (socket) {
+      socket.core.hold(false);
+      return Promise.resolve(socket.socket);
+    }
+    const taker = deferred();
+    if (this.#readyState > 1) taker.reject(closedError());
+    else this.#takers.push(taker);
+    return taker.promise;
+  }
+
+  [Symbol.asyncIterator]() {
+    this.#accepts = true;
+    const sockets = async function* (server) {
+      while (server.#readyState < 2 || server.#backlog.length) {
+        try {
+          yield await server.accept();
+        } catch (error) {
+          if (server.#readyState < 2) throw error;
+        }
+      }
+    };
+    return sockets(this);
+  }
+
+  close() {
+    if (this.#readyState < 2) {
+      this.#readyState = 2;
+      this.#core.close();
+    }
+    return this.#ended.promise;
+  }
+
+  addEventListener(type, callback, options) {
+    super.addEventListener(type, callback, options);
+    if (`${type}` !== 'connection' || !callback || options?.signal?.aborted) return;
+    this.#callbacks.add(callback);
+    options?.signal?.addEventListener('abort', () => this.#callbacks.delete(callback), { once: true });
+    if (options?.once) super.addEventListener(type, () => this.#callbacks.delete(callback), { once: true });
+  }
+
+  removeEventListener(type, callback, options) {
+    super.removeEventListener(type, callback, options);
+    if (`${type}` === 'connection') this.#callbacks.delete(callback);
+  }
+
+  /** Who serves this port: a listener, or undefined. */
+  #listenerFor(port) {
+    for (const listener of this.#listeners) if (includes(listener.ranges, port)) return listener;
+    const anyone = !this.#listeners.size && (this.#accepts || this.#callbacks.size);
+    return anyone ? { ranges: ALL_PORTS, protocols: this.#protocols } : undefined;
+  }
+
+  async #answer(core, offer) {
+    const { port } = offer;
+    const listener = this.#listenerFor(port);
+    if (!listener || this.#readyState > 1) return core.refuse('port-closed', `nobody listens on port ${port}`);
+    try {
+      let accepted = listener.accept ? listener.accept(offer) : true;
+      // Without an `await` where none is needed: answers keep the order of the offers.
+      if (accepted?.then) accepted = await accepted;
+      if (!accepted) return core.refuse('refused', `the server refused the connection to port ${port}`);
+      let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols[0];
+      if (protocol?.then) protocol = await protocol;
+      if (offer.protocols.length && !offer.protocols.includes(protocol)) {
+        return core.refuse('refused', `the server speaks none of the subprotocols offered on port ${port}`);
+      }
+      if (this.#backlog.length >= MAX_BACKLOG) {
+        return core.refuse('try-again-later', `too many connections wait to be accepted on port ${port}`);
+      }
+      const peer = {
+        server: { opened: socket => this.#opened(socket, core, listener), closed: socket => this.#closed(socket) },
+        channel: offer.channel,
+        port,
+        serverId: this.#serverId,
+        path: offer.path,
+        remoteAddress: offer.remoteAddress,
+        remoteId: offer.remoteId,
+        encrypted: !offer.plain,
+      };
+      core.accept(openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer), protocol ?? '');
+    } catch (error) {
+      core.refuse('refused', `the server failed to answer on port ${port}`);
+      reportError(error);
+    }
+  }
+
+  /** Gives a new socket to who wants it: the handler and the listeners, or the next `accept`. */
+  #opened(socket, core, { handler }) {
+    this.#clients.add(socket);
+    if (handler) {
+      try {
+        handler(socket);
+      } catch (error) {
+        reportError(error);
+      }
+    }
+    const unclaimed = !handler && !this.#callbacks.size;
+    this.dispatchEvent(Object.assign(new Event('connection'), { socket, port: socket.port }));
+    if (!unclaimed) return;
+    const taker = this.#takers.shift();
+    if (taker) return taker.resolve(socket);
+    // It keeps its messages until somebody accepts it.
+    core.hold(true);
+    this.#backlog.push({ socket, core });
+  }
+
+  #closed(socket) {
+    this.#clients.delete(socket);
+    this.#backlog = this.#backlog.filter(waiting => waiting.socket !== socket);
+  }
+
+  static {
+    fireHosting = (server, serverId, again) => {
+      if (server.#readyState > 1) return;
+      server.#serverId = serverId;
+      server.#readyState = 1;
+      server.#registered.resolve();
+      server.dispatchEvent(new Event(again ? 'reconnected' : 'open'));
+    };
+
+    fireOffer = (server, core, channel, port, remoteAddress, remoteId, protocols, path, plain) => {
+      path ||= '/';
+      server.#answer(core, { channel, port, remoteAddress, remoteId: remoteId ?? null, protocols, path, plain });
+    };
+
+    fireServerClosed = (server, code, name, reason) => {
+      const wasClean = server.#readyState > 1;
+      server.#readyState = 3;
+      server.#registered.reject(new TunnelError(reason || `the server ended with code ${code}`, { code: name }));
+      for (const taker of server.#takers.splice(0)) taker.reject(closedError());
+      server.#ended.resolve();
+      const close = () => server.dispatchEvent(new CloseEvent('close', { code, reason, wasClean }));
+      if (wasClean) return close();
+      server.dispatchEvent(new Event('error'));
+      tunnel.post(close);
+    };
+
+    defineEventHandlers(
+      ForwardingServerWebSocket.prototype,
+      server => server.#handlers,
+      ['open', 'connection', 'close', 'error', 'reconnecting', 'reconnected'],
+    );
+  }
+}
+describe(ForwardingServerWebSocket, READY_STATES);
+
+const closedError = () => new TunnelError('the server is closed', { code: 'closed' });
+
+/** A function that chooses a subprotocol: the first one offered of a list, or the application's own. */
+function toChooser(protocols) {
+  if (protocols === undefined || typeof protocols === 'function') return protocols;
+  const list = checkProtocols(toStrings(protocols));
+  return offered => offered.find(protocol => list.includes(protocol));
+}

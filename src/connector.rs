@@ -1,0 +1,80 @@
+//! What the classes call: handed to `js/common.js` when the module starts.
+
+use crate::options::Dial;
+use crate::server::{ForwardingServerWebSocket, ServerCore};
+use crate::socket::{PeerToPeerWebSocket, SocketCore};
+use crate::{driver, event};
+use std::cell::Cell;
+use tunnel_protocol::ServerId;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/common.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = start)]
+    fn start_classes(connector: Connector);
+}
+
+thread_local! {
+    static STARTED: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) fn start() {
+    if !STARTED.replace(true) {
+        start_classes(Connector);
+    }
+}
+
+/// All that is behind the classes.
+#[wasm_bindgen(private)]
+#[derive(Debug)]
+pub(crate) struct Connector;
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl Connector {
+    /// Connects to a server's port; `socket` hears of what comes of it.
+    pub fn connect(&self, socket: PeerToPeerWebSocket, dial: &Dial) -> Result<SocketCore, JsValue> {
+        SocketCore::connect(socket, dial)
+    }
+
+    /// Hosts a server; `server` hears of what comes of it.
+    pub fn host(&self, server: ForwardingServerWebSocket, dial: &Dial) -> ServerCore {
+        ServerCore::host(server, dial)
+    }
+
+    /// What is wrong with a text that should be a server ID; `undefined` if nothing is.
+    #[wasm_bindgen(js_name = serverIdProblem)]
+    pub fn server_id_problem(&self, text: &str) -> Option<String> {
+        text.parse::<ServerId>().err().map(|problem| problem.to_string())
+    }
+
+    /// Calls `task` in a task of its own, behind the events that wait for theirs.
+    pub fn post(&self, task: js_sys::Function) {
+        event::post(move || {
+            // Events are dispatched there, which never throws.
+            let _ = task.call0(&JsValue::UNDEFINED);
+        });
+    }
+
+    /// Runs the oldest task, if there is one.
+    #[wasm_bindgen(js_name = runTask)]
+    pub fn run_task(&self) {
+        event::run_one();
+    }
+
+    /// Ends a round of tasks, and asks for another one if some are left.
+    #[wasm_bindgen(js_name = finishTasks)]
+    pub fn finish_tasks(&self) {
+        event::finish_round();
+    }
+
+    /// The page goes: every peer is told, now or never.
+    pub fn leave(&self) {
+        driver::leave();
+    }
+
+    /// Something happened that the links may not have survived.
+    pub fn probe(&self) {
+        driver::probe();
+    }
+}

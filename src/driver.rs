@@ -1,0 +1,259 @@
+//! The I/O around an endpoint: its WebSockets, its timer, and the tasks that its events become.
+
+use crate::event;
+use crate::link::{Relay, Timer, WebSocketLink, now, random};
+use crate::server::Server;
+use crate::socket::Socket;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, SocketId};
+use tunnel_protocol::time::Duration;
+use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
+use wasm_bindgen::JsCast;
+
+/// How soon a full WebSocket is looked at again: it does not tell when it has room. Browsers don't go lower.
+const RETRY: Duration = Duration::from_millis(4);
+
+thread_local! {
+    /// All drivers that have something to do: they live without anybody else holding them.
+    static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One endpoint, and what it needs of the browser.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    this: Weak<Self>,
+    relay: Relay,
+    endpoint: RefCell<Endpoint>,
+    links: RefCell<BTreeMap<LinkId, WebSocketLink>>,
+    sockets: RefCell<BTreeMap<SocketId, Rc<Socket>>>,
+    /// Sockets whose `bufferedAmount` may fall.
+    buffering: RefCell<Vec<(SocketId, Rc<Socket>)>>,
+    settling_buffers: Cell<bool>,
+    /// The server that the endpoint hosts.
+    server: Option<Rc<Server>>,
+    timer: Timer,
+    flushing: Cell<bool>,
+}
+
+impl Driver {
+    /// The driver of all clients of a relay.
+    pub(crate) fn shared(relay: &Relay) -> Rc<Self> {
+        let found = DRIVERS.with_borrow(|drivers| {
+            drivers.iter().find(|driver| driver.server.is_none() && driver.relay == *relay).cloned()
+        });
+        found.unwrap_or_else(|| Self::new(relay.clone(), None))
+    }
+
+    pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>) -> Rc<Self> {
+        let config = Config { origin: relay.host.clone(), token: relay.token.clone(), ..Config::default() };
+        let driver = Rc::new_cyclic(|this: &Weak<Self>| {
+            let owner = this.clone();
+            let on_timer = move || {
+                if let Some(driver) = owner.upgrade() {
+                    driver.timer.fired();
+                    driver.with(Endpoint::handle_timeout);
+                }
+            };
+            Self {
+                this: this.clone(),
+                relay,
+                endpoint: RefCell::new(Endpoint::new(config, random())),
+                links: RefCell::default(),
+                sockets: RefCell::default(),
+                buffering: RefCell::default(),
+                settling_buffers: Cell::new(false),
+                server,
+                timer: Timer::new(on_timer),
+                flushing: Cell::new(false),
+            }
+        });
+        DRIVERS.with_borrow_mut(|drivers| drivers.push(driver.clone()));
+        driver
+    }
+
+    /// Commands or feeds the endpoint, and acts on what it says.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Endpoint, Instant) -> T) -> T {
+        let result = act(&mut self.endpoint.borrow_mut(), now());
+        self.settle();
+        result
+    }
+
+    /// Like [`with`](Self::with), but acts when the page's script has had its turn.
+    pub(crate) fn with_later<T>(&self, act: impl FnOnce(&mut Endpoint, Instant) -> T) -> T {
+        let result = act(&mut self.endpoint.borrow_mut(), now());
+        if !self.flushing.replace(true) {
+            let this = self.this.clone();
+            event::defer(move || {
+                if let Some(driver) = this.upgrade() {
+                    driver.flushing.set(false);
+                    driver.settle();
+                }
+            });
+        }
+        result
+    }
+
+    /// Reads the endpoint.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Endpoint) -> T) -> T {
+        read(&self.endpoint.borrow())
+    }
+
+    /// Opens a socket; its events go to `socket`.
+    pub(crate) fn connect(
+        &self,
+        server: ServerId,
+        port: u16,
+        options: ConnectOptions,
+        socket: Rc<Socket>,
+    ) -> SocketId {
+        let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
+        let id = self.with_later(connect);
+        self.insert(id, socket);
+        id
+    }
+
+    /// Takes a socket in: its events go to `socket` from now on.
+    pub(crate) fn insert(&self, id: SocketId, socket: Rc<Socket>) {
+        self.sockets.borrow_mut().insert(id, socket);
+    }
+
+    pub(crate) fn send(&self, id: SocketId, socket: &Rc<Socket>, message: Message) {
+        let len = message.len();
+        // A socket that has ended, and whose page has not heard of it yet, takes and drops what is sent.
+        let _ = self.with_later(|endpoint, _| endpoint.send(id, message));
+        if socket.add_buffered(len) {
+            self.buffering.borrow_mut().push((id, socket.clone()));
+        }
+    }
+
+    pub(crate) fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
+        // Dropped after the call: its callback may be what is running.
+        let gone = self.links.borrow_mut().remove(&link);
+        self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
+        drop(gone);
+    }
+
+    /// Acts on all that the endpoint has to say.
+    fn settle(&self) {
+        loop {
+            let event = self.endpoint.borrow_mut().poll_event();
+            let Some(event) = event else { break };
+            self.handle_event(event);
+        }
+        let full = self.transmit(|link| link.has_room());
+        self.settle_buffers();
+        let retry = full.then(|| now() + RETRY);
+        let timeout = self.endpoint.borrow().poll_timeout();
+        if let Some(at) = retry.into_iter().chain(timeout).min() {
+            self.timer.arm(at);
+        }
+        if self.endpoint.borrow().is_idle() && self.links.borrow().is_empty() {
+            DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
+        }
+    }
+
+    fn handle_event(&self, event: Event) {
+        let Some(this) = self.this.upgrade() else { return };
+        match event {
+            Event::Dial { link } => match WebSocketLink::open(&self.relay, link, self.this.clone()) {
+                Ok(opened) => {
+                    self.links.borrow_mut().insert(link, opened);
+                }
+                Err(error) => {
+                    let reason = error
+                        .dyn_ref()
+                        .map_or_else(String::new, |error: &js_sys::Error| error.message().into());
+                    self.endpoint.borrow_mut().handle_link_closed(link, CloseCode::ABNORMAL, &reason, now());
+                }
+            },
+            Event::HangUp { link, code, reason } => {
+                let link = self.links.borrow_mut().remove(&link);
+                if let Some(link) = link {
+                    link.close(code, &reason);
+                }
+            }
+            Event::Hosting { .. } | Event::HostInterrupted | Event::HostClosed { .. } => {
+                if let Some(server) = this.server.clone() {
+                    event::post(move || server.fire(event));
+                }
+            }
+            Event::Offer { socket, offer } => {
+                if let Some(server) = this.server.clone() {
+                    event::post(move || server.offer(this, socket, offer));
+                }
+            }
+            Event::Opened { socket: id, .. }
+            | Event::Message { socket: id, .. }
+            | Event::Interrupted { socket: id }
+            | Event::Resumed { socket: id } => {
+                let socket = self.sockets.borrow().get(&id).cloned();
+                if let Some(socket) = socket {
+                    event::post(move || socket.fire(&this, id, event));
+                }
+            }
+            Event::Closed { socket: id, .. } => {
+                let socket = self.sockets.borrow_mut().remove(&id);
+                if let Some(socket) = socket {
+                    event::post(move || socket.fire(&this, id, event));
+                }
+            }
+            Event::NeedsDiffieHellman { .. } => {}
+        }
+    }
+
+    /// Gives the WebSockets what they take; says whether some are full.
+    fn transmit(&self, has_room: impl Fn(&WebSocketLink) -> bool) -> bool {
+        let now = now();
+        let mut full = false;
+        for (id, link) in &*self.links.borrow() {
+            if !link.is_open() {
+                continue;
+            }
+            loop {
+                if !has_room(link) {
+                    full = true;
+                    break;
+                }
+                let message = self.endpoint.borrow_mut().poll_transmit(*id, now);
+                let Some(message) = message else { break };
+                link.send(&message);
+            }
+        }
+        full
+    }
+
+    /// Lets `bufferedAmount` fall, in a task of its own: a script sees no change within its turn.
+    fn settle_buffers(&self) {
+        if self.buffering.borrow().is_empty() || self.settling_buffers.replace(true) {
+            return;
+        }
+        let this = self.this.clone();
+        event::post(move || {
+            let Some(driver) = this.upgrade() else { return };
+            driver.settling_buffers.set(false);
+            let sockets = driver.buffering.take();
+            let still = sockets
+                .into_iter()
+                .filter(|(id, socket)| socket.settle_buffered(*id, &driver))
+                .collect::<Vec<_>>();
+            driver.buffering.borrow_mut().extend(still);
+        });
+    }
+}
+
+/// The page goes: every peer is told, now or never.
+pub(crate) fn leave() {
+    for driver in DRIVERS.with_borrow(Clone::clone) {
+        driver.with(Endpoint::leave);
+        driver.transmit(|_| true);
+    }
+}
+
+/// Something happened that the links may not have survived.
+pub(crate) fn probe() {
+    for driver in DRIVERS.with_borrow(Clone::clone) {
+        driver.with(Endpoint::probe);
+    }
+}

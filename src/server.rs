@@ -1,0 +1,101 @@
+//! The Rust half of a `ForwardingServerWebSocket`.
+
+use crate::driver::Driver;
+use crate::link::random;
+use crate::options::{self, Dial};
+use crate::socket::{SocketCore, fire};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tunnel_protocol::ServerId;
+use tunnel_protocol::endpoint::{Endpoint, Event, Offer, SocketId};
+use tunnel_protocol::identity::StaticKey;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/server.js")]
+extern "C" {
+    /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
+    #[wasm_bindgen(extends = web_sys::EventTarget)]
+    #[derive(Clone, Debug)]
+    pub type ForwardingServerWebSocket;
+
+    /// Never called: `reexport` puts the class on the package's entry point.
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = ForwardingServerWebSocket, reexport, skip_typescript)]
+    fn forwarding_server_web_socket();
+
+    #[wasm_bindgen(js_name = fireHosting)]
+    fn fire_hosting(server: &ForwardingServerWebSocket, server_id: &str, again: bool);
+    #[wasm_bindgen(js_name = fireOffer)]
+    fn fire_offer(
+        server: &ForwardingServerWebSocket,
+        core: SocketCore,
+        channel: f64,
+        port: u16,
+        address: &str,
+        remote_id: Option<String>,
+        protocols: Vec<String>,
+        path: &str,
+        plain: bool,
+    );
+    #[wasm_bindgen(js_name = fireServerClosed)]
+    fn fire_server_closed(server: &ForwardingServerWebSocket, code: u16, name: &str, reason: &str);
+}
+
+/// The class's object, until `close` has been fired: so long it stays alive by itself.
+#[derive(Debug)]
+pub(crate) struct Server {
+    target: RefCell<Option<ForwardingServerWebSocket>>,
+}
+
+impl Server {
+    /// Tells the class what happened.
+    pub(crate) fn fire(&self, event: Event) {
+        let Some(target) = self.target.borrow().clone() else { return };
+        match event {
+            Event::Hosting { server_id, again } => fire_hosting(&target, &server_id.to_string(), again),
+            Event::HostInterrupted => fire(&target, "reconnecting"),
+            Event::HostClosed { code, reason } => {
+                fire_server_closed(&target, code.0, code.name().unwrap_or("closed"), &reason);
+                self.target.take();
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the class whether a client may come in.
+    pub(crate) fn offer(&self, driver: Rc<Driver>, socket: SocketId, offer: Offer) {
+        let core = SocketCore::incoming(driver, socket);
+        let Some(target) = self.target.borrow().clone() else {
+            return core.refuse("port-closed", "the server is closed");
+        };
+        let remote_id = offer.remote.map(|key| ServerId::Key(key).to_string());
+        let Offer { port, address, protocols, path, plain, .. } = offer;
+        fire_offer(&target, core, socket.0 as f64, port, &address, remote_id, protocols, &path, plain);
+    }
+}
+
+/// What a `ForwardingServerWebSocket` commands.
+#[wasm_bindgen(private)]
+#[derive(Debug)]
+pub(crate) struct ServerCore {
+    driver: Rc<Driver>,
+}
+
+impl ServerCore {
+    /// Begins to host a server.
+    pub(crate) fn host(target: ForwardingServerWebSocket, dial: &Dial) -> Self {
+        let server = Rc::new(Server { target: RefCell::new(Some(target)) });
+        let driver = Driver::new(options::relay(dial), Some(server));
+        driver.with(|endpoint, now| endpoint.host(StaticKey::from_secret(random()), now));
+        Self { driver }
+    }
+}
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl ServerCore {
+    /// Closes the clients' sockets with 1001, then unregisters.
+    pub fn close(&self) {
+        self.driver.with(Endpoint::unhost);
+    }
+}

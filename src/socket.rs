@@ -1,0 +1,245 @@
+//! The Rust half of a `PeerToPeerWebSocket`: from the class to the endpoint, and from its events to the class.
+
+use crate::driver::Driver;
+use crate::message;
+use crate::options::{self, Dial};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use tunnel_protocol::endpoint::{Event, Liveness, Remote, SocketId};
+use tunnel_protocol::{CloseCode, Message, ServerId};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/sockets.js")]
+extern "C" {
+    /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
+    #[wasm_bindgen(extends = web_sys::EventTarget)]
+    #[derive(Clone, Debug)]
+    pub type PeerToPeerWebSocket;
+
+    /// Never called: `reexport` puts the class on the package's entry point.
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = PeerToPeerWebSocket, reexport, skip_typescript)]
+    fn peer_to_peer_web_socket();
+
+    #[wasm_bindgen(js_name = fireOpen)]
+    fn fire_open(
+        socket: &PeerToPeerWebSocket,
+        protocol: &str,
+        address: Option<&str>,
+        remote_id: Option<String>,
+        encrypted: bool,
+    );
+    #[wasm_bindgen(js_name = fireMessage)]
+    fn fire_message(socket: &PeerToPeerWebSocket, data: &JsValue);
+    #[wasm_bindgen(js_name = fireAvailable)]
+    fn fire_available(socket: &PeerToPeerWebSocket);
+    #[wasm_bindgen(js_name = fireDrained)]
+    fn fire_drained(socket: &PeerToPeerWebSocket);
+    #[wasm_bindgen(js_name = fireClosed)]
+    fn fire_closed(socket: &PeerToPeerWebSocket, code: u16, name: &str, reason: &str, was_clean: bool);
+    #[wasm_bindgen(js_name = fire)]
+    fn fire_plain(target: &JsValue, event_type: &str);
+}
+
+/// Fires an event that says nothing but its type.
+pub(crate) fn fire(target: &JsValue, event_type: &str) {
+    fire_plain(target, event_type);
+}
+
+/// What belongs to one socket on this side of the class.
+#[derive(Debug, Default)]
+pub(crate) struct Socket {
+    /// The class's object, from when there is one until `close` has been fired: so long it stays alive by itself.
+    target: RefCell<Option<PeerToPeerWebSocket>>,
+    /// What `bufferedAmount` shows.
+    buffered: Cell<usize>,
+    /// Whether somebody reads instead of listening to `message`.
+    held: Cell<bool>,
+    /// Messages that have had no event yet.
+    inbox: RefCell<VecDeque<Message>>,
+}
+
+impl Socket {
+    /// Counts what `send` took; says whether nothing was counted before.
+    pub(crate) fn add_buffered(&self, len: usize) -> bool {
+        self.buffered.replace(self.buffered.get() + len) == 0
+    }
+
+    /// Shows how much really is buffered; says whether something is.
+    pub(crate) fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {
+        let now = driver.read(|endpoint| endpoint.buffered_amount(id));
+        if now < self.buffered.replace(now)
+            && let Some(target) = self.target()
+        {
+            fire_drained(&target);
+        }
+        now > 0
+    }
+
+    /// Tells the class what happened.
+    pub(crate) fn fire(self: &Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
+        let Some(target) = self.target() else { return };
+        match event {
+            Event::Opened { protocol, remote, .. } => {
+                let remote_id = remote_id(&remote);
+                fire_open(&target, &protocol, remote.address.as_deref(), remote_id, remote.encrypted);
+            }
+            Event::Message { message, .. } => {
+                self.inbox.borrow_mut().push_back(message);
+                self.deliver(driver, id);
+            }
+            Event::Interrupted { .. } => fire(&target, "reconnecting"),
+            Event::Resumed { .. } => fire(&target, "reconnected"),
+            Event::Closed { code, reason, was_clean, .. } => {
+                let to_deliver = !self.held.get() && !self.inbox.borrow().is_empty();
+                if to_deliver {
+                    // They have been given tasks, which come first.
+                    let (socket, driver) = (self.clone(), driver.clone());
+                    let event = Event::Closed { socket: id, code, reason, was_clean, failed: false };
+                    crate::event::post(move || socket.fire(&driver, id, event));
+                    return;
+                }
+                fire_closed(&target, code.0, code.name().unwrap_or("closed"), &reason, was_clean);
+                self.target.take();
+            }
+            _ => {}
+        }
+    }
+
+    fn target(&self) -> Option<PeerToPeerWebSocket> {
+        self.target.borrow().clone()
+    }
+
+    /// Gives the oldest message to the listeners, or tells the reader that there is one.
+    fn deliver(&self, driver: &Driver, id: SocketId) {
+        let Some(target) = self.target() else { return };
+        if self.held.get() {
+            return fire_available(&target);
+        }
+        let message = self.inbox.borrow_mut().pop_front();
+        if let Some(message) = message {
+            fire_message(&target, &message::to_js(&message));
+            driver.with_later(|endpoint, now| endpoint.consume(id, message.len(), now));
+        }
+    }
+}
+
+/// The name of the other side's key, if it has proven that it holds it.
+fn remote_id(remote: &Remote) -> Option<String> {
+    remote.key.filter(|_| remote.verified).map(|key| ServerId::Key(key).to_string())
+}
+
+/// What a `PeerToPeerWebSocket` commands.
+#[wasm_bindgen(private)]
+#[derive(Debug)]
+pub(crate) struct SocketCore {
+    driver: Rc<Driver>,
+    id: SocketId,
+    socket: Rc<Socket>,
+}
+
+impl SocketCore {
+    /// The client's end of a new connection.
+    pub(crate) fn connect(target: PeerToPeerWebSocket, dial: &Dial) -> Result<Self, JsValue> {
+        let server = options::server_id(dial)?;
+        let options = options::connect_options(dial);
+        let driver = Driver::shared(&options::relay(dial));
+        let socket = Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() });
+        let id = driver.connect(server, dial.port(), options, socket.clone());
+        Ok(Self { driver, id, socket })
+    }
+
+    /// The server's end of a connection that a client wants.
+    pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> Self {
+        Self { driver, id, socket: Rc::default() }
+    }
+}
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl SocketCore {
+    /// Sends a text message.
+    #[wasm_bindgen(js_name = sendText)]
+    pub fn send_text(&self, text: String) {
+        self.driver.send(self.id, &self.socket, Message::Text(text));
+    }
+
+    /// Sends a binary message.
+    #[wasm_bindgen(js_name = sendBytes)]
+    pub fn send_bytes(&self, data: Vec<u8>) {
+        self.driver.send(self.id, &self.socket, Message::Binary(data.into()));
+    }
+
+    /// Bytes that `sendText` and `sendBytes` took and that had not left when the current task began.
+    #[wasm_bindgen(getter, js_name = bufferedAmount)]
+    pub fn buffered_amount(&self) -> f64 {
+        self.socket.buffered.get() as f64
+    }
+
+    /// Closes behind what has been sent.
+    pub fn close(&self, code: Option<u16>, reason: &str) {
+        self.driver.with_later(|endpoint, now| endpoint.close(self.id, code.map(CloseCode), reason, now));
+    }
+
+    /// Ends at once.
+    pub fn abort(&self, reason: &str) {
+        self.driver.with_later(|endpoint, now| endpoint.abort(self.id, CloseCode::ABORTED, reason, now));
+    }
+
+    /// Keeps messages for [`take`](Self::take), or has events fired for them.
+    pub fn hold(&self, held: bool) {
+        self.socket.held.set(held);
+        if !held {
+            let waiting = self.socket.inbox.borrow().len();
+            for _ in 0..waiting {
+                let (socket, driver, id) = (self.socket.clone(), self.driver.clone(), self.id);
+                crate::event::post(move || socket.deliver(&driver, id));
+            }
+        }
+    }
+
+    /// The oldest message kept, or `undefined`; the peer may then send as much again.
+    pub fn take(&self) -> JsValue {
+        let message = self.socket.inbox.borrow_mut().pop_front();
+        let Some(message) = message else { return JsValue::UNDEFINED };
+        self.driver.with_later(|endpoint, now| endpoint.consume(self.id, message.len(), now));
+        message::to_js(&message)
+    }
+
+    /// Counters, in the order in which `js/sockets.js` names them; `undefined` when the socket has ended.
+    pub fn stats(&self) -> Option<Vec<f64>> {
+        let stats = self.driver.read(|endpoint| endpoint.stats(self.id))?;
+        let session = stats.session;
+        let liveness = match stats.liveness {
+            Liveness::Alive => 0.0,
+            Liveness::Waiting => 1.0,
+            Liveness::Interrupted => 2.0,
+        };
+        Some(vec![
+            session.bytes_sent as f64,
+            session.bytes_received as f64,
+            session.messages_sent as f64,
+            session.messages_received as f64,
+            session.bytes_retransmitted as f64,
+            session.bytes_unacknowledged as f64,
+            session.resumptions.into(),
+            session.round_trip.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0),
+            liveness,
+        ])
+    }
+
+    /// Lets a client in; `target` is its socket from now on.
+    pub fn accept(&self, target: PeerToPeerWebSocket, protocol: &str) {
+        self.socket.target.replace(Some(target));
+        self.driver.insert(self.id, self.socket.clone());
+        self.driver.with(|endpoint, now| endpoint.accept(self.id, protocol, now));
+    }
+
+    /// Turns a client away; `name` is a close code's.
+    pub fn refuse(&self, name: &str, reason: &str) {
+        let codes = [CloseCode::PORT_CLOSED, CloseCode::TRY_AGAIN_LATER];
+        let code = codes.into_iter().find(|code| code.name() == Some(name)).unwrap_or(CloseCode::REFUSED);
+        self.driver.with(|endpoint, now| endpoint.refuse(self.id, code, reason, now));
+    }
+}
