@@ -147,3 +147,44 @@ impl CipherState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::aead::Key;
+
+    /// Both ends of one direction, with one nonce left.
+    fn nearly_exhausted() -> (Transport, Transport) {
+        let key = Key::new([1; 32]);
+        let [mut sealer, mut opener] =
+            [(); 2].map(|()| Transport::new(Aead::new(&key), Aead::new(&key), [0; 32]));
+        sealer.sender.nonce = u64::MAX - 1;
+        opener.receiver.nonce = u64::MAX - 1;
+        (sealer, opener)
+    }
+
+    #[test]
+    fn the_last_nonce_is_never_used_for_a_record() {
+        let (mut sealer, mut opener) = nearly_exhausted();
+        let record = sealer.seal(b"last").unwrap();
+        assert_eq!(opener.open(record.clone()).unwrap(), "last");
+        let mut buffer = BytesMut::from("one too many".as_bytes());
+        assert_eq!(sealer.seal_in_place(&mut buffer, 0), Err(SealError::Exhausted));
+        assert_eq!(buffer, "one too many", "the plaintext is as it was");
+        assert_eq!(opener.open(record), Err(OpenError::Exhausted));
+    }
+
+    #[test]
+    fn a_record_that_does_not_open_changes_neither_nonce_nor_key() {
+        let (mut sealer, mut opener) = nearly_exhausted();
+        sealer.sender.nonce = REKEY_INTERVAL - 1;
+        opener.receiver.nonce = REKEY_INTERVAL - 1;
+        for text in ["last under the first key", "first under the second key"] {
+            let record = sealer.seal(text.as_bytes()).unwrap();
+            for _ in 0..3 {
+                assert_eq!(opener.open([0; 40].as_slice()), Err(OpenError::Decrypt));
+            }
+            assert_eq!(opener.open(record).unwrap(), text);
+        }
+    }
+}
