@@ -3,19 +3,20 @@
 //! The endpoint decides when to dial, redial, resume and give up. Its owner moves messages between it and the
 //! WebSockets that it asks for, and tells it the time.
 
+mod carrier;
 mod client;
 mod redial;
 mod server;
 mod socket;
 
 use crate::entropy::Entropy;
-use crate::frame::{ChannelId, data_header};
-use crate::link::{Link, LinkError, LinkEvent};
+use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
 use crate::session::{self, Epoch, RecordError, Session, SessionId};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message, ServerId};
 use bytes::Bytes;
+use carrier::Carrier;
 use redial::Redial;
 use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
@@ -175,12 +176,20 @@ pub struct Endpoint {
     config: Config,
     entropy: Entropy,
     epoch: Epoch,
-    link: LinkState,
+    links: BTreeMap<LinkId, Carrier>,
     next_link: u64,
+    /// The link that all sockets share; in the livecode dialect, the server's own.
+    main: Option<LinkId>,
+    /// Links that serve one client each, as the livecode dialect wants it.
+    own_links: BTreeMap<SocketId, LinkId>,
+    /// Links that go once what is queued on them is out.
+    parting: BTreeSet<LinkId>,
+    /// Whether the relay spoke the livecode dialect when it last said something.
+    is_livecode: bool,
     redial: Redial,
     sockets: BTreeMap<SocketId, Socket>,
     next_socket: u64,
-    by_channel: BTreeMap<ChannelId, SocketId>,
+    by_path: BTreeMap<Path, SocketId>,
     /// Sessions of clients, by what they are resumed with.
     by_session: BTreeMap<(PublicKey, SessionId), SocketId>,
     host: Option<Host>,
@@ -196,14 +205,6 @@ pub struct Endpoint {
 /// How long a link that nothing needs is kept: the next socket to the same relay opens faster.
 const LINK_GRACE: Duration = Duration::from_secs(5);
 
-/// The link, as far as it has got.
-#[derive(Debug)]
-enum LinkState {
-    Down,
-    Dialing(LinkId),
-    Up(LinkId, Link),
-}
-
 impl Endpoint {
     /// An endpoint that does nothing yet. `seed` is 32 fresh random bytes: keys, names and jitter come from it.
     #[must_use]
@@ -213,12 +214,16 @@ impl Endpoint {
             config,
             epoch: Epoch(entropy.u64()),
             entropy,
-            link: LinkState::Down,
+            links: BTreeMap::new(),
             next_link: 0,
+            main: None,
+            own_links: BTreeMap::new(),
+            parting: BTreeSet::new(),
+            is_livecode: false,
             redial: Redial::default(),
             sockets: BTreeMap::new(),
             next_socket: 0,
-            by_channel: BTreeMap::new(),
+            by_path: BTreeMap::new(),
             by_session: BTreeMap::new(),
             host: None,
             ready: VecDeque::new(),
@@ -290,7 +295,7 @@ impl Endpoint {
     /// Something changed that a link may not have survived (the page was shown again, the network is back): checks
     /// the link and dials at once if there is none.
     pub fn probe(&mut self, now: Instant) {
-        if let LinkState::Up(_, link) = &mut self.link {
+        for link in self.links.values_mut() {
             link.probe(now);
         }
         self.redial.hurry(now);
@@ -302,42 +307,35 @@ impl Endpoint {
 
     /// A WebSocket that was asked for is open.
     pub fn handle_link_opened(&mut self, id: LinkId, now: Instant) {
-        if matches!(self.link, LinkState::Dialing(dialing) if dialing == id) {
-            self.link = LinkState::Up(id, Link::new(&self.config.token, now));
+        if let Some(link) = self.links.get_mut(&id) {
+            link.open(&self.config.token, now);
         }
     }
 
     /// Takes in one message of a WebSocket.
     pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
-        let result = match (&mut self.link, message) {
-            (LinkState::Up(up, link), LinkMessage::Binary(message)) if *up == id => {
-                link.handle_message(message, now)
-            }
-            (LinkState::Up(up, _), LinkMessage::Text(_)) if *up == id => {
-                Err(LinkError::OutOfTurn { frame: "text" })
-            }
-            _ => return,
-        };
-        self.handle_link_events(now);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let result = link.handle_message(message, now);
+        self.handle_link_events(id, now);
         if let Err(error) = result {
-            self.end_link(&error, now);
+            self.end_link(id, &error, now);
         }
     }
 
     /// A WebSocket is closed, or could not be opened.
     pub fn handle_link_closed(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
-        if self.current_link() == Some(id) {
-            let reason = if reason.is_empty() { "the connection to the relay was lost" } else { reason };
-            self.lose_link(code, reason, now);
-        }
+        let reason = if reason.is_empty() { "the connection to the relay was lost" } else { reason };
+        self.lose_link(id, code, reason, now);
     }
 
     /// Acts on the clock; calling it too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let LinkState::Up(_, link) = &mut self.link
-            && let Err(error) = link.handle_timeout(now)
-        {
-            self.end_link(&error, now);
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            if let Some(link) = self.links.get_mut(&id)
+                && let Err(error) = link.handle_timeout(now)
+            {
+                self.end_link(id, &error, now);
+            }
         }
         while let Some((at, socket)) = self.timers.first().copied()
             && at <= now
@@ -352,8 +350,8 @@ impl Endpoint {
         }
         if self.is_idle() && self.idle_until.is_some_and(|until| until <= now) {
             self.idle_until = None;
-            if let Some(link) = self.current_link() {
-                self.link = LinkState::Down;
+            self.main = None;
+            for link in std::mem::take(&mut self.links).into_keys() {
                 let reason = "nothing needs it".to_owned();
                 self.events.push_back(Event::HangUp { link, code: CloseCode::NORMAL, reason });
             }
@@ -371,7 +369,7 @@ impl Endpoint {
                 client.key.answer(theirs, shared);
             }
         }
-        self.register(now);
+        self.register();
         self.retry_incoming(now);
         for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
             self.advance_client(socket, now);
@@ -383,31 +381,33 @@ impl Endpoint {
     /// Control comes first, then the sockets take turns, a record each. Records are made here and now, from all that
     /// has been queued until now: that is what packs small messages.
     pub fn poll_transmit(&mut self, id: LinkId, now: Instant) -> Option<LinkMessage> {
-        let LinkState::Up(up, link) = &mut self.link else { return None };
-        if *up != id {
-            return None;
+        if let Some(control) = self.links.get_mut(&id)?.poll_transmit(now) {
+            return Some(control);
         }
-        if let Some(control) = link.poll_transmit() {
-            return Some(LinkMessage::Binary(control));
-        }
-        while let Some(socket) = self.ready.pop_front() {
-            let LinkState::Up(_, link) = &mut self.link else { return None };
+        // Sockets of other links wait in the same queue: each is looked at once.
+        for _ in 0..self.ready.len() {
+            let Some(socket) = self.ready.pop_front() else { break };
             let Some(entry) = self.sockets.get_mut(&socket) else { continue };
-            entry.is_ready = false;
-            let Some(path) = entry.path else { continue };
-            if !link.may_send(path.channel) {
-                continue;
-            }
-            let Some(record) = entry.session.poll_record(&data_header(path.channel), link.max_frame(), now)
-            else {
+            let Some(path) = entry.path.filter(|path| path.link == id) else {
+                entry.is_ready = entry.path.is_some();
+                if entry.is_ready {
+                    self.ready.push_back(socket);
+                }
                 continue;
             };
-            self.touch(socket, now);
-            return Some(LinkMessage::Binary(record));
+            entry.is_ready = false;
+            let record = self.links.get_mut(&id)?.poll_record(path.channel, &mut entry.session, now);
+            if record.is_some() {
+                self.touch(socket, now);
+                return record;
+            }
         }
         // A socket that has just ended may have left a CLOSE behind.
-        let LinkState::Up(_, link) = &mut self.link else { return None };
-        link.poll_transmit().map(LinkMessage::Binary)
+        let last = self.links.get_mut(&id)?.poll_transmit(now);
+        if last.is_none() && self.parting.remove(&id) {
+            self.hang_up(id, CloseCode::NORMAL, "its socket is closed");
+        }
+        last
     }
 
     /// What happened, in order.
@@ -418,13 +418,10 @@ impl Endpoint {
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let link = match &self.link {
-            LinkState::Up(_, link) => Some(link.poll_timeout()),
-            LinkState::Down if self.wants_link() => self.redial.at(),
-            LinkState::Down | LinkState::Dialing(_) => None,
-        };
+        let link = self.links.values().filter_map(Carrier::poll_timeout).min();
+        let redial = if self.main.is_none() && self.wants_link() { self.redial.at() } else { None };
         let socket = self.timers.first().map(|(at, _)| *at);
-        [link, socket, self.idle_until].into_iter().flatten().min()
+        [link, redial, socket, self.idle_until].into_iter().flatten().min()
     }
 
     /// Payload bytes that [`send`](Self::send) took and that are in no record yet.
@@ -437,12 +434,13 @@ impl Endpoint {
     #[must_use]
     pub fn stats(&self, socket: SocketId) -> Option<SocketStats> {
         let entry = self.sockets.get(&socket)?;
-        let liveness = match (&self.link, entry.session.is_attached()) {
-            (_, true) if entry.session.stats().bytes_unacknowledged > 0 => Liveness::Waiting,
-            (_, true) => Liveness::Alive,
-            (_, false) => Liveness::Interrupted,
+        let session = entry.session.stats();
+        let liveness = match entry.session.is_attached() {
+            true if session.bytes_unacknowledged > 0 => Liveness::Waiting,
+            true => Liveness::Alive,
+            false => Liveness::Interrupted,
         };
-        Some(SocketStats { session: entry.session.stats(), liveness })
+        Some(SocketStats { session, liveness })
     }
 
     /// Bytes of messages held for all sockets.
@@ -457,46 +455,39 @@ impl Endpoint {
         self.sockets.is_empty() && self.host.is_none()
     }
 
-    fn current_link(&self) -> Option<LinkId> {
-        match &self.link {
-            LinkState::Down => None,
-            LinkState::Dialing(id) | LinkState::Up(id, _) => Some(*id),
-        }
-    }
-
-    fn handle_link_events(&mut self, now: Instant) {
-        while let LinkState::Up(_, link) = &mut self.link
-            && let Some(event) = link.poll_event()
-        {
+    fn handle_link_events(&mut self, id: LinkId, now: Instant) {
+        while let Some(event) = self.links.get_mut(&id).and_then(Carrier::poll_event) {
             match event {
-                LinkEvent::Ready => {
-                    self.redial.succeed();
-                    self.register(now);
-                    for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-                        self.advance_client(socket, now);
+                LinkEvent::Ready => self.handle_link_ready(id, now),
+                LinkEvent::Registered(server_id) => self.handle_registered(id, server_id),
+                LinkEvent::Incoming { channel, port, kind, address, payload } => {
+                    let path = Path { link: id, channel };
+                    self.handle_incoming(server::Incoming { path, port, kind, address, payload }, now);
+                }
+                LinkEvent::ServerKey { channel, key } => {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
+                        self.handle_server_key(socket, key, now);
                     }
                 }
-                LinkEvent::Registered(server_id) => self.handle_registered(server_id),
-                LinkEvent::Incoming { channel, port, kind, address, payload } => {
-                    self.handle_incoming(server::Incoming { channel, port, kind, address, payload }, now);
-                }
                 LinkEvent::Accepted { channel, payload } => {
-                    if let Some(&socket) = self.by_channel.get(&channel) {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
                         self.handle_accepted(socket, payload, now);
                     }
                 }
                 LinkEvent::Data { channel, payload } => {
-                    if let Some(&socket) = self.by_channel.get(&channel) {
-                        self.handle_data(socket, channel, payload, now);
+                    let path = Path { link: id, channel };
+                    if let Some(&socket) = self.by_path.get(&path) {
+                        self.handle_data(socket, path, payload, now);
                     }
                 }
                 LinkEvent::Closed { channel, code, reason } => {
-                    if let Some(socket) = self.by_channel.remove(&channel) {
-                        self.handle_channel_closed(socket, channel, code, &reason, now);
+                    let path = Path { link: id, channel };
+                    if let Some(socket) = self.by_path.remove(&path) {
+                        self.handle_channel_closed(socket, path, code, &reason, now);
                     }
                 }
                 LinkEvent::Writable(channel) => {
-                    if let Some(&socket) = self.by_channel.get(&channel) {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
                         self.mark_ready(socket);
                     }
                 }
@@ -506,17 +497,45 @@ impl Endpoint {
         }
     }
 
-    fn handle_data(&mut self, socket: SocketId, channel: ChannelId, record: Bytes, now: Instant) {
+    fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
+        self.redial.succeed();
+        self.is_livecode = self.links.get(&id).is_some_and(Carrier::is_livecode);
+        if self.is_livecode && self.main == Some(id) && self.host.is_none() {
+            // Each client needs a link of its own: the first gets this one.
+            self.main = None;
+            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| *socket);
+            match first {
+                Some(socket) => {
+                    self.own_links.insert(socket, id);
+                }
+                None => self.hang_up(id, CloseCode::NORMAL, "nothing needs it"),
+            }
+        } else if !self.is_livecode && self.main != Some(id) {
+            // The relay has been replaced by one that needs a single link.
+            self.own_links.retain(|_, link| *link != id);
+            if self.main.is_none() {
+                self.main = Some(id);
+            } else {
+                self.hang_up(id, CloseCode::NORMAL, "one link is enough");
+            }
+        }
+        self.register();
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.advance_client(socket, now);
+        }
+    }
+
+    fn handle_data(&mut self, socket: SocketId, path: Path, record: Bytes, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
-        if entry.path != Some(Path { channel }) {
-            self.handle_candidate_data(socket, channel, record, now);
+        if entry.path != Some(path) {
+            self.handle_candidate_data(socket, path, record, now);
             return;
         }
         match entry.session.handle_record(record, now) {
             Ok(()) | Err(RecordError::Violation) => {}
             Err(RecordError::Open(_)) => {
                 let reason = "a record was tampered with";
-                self.close_channel(channel, CloseCode::PROTOCOL_ERROR, reason);
+                self.close_path(path, CloseCode::PROTOCOL_ERROR, reason);
                 self.lose_path(socket, CloseCode::PROTOCOL_ERROR, reason, now);
             }
         }
@@ -526,7 +545,7 @@ impl Endpoint {
     fn handle_channel_closed(
         &mut self,
         socket: SocketId,
-        channel: ChannelId,
+        path: Path,
         code: CloseCode,
         reason: &str,
         now: Instant,
@@ -539,8 +558,8 @@ impl Endpoint {
         match &mut entry.side {
             Side::Client(_) => self.handle_client_channel_closed(socket, code, reason, now),
             Side::Server(serving) => {
-                serving.candidates.retain(|candidate| candidate.path.channel != channel);
-                if entry.path == Some(Path { channel }) {
+                serving.candidates.retain(|candidate| candidate.path != path);
+                if entry.path == Some(path) {
                     self.lose_path(socket, code, reason, now);
                 } else if !entry.opened {
                     // Whoever asked has gone before it was answered.
@@ -580,26 +599,43 @@ impl Endpoint {
         }
     }
 
-    fn end_link(&mut self, error: &LinkError, now: Instant) {
-        let Some(link) = self.current_link() else { return };
+    fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
         let reason = error.to_string();
-        self.events.push_back(Event::HangUp { link, code: error.code(), reason: reason.clone() });
-        self.lose_link(error.code(), &reason, now);
+        self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
+        self.lose_link(id, error.code(), &reason, now);
     }
 
-    fn lose_link(&mut self, code: CloseCode, reason: &str, now: Instant) {
-        let was_ready = matches!(&self.link, LinkState::Up(_, link) if link.is_ready());
-        self.link = LinkState::Down;
-        self.redial.fail(was_ready, self.entropy.u64(), now);
-        self.by_channel.clear();
-        self.lose_host_link(code, reason, was_ready);
+    /// Lets a link go that carries nothing.
+    fn hang_up(&mut self, id: LinkId, code: CloseCode, reason: &str) {
+        if self.links.remove(&id).is_some() {
+            self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
+        }
+    }
+
+    fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
+        let Some(link) = self.links.remove(&id) else { return };
+        let was_ready = link.is_ready();
+        let code = if was_ready || code == CloseCode::REFUSED { code } else { CloseCode::RELAY_UNREACHABLE };
+        let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
+        if self.main == Some(id) {
+            self.main = None;
+            self.redial.fail(was_ready, self.entropy.u64(), now);
+            self.lose_host_link(code, reason);
+        }
+        if let Some(owner) = owner {
+            self.own_links.remove(&owner);
+        }
+        self.by_path.retain(|path, _| path.link != id);
         for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
             let Some(entry) = self.sockets.get_mut(&socket) else { continue };
-            let code = if was_ready { code } else { CloseCode::RELAY_UNREACHABLE };
+            let on_it = entry.paths().iter().any(|path| path.link == id);
+            // What waits for a first link fails with it; what has been open goes on waiting.
+            let waits_for_it =
+                !entry.opened && (owner == Some(socket) || owner.is_none() && entry.wants_path());
             if let Side::Server(serving) = &mut entry.side {
-                serving.candidates.clear();
+                serving.candidates.retain(|candidate| candidate.path.link != id);
             }
-            if entry.path.is_some() || !entry.opened {
+            if on_it || waits_for_it {
                 self.lose_path(socket, code, reason, now);
             }
             self.touch(socket, now);
@@ -608,32 +644,27 @@ impl Endpoint {
     }
 
     fn dial_if_wanted(&mut self, now: Instant) {
-        let wanted = self.host.is_some()
-            || self
-                .sockets
-                .values()
-                .any(|entry| matches!(entry.side, Side::Client(_)) && entry.path.is_none());
-        if !matches!(self.link, LinkState::Down) || !wanted || !self.redial.is_due(now) {
-            return;
+        if self.main.is_none() && self.wants_link() && self.redial.is_due(now) {
+            self.main = Some(self.dial());
         }
+    }
+
+    fn dial(&mut self) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
-        self.link = LinkState::Dialing(link);
+        self.links.insert(link, Carrier::Dialing);
         self.events.push_back(Event::Dial { link });
+        link
     }
 
     fn wants_link(&self) -> bool {
-        self.host.is_some()
-            || self
-                .sockets
-                .values()
-                .any(|entry| matches!(entry.side, Side::Client(_)) && entry.path.is_none())
+        self.host.is_some() || !self.is_livecode && self.sockets.values().any(Socket::wants_path)
     }
 
-    fn close_channel(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
-        self.by_channel.remove(&channel);
-        if let LinkState::Up(_, link) = &mut self.link {
-            link.close(channel, code, reason);
+    fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
+        self.by_path.remove(&path);
+        if let Some(link) = self.links.get_mut(&path.link) {
+            link.close(path.channel, code, reason);
         }
     }
 
@@ -701,8 +732,11 @@ impl Endpoint {
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, socket));
         }
-        for channel in entry.channels() {
-            self.close_channel(channel, CloseCode::NORMAL, "");
+        for path in entry.paths() {
+            self.close_path(path, CloseCode::NORMAL, "");
+        }
+        if let Some(link) = self.own_links.remove(&socket) {
+            self.parting.insert(link);
         }
         if let Side::Server(serving) = &entry.side {
             self.by_session.remove(&(serving.key, serving.session_id));

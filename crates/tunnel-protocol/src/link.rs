@@ -3,6 +3,7 @@
 use crate::codec::DecodeError;
 use crate::frame::{ChannelId, ChannelKind, Frame, Welcome};
 use crate::identity::{DhError, StaticKey};
+use crate::server_id::PublicKey;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId, VERSION, registration};
 use bytes::Bytes;
@@ -39,6 +40,13 @@ pub enum LinkEvent {
         address: String,
         /// The client's first handshake message.
         payload: Bytes,
+    },
+    /// Livecode dialect only: the key of the server at the other end, unproven.
+    ServerKey {
+        /// The channel that this peer opened.
+        channel: ChannelId,
+        /// What the server says that its key is.
+        key: PublicKey,
     },
     /// The server answered the handshake.
     Accepted {

@@ -10,12 +10,14 @@ mod base64;
 mod client;
 mod command;
 mod json;
+mod link;
 mod packet;
 
 pub use answer::{Line, Notification, data_from_server};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
 pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;
+pub use link::{Installation, LivecodeLink};
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
 
 /// What separates the parts of a notification unless the relay's configurer chose something else.

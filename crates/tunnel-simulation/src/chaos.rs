@@ -44,6 +44,9 @@ pub struct Failure {
 
 const PORT: u16 = 1337;
 const SERVER: usize = 0;
+/// More than any story takes that ends.
+const MAX_STEPS: u64 = 300_000;
+
 const CANARY: &[u8] = b"canary: for the two peers only";
 
 /// One connection as the test sees it: what each side sent, and how much of it the other got.
@@ -79,6 +82,7 @@ struct Run {
     relay_up: bool,
     /// Messages that an application has and has not taken in.
     unconsumed: Vec<(usize, SocketId, usize)>,
+    steps: u64,
     report: Report,
 }
 
@@ -153,6 +157,7 @@ impl Run {
             evil,
             relay_up: true,
             unconsumed: Vec::new(),
+            steps: 0,
             report: Report::default(),
         }
     }
@@ -328,12 +333,21 @@ impl Run {
         let end = self.world.now + duration;
         loop {
             self.watch()?;
-            if !self.world.step(end) {
+            if !self.step(end)? {
                 break;
             }
         }
         self.world.run_until(end);
         self.watch()
+    }
+
+    /// To the next thing that happens before `end`; whether there was one.
+    fn step(&mut self, end: Instant) -> Result<bool, String> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err("the story does not end: something goes round in circles".to_owned());
+        }
+        Ok(self.world.step(end))
     }
 
     /// Looks at what the applications saw, and checks it.
@@ -503,7 +517,7 @@ impl Run {
             if self.all_arrived() {
                 return Ok(());
             }
-            if self.world.now > end || !self.world.step(end) {
+            if self.world.now > end || !self.step(end)? {
                 return Err("not everything arrived after the network had healed".to_owned());
             }
         }

@@ -1,8 +1,9 @@
 //! Sockets that this endpoint opened: connecting, and finding the server again.
 
+use super::carrier::Carrier;
 use super::socket::{ConnectOptions, Path, Remote, Side, describe, prologue, retry_wait};
-use super::{Endpoint, Event, LinkState, SocketId};
-use crate::frame::{ChannelId, ChannelKind};
+use super::{Endpoint, Event, LinkId, SocketId};
+use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Initiator, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
@@ -20,7 +21,9 @@ const MAX_FIRST_ATTEMPTS: u32 = 4;
 /// What a client knows of its connection, beside the session.
 #[derive(Debug)]
 pub(super) struct Client {
-    server: PublicKey,
+    server: ServerId,
+    /// Who the server is: told by its ID or, unproven, by the server itself.
+    server_key: Option<PublicKey>,
     port: u16,
     options: ConnectOptions,
     pub(super) key: StaticKey,
@@ -40,24 +43,26 @@ pub(super) struct Client {
 enum State {
     /// Without a channel: until the link is ready and this time, if any, has come.
     Waiting { retry_at: Option<Instant> },
-    /// CONNECT is out. `answer` has come and waits for the key.
-    Handshaking { channel: ChannelId, initiator: Box<Initiator>, answer: Option<Bytes>, give_up_at: Instant },
+    /// Livecode dialect: connected, and the server has been asked who it is.
+    Asking { path: Path, give_up_at: Instant },
+    /// The first handshake message is out. `answer` has come and waits for the key.
+    Handshaking { path: Path, initiator: Box<Initiator>, answer: Option<Bytes>, give_up_at: Instant },
     /// The session has a path.
     Open,
 }
 
 impl Client {
-    pub(super) fn handshaking_channel(&self) -> Option<ChannelId> {
+    pub(super) const fn tried_path(&self) -> Option<Path> {
         match &self.state {
-            State::Handshaking { channel, .. } => Some(*channel),
-            _ => None,
+            State::Asking { path, .. } | State::Handshaking { path, .. } => Some(*path),
+            State::Waiting { .. } | State::Open => None,
         }
     }
 
     pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
         let step = match &self.state {
             State::Waiting { retry_at } => *retry_at,
-            State::Handshaking { give_up_at, .. } => Some(*give_up_at),
+            State::Asking { give_up_at, .. } | State::Handshaking { give_up_at, .. } => Some(*give_up_at),
             State::Open => None,
         };
         let expiry = interrupted_at.map(|at| at + self.options.resume_timeout);
@@ -76,9 +81,9 @@ impl Endpoint {
         now: Instant,
     ) -> SocketId {
         let key = options.key.clone().unwrap_or_else(|| StaticKey::from_secret(self.entropy.bytes()));
-        let target = server.key().copied();
         let client = Client {
-            server: target.unwrap_or(PublicKey([0; 32])),
+            server,
+            server_key: server.key().copied(),
             port,
             options,
             key,
@@ -96,26 +101,77 @@ impl Endpoint {
         socket
     }
 
-    /// Begins the handshake of a client that waits for nothing but the link.
+    /// Takes the next step of a client that waits for nothing any more.
     pub(super) fn advance_client(&mut self, socket: SocketId, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
-        let position = entry.session.position();
         let Side::Client(client) = &mut entry.side else { return };
         match &mut client.state {
-            State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now) => *retry_at = None,
+            State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now) => {
+                *retry_at = None;
+                if self.is_livecode {
+                    self.advance_livecode_client(socket, now);
+                } else if let Some(link) = self.main {
+                    self.initiate(socket, link, None, now);
+                }
+            }
             State::Handshaking { answer, .. } => {
                 if let Some(answer) = answer.take() {
                     client.asked = false;
                     self.handle_accepted(socket, answer, now);
                 }
-                return;
             }
-            _ => return,
+            State::Asking { path, .. } if client.server_key.is_some() => {
+                let path = *path;
+                self.initiate(socket, path.link, Some(path), now);
+            }
+            _ => {}
         }
-        let LinkState::Up(_, link) = &mut self.link else { return };
-        if !link.is_ready() {
+    }
+
+    /// In the livecode dialect a client connects on a link of its own, and asks who the server is.
+    fn advance_livecode_client(&mut self, socket: SocketId, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        let ServerId::Number(number) = client.server else {
+            let reason = "this relay speaks the livecode dialect, where servers have numbers";
+            return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
+        };
+        let Some(&link) = self.own_links.get(&socket) else {
+            let link = self.dial();
+            self.own_links.insert(socket, link);
             return;
+        };
+        if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(&link) {
+            let path = Path { link, channel: carrier.connect(number, client.port) };
+            client.server_key = None;
+            client.state = State::Asking { path, give_up_at: now + HANDSHAKE_TIMEOUT };
+            self.by_path.insert(path, socket);
+            self.touch(socket, now);
         }
+    }
+
+    /// A server of the livecode dialect says who it is.
+    pub(super) fn handle_server_key(&mut self, socket: SocketId, key: PublicKey, now: Instant) {
+        if let Some(entry) = self.sockets.get_mut(&socket)
+            && let Side::Client(client) = &mut entry.side
+            && let State::Asking { .. } = client.state
+        {
+            client.server_key = Some(key);
+            self.advance_client(socket, now);
+        }
+    }
+
+    /// Sends the first handshake message: on `path`, or with a CONNECT of its own.
+    fn initiate(&mut self, socket: SocketId, link: LinkId, path: Option<Path>, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let position = entry.session.position();
+        let Side::Client(client) = &mut entry.side else { return };
+        let Some(carrier) = self.links.get_mut(&link).filter(|carrier| carrier.is_ready()) else { return };
+        let Some(server_key) = client.server_key else {
+            let reason =
+                "numbers name servers of livecoding relays; this relay's servers have IDs of 56 characters";
+            return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
+        };
         let open = Open {
             session_id: client.session_id,
             epoch: self.epoch,
@@ -124,26 +180,32 @@ impl Endpoint {
             protocols: client.options.protocols.clone(),
             path: client.options.path.clone(),
         };
-        let mut initiator = Initiator::new(&prologue(client.port), client.server, self.entropy.bytes());
+        let mut initiator = Initiator::new(&prologue(client.port), server_key, self.entropy.bytes());
         match initiator.write_message(&client.key, &open.encode()) {
             Ok(message) => {
                 client.asked = false;
-                let channel =
-                    link.connect(ServerId::Key(client.server), client.port, ChannelKind::Session, message);
-                client.state = State::Handshaking {
-                    channel,
-                    initiator: Box::new(initiator),
-                    answer: None,
-                    give_up_at: now + HANDSHAKE_TIMEOUT,
+                let path = match (carrier, path) {
+                    (Carrier::Tunnel(carrier), _) => {
+                        let kind = ChannelKind::Session;
+                        let channel = carrier.connect(client.server, client.port, kind, message);
+                        Path { link, channel }
+                    }
+                    (Carrier::Livecode(carrier), Some(path)) => {
+                        carrier.initiate(path.channel, message);
+                        path
+                    }
+                    (Carrier::Livecode(_) | Carrier::Dialing, _) => return,
                 };
-                self.by_channel.insert(channel, socket);
+                let give_up_at = now + HANDSHAKE_TIMEOUT;
+                let initiator = Box::new(initiator);
+                client.state = State::Handshaking { path, initiator, answer: None, give_up_at };
+                self.by_path.insert(path, socket);
             }
+            // The answer brings it back here.
             Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
                 if !std::mem::replace(&mut client.asked, true) {
                     self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
                 }
-                // The answer brings it back here.
-                return;
             }
             Err(error) => {
                 let reason = format!("the handshake could not begin: {error}");
@@ -157,8 +219,8 @@ impl Endpoint {
     pub(super) fn handle_accepted(&mut self, socket: SocketId, payload: Bytes, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
-        let State::Handshaking { channel, initiator, answer, .. } = &mut client.state else { return };
-        let channel = *channel;
+        let State::Handshaking { path, initiator, answer, .. } = &mut client.state else { return };
+        let path = *path;
         let result = initiator.read_message(&client.key, &payload);
         if let Err(HandshakeError::Dh(DhError::Pending(theirs))) = result {
             *answer = Some(payload);
@@ -176,21 +238,21 @@ impl Endpoint {
         });
         match opened {
             Ok((Opened::Accepted { epoch, position, protocol }, transport)) => {
-                self.open_client(socket, channel, Answer { epoch, position, protocol, transport }, now);
+                self.open_client(socket, path, Answer { epoch, position, protocol, transport }, now);
             }
             Ok((Opened::Refused { code, reason }, _)) => {
-                self.close_channel(channel, CloseCode::NORMAL, "");
+                self.close_path(path, CloseCode::NORMAL, "");
                 self.fail_client(socket, code, &reason, now);
             }
             Err(error) => {
                 let reason = format!("the server's handshake was refused: {error}");
-                self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &reason);
+                self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
                 self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
             }
         }
     }
 
-    fn open_client(&mut self, socket: SocketId, channel: ChannelId, answer: Answer, now: Instant) {
+    fn open_client(&mut self, socket: SocketId, path: Path, answer: Answer, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let offered = answer.protocol.is_empty() || client.options.protocols.contains(&answer.protocol);
@@ -203,7 +265,7 @@ impl Endpoint {
             } else {
                 (CloseCode::PROTOCOL_ERROR, "the server claims to have received what was never sent")
             };
-            self.close_channel(channel, code, reason);
+            self.close_path(path, code, reason);
             self.fail_client(socket, code, reason, now);
             return;
         }
@@ -211,7 +273,7 @@ impl Endpoint {
         client.state = State::Open;
         client.attempts = 0;
         client.absent_since = None;
-        entry.path = Some(Path { channel });
+        entry.path = Some(path);
         entry.interrupted_at = None;
         if std::mem::replace(&mut entry.opened, true) {
             if !entry.session.has_ended() {
@@ -219,8 +281,12 @@ impl Endpoint {
             }
         } else {
             entry.protocol.clone_from(&answer.protocol);
-            entry.remote =
-                Remote { key: Some(client.server), verified: true, address: None, encrypted: true };
+            entry.remote = Remote {
+                key: client.server_key,
+                verified: client.server.key().is_some(),
+                address: None,
+                encrypted: true,
+            };
             let remote = entry.remote.clone();
             self.events.push_back(Event::Opened { socket, protocol: answer.protocol, remote });
         }
@@ -291,7 +357,7 @@ impl Endpoint {
             let reason = format!("{reason}; {}", entry.session.certainty());
             entry.session.give_up(code, &reason);
         } else {
-            let what = describe(&ServerId::Key(client.server), client.port);
+            let what = describe(&client.server, client.port);
             entry.session.give_up(code, &format!("{what}: {reason}"));
         }
         entry.path = None;
@@ -311,11 +377,12 @@ impl Endpoint {
         } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
             let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
             self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
-        } else if let State::Handshaking { channel, give_up_at, .. } = client.state
+        } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
+            client.state
             && give_up_at <= now
         {
             let reason = "the server did not answer the handshake";
-            self.close_channel(channel, CloseCode::TIMEOUT, reason);
+            self.close_path(path, CloseCode::TIMEOUT, reason);
             self.retry_client(socket, CloseCode::TIMEOUT, reason, now);
         } else {
             self.advance_client(socket, now);

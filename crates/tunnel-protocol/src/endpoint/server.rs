@@ -1,10 +1,12 @@
 //! The server that this endpoint hosts: registration, clients that want in, clients that come back.
 
+use super::carrier::Carrier;
 use super::socket::{Offer, Path, Remote, Side, prologue};
-use super::{Endpoint, Event, LinkState, SocketId};
-use crate::frame::{ChannelId, ChannelKind};
+use super::{Endpoint, Event, LinkId, SocketId};
+use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
+use crate::livecode::Installation;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
 use crate::time::Duration;
@@ -31,6 +33,8 @@ pub(super) struct Host {
     registered: bool,
     registered_before: bool,
     closing: bool,
+    /// Its number at a livecoding relay.
+    installation: Option<Installation>,
     /// What the key was asked for.
     asked: VecDeque<PublicKey>,
     /// Handshakes that wait for the key.
@@ -40,7 +44,7 @@ pub(super) struct Host {
 /// A client that wants in, as the relay announces it.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    pub(super) channel: ChannelId,
+    pub(super) path: Path,
     pub(super) port: u16,
     pub(super) kind: ChannelKind,
     pub(super) address: String,
@@ -63,7 +67,7 @@ pub(super) struct Serving {
 
 #[derive(Debug)]
 struct Undecided {
-    channel: ChannelId,
+    path: Path,
     responder: Responder,
     position: Position,
     give_up_at: Instant,
@@ -79,9 +83,9 @@ pub(super) struct Candidate {
 }
 
 impl Serving {
-    pub(super) fn channels(&self) -> Vec<ChannelId> {
-        let undecided = self.undecided.iter().map(|undecided| undecided.channel);
-        undecided.chain(self.candidates.iter().map(|candidate| candidate.path.channel)).collect()
+    pub(super) fn paths(&self) -> Vec<Path> {
+        let undecided = self.undecided.iter().map(|undecided| undecided.path);
+        undecided.chain(self.candidates.iter().map(|candidate| candidate.path)).collect()
     }
 
     pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
@@ -100,11 +104,12 @@ impl Endpoint {
             registered: false,
             registered_before: false,
             closing: false,
+            installation: None,
             asked: VecDeque::new(),
             waiting: VecDeque::new(),
         });
         self.dial_if_wanted(now);
-        self.register(now);
+        self.register();
     }
 
     /// Stops hosting: its sockets are closed in order with 1001, newcomers are refused, and when the last socket is
@@ -143,7 +148,7 @@ impl Endpoint {
         let Side::Server(serving) = &mut entry.side else { return };
         let Some(undecided) = serving.undecided.take() else { return };
         protocol.clone_into(&mut entry.protocol);
-        self.answer(socket, undecided.channel, undecided.responder, undecided.position, now);
+        self.answer(socket, undecided.path, undecided.responder, undecided.position, now);
     }
 
     /// Answers [`Event::Offer`]: turn the client away. No [`Event::Closed`] follows.
@@ -151,20 +156,29 @@ impl Endpoint {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         let Some(undecided) = serving.undecided.take() else { return };
-        self.turn_away(undecided.channel, undecided.responder, code, reason);
+        self.turn_away(undecided.path, undecided.responder, code, reason);
         self.forget(socket, now);
     }
 
     /// Proves to the relay whose server this is.
-    pub(super) fn register(&mut self, _now: Instant) {
-        let (Some(host), LinkState::Up(_, link)) = (&mut self.host, &mut self.link) else { return };
-        if host.registered || host.closing || !link.is_ready() {
+    pub(super) fn register(&mut self) {
+        let (Some(host), Some(main)) = (&mut self.host, self.main) else { return };
+        let Some(carrier) = self.links.get_mut(&main) else { return };
+        if host.registered || host.closing || !carrier.is_ready() {
             return;
         }
-        match link.register(&host.key, &self.config.origin) {
-            Ok(()) => host.registered = true,
-            Err(DhError::Pending(theirs)) => self.ask(theirs),
-            Err(DhError::LowOrder) => {}
+        match carrier {
+            Carrier::Tunnel(link) => match link.register(&host.key, &self.config.origin) {
+                Ok(()) => host.registered = true,
+                Err(DhError::Pending(theirs)) => self.ask(theirs),
+                // The relay's challenge is none: it gets no proof, and its own timeout ends the link.
+                Err(DhError::LowOrder) => {}
+            },
+            Carrier::Livecode(link) => {
+                link.register(host.key.public(), host.installation.clone());
+                host.registered = true;
+            }
+            Carrier::Dialing => {}
         }
     }
 
@@ -180,8 +194,11 @@ impl Endpoint {
         self.events.push_back(Event::NeedsDiffieHellman { ours: host.key.public(), theirs });
     }
 
-    pub(super) fn handle_registered(&mut self, server_id: ServerId) {
+    pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId) {
         if let Some(host) = &mut self.host {
+            if let Some(Carrier::Livecode(link)) = self.links.get(&link) {
+                host.installation = link.installation().cloned();
+            }
             let again = std::mem::replace(&mut host.registered_before, true);
             self.events.push_back(Event::Hosting { server_id, again });
         }
@@ -189,16 +206,12 @@ impl Endpoint {
 
     /// A client wants in, or back.
     pub(super) fn handle_incoming(&mut self, incoming: Incoming, now: Instant) {
-        let channel = incoming.channel;
+        let path = incoming.path;
         let Some(host) = self.host.as_mut().filter(|host| !host.closing) else {
-            return self.close_channel(channel, CloseCode::REFUSED, "the server is closing");
+            return self.close_path(path, CloseCode::REFUSED, "the server is closing");
         };
         if incoming.kind == ChannelKind::Plain {
-            return self.close_channel(
-                channel,
-                CloseCode::REFUSED,
-                "this server takes encrypted sessions only",
-            );
+            return self.close_path(path, CloseCode::REFUSED, "this server takes encrypted sessions only");
         }
         let prologue = prologue(incoming.port);
         let (responder, remote, payload) =
@@ -209,22 +222,18 @@ impl Endpoint {
                         host.waiting.push_back(incoming);
                         self.ask(theirs);
                     } else {
-                        self.close_channel(
-                            channel,
-                            CloseCode::TRY_AGAIN_LATER,
-                            "too many handshakes at once",
-                        );
+                        self.close_path(path, CloseCode::TRY_AGAIN_LATER, "too many handshakes at once");
                     }
                     return;
                 }
                 Err(error) => {
                     let reason = format!("the handshake is not for this server: {error}");
-                    return self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &reason);
+                    return self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
                 }
             };
         match Open::decode(payload) {
             Ok(open) => self.handle_open(incoming, responder, remote, open, now),
-            Err(error) => self.close_channel(channel, CloseCode::PROTOCOL_ERROR, &error.to_string()),
+            Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_string()),
         }
     }
 
@@ -251,16 +260,16 @@ impl Endpoint {
         open: Open,
         now: Instant,
     ) {
-        let channel = incoming.channel;
+        let path = incoming.path;
         let Some(&socket) = self.by_session.get(&(remote, open.session_id)) else {
             return match open.server_epoch {
                 None => self.offer(incoming, responder, remote, open, now),
                 Some(epoch) if epoch == self.epoch => {
-                    self.turn_away(channel, responder, CloseCode::EXPIRED, "the session is over here");
+                    self.turn_away(path, responder, CloseCode::EXPIRED, "the session is over here");
                 }
                 Some(_) => {
                     self.turn_away(
-                        channel,
+                        path,
                         responder,
                         CloseCode::PEER_RELOADED,
                         "the server's page was reloaded",
@@ -276,18 +285,18 @@ impl Endpoint {
         match (open.server_epoch, &mut serving.undecided) {
             // The client lost its first try before the application decided: the new try takes its place.
             (None, Some(undecided)) if same_page => {
-                let old = std::mem::replace(&mut undecided.channel, channel);
+                let old = std::mem::replace(&mut undecided.path, path);
                 undecided.responder = responder;
-                self.by_channel.insert(channel, socket);
-                self.close_channel(old, CloseCode::NORMAL, "");
+                self.by_path.insert(path, socket);
+                self.close_path(old, CloseCode::NORMAL, "");
             }
             (Some(epoch), None) if same_page && epoch == self.epoch => {
-                self.answer(socket, channel, responder, position, now);
+                self.answer(socket, path, responder, position, now);
             }
-            (None, None) if same_page && !opened => self.answer(socket, channel, responder, position, now),
+            (None, None) if same_page && !opened => self.answer(socket, path, responder, position, now),
             _ => {
                 self.turn_away(
-                    channel,
+                    path,
                     responder,
                     CloseCode::PEER_RELOADED,
                     "one of the two pages was reloaded",
@@ -300,7 +309,7 @@ impl Endpoint {
         let pending = self.sockets.values().filter(|entry| !entry.opened).count();
         if pending >= self.config.max_pending {
             return self.turn_away(
-                incoming.channel,
+                incoming.path,
                 responder,
                 CloseCode::TRY_AGAIN_LATER,
                 "the server is busy",
@@ -313,7 +322,7 @@ impl Endpoint {
             address: incoming.address.clone(),
             resume_timeout: self.config.resume_timeout,
             undecided: Some(Undecided {
-                channel: incoming.channel,
+                path: incoming.path,
                 responder,
                 position: open.position,
                 give_up_at: now + OFFER_TIMEOUT,
@@ -323,7 +332,7 @@ impl Endpoint {
         let session = Session::new(self.config.session.clone());
         let socket = self.add_socket(session, Side::Server(Box::new(serving)));
         self.by_session.insert((key, open.session_id), socket);
-        self.by_channel.insert(incoming.channel, socket);
+        self.by_path.insert(incoming.path, socket);
         let offer = Offer {
             port: incoming.port,
             address: incoming.address,
@@ -340,7 +349,7 @@ impl Endpoint {
     fn answer(
         &mut self,
         socket: SocketId,
-        channel: ChannelId,
+        path: Path,
         responder: Responder,
         position: Position,
         now: Instant,
@@ -356,55 +365,53 @@ impl Endpoint {
         match responder.write_message(ephemeral, &opened.encode()) {
             Ok((message, transport)) => {
                 let give_up_at = now + CONFIRM_TIMEOUT;
-                let path = Path { channel };
                 serving.candidates.push(Candidate { path, transport, position, give_up_at });
                 let surplus =
                     (serving.candidates.len() > MAX_CANDIDATES).then(|| serving.candidates.remove(0));
-                self.by_channel.insert(channel, socket);
-                if let LinkState::Up(_, link) = &mut self.link {
-                    link.accept(channel, message);
+                self.by_path.insert(path, socket);
+                if let Some(link) = self.links.get_mut(&path.link) {
+                    link.accept(path.channel, message);
                 }
                 if let Some(surplus) = surplus {
-                    self.close_channel(surplus.path.channel, CloseCode::TIMEOUT, "other paths came");
+                    self.close_path(surplus.path, CloseCode::TIMEOUT, "other paths came");
                 }
             }
-            Err(error) => self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
+            Err(error) => self.close_path(path, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
         }
         self.touch(socket, now);
     }
 
-    fn turn_away(&mut self, channel: ChannelId, responder: Responder, code: CloseCode, reason: &str) {
+    fn turn_away(&mut self, path: Path, responder: Responder, code: CloseCode, reason: &str) {
         let refused = Opened::Refused { code, reason: reason.to_owned() };
         let ephemeral = self.entropy.bytes();
-        if let (LinkState::Up(_, link), Ok((message, _))) =
-            (&mut self.link, responder.write_message(ephemeral, &refused.encode()))
+        if let (Some(link), Ok((message, _))) =
+            (self.links.get_mut(&path.link), responder.write_message(ephemeral, &refused.encode()))
         {
-            link.accept(channel, message);
+            link.accept(path.channel, message);
         }
-        self.close_channel(channel, code, reason);
+        self.close_path(path, code, reason);
     }
 
     /// A record on a path that waits for one: if it opens, the path is the session's.
     pub(super) fn handle_candidate_data(
         &mut self,
         socket: SocketId,
-        channel: ChannelId,
+        path: Path,
         record: Bytes,
         now: Instant,
     ) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
-        let Some(at) = serving.candidates.iter().position(|candidate| candidate.path.channel == channel)
-        else {
+        let Some(at) = serving.candidates.iter().position(|candidate| candidate.path == path) else {
             return;
         };
         let mut candidate = serving.candidates.swap_remove(at);
         let Ok(plaintext) = candidate.transport.open(record) else {
-            self.close_channel(channel, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
+            self.close_path(path, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
             return;
         };
-        let mut stale: Vec<_> = serving.candidates.drain(..).map(|other| other.path.channel).collect();
-        stale.extend(entry.path.replace(candidate.path).map(|path| path.channel));
+        let mut stale: Vec<_> = serving.candidates.drain(..).map(|other| other.path).collect();
+        stale.extend(entry.path.replace(path));
         let address = serving.address.clone();
         let key = serving.key;
         entry.session.detach();
@@ -427,8 +434,8 @@ impl Endpoint {
                 .session
                 .give_up(CloseCode::PROTOCOL_ERROR, "the client claims to have received what was never sent");
         }
-        for channel in stale {
-            self.close_channel(channel, CloseCode::NORMAL, "");
+        for path in stale {
+            self.close_path(path, CloseCode::NORMAL, "");
         }
         self.touch(socket, now);
     }
@@ -488,7 +495,7 @@ impl Endpoint {
             entry.session.give_up(CloseCode::EXPIRED, &reason);
         }
         for candidate in late {
-            self.close_channel(candidate.path.channel, CloseCode::TIMEOUT, "no record came");
+            self.close_path(candidate.path, CloseCode::TIMEOUT, "no record came");
         }
         if abandoned {
             self.forget(socket, now);
@@ -496,16 +503,17 @@ impl Endpoint {
     }
 
     /// The server's link is gone.
-    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str, was_ready: bool) {
+    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str) {
         let Some(host) = &mut self.host else { return };
         let was_registered = std::mem::replace(&mut host.registered, false);
         host.waiting.clear();
         host.asked.clear();
-        let final_word =
-            matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::BAD_CREDENTIAL | CloseCode::POLICY);
+        let final_word = matches!(
+            code,
+            CloseCode::ID_TAKEN_OVER | CloseCode::BAD_CREDENTIAL | CloseCode::POLICY | CloseCode::REFUSED
+        );
         if final_word || !host.registered_before || host.closing {
             self.host = None;
-            let code = if final_word || was_ready { code } else { CloseCode::RELAY_UNREACHABLE };
             self.events.push_back(Event::HostClosed { code, reason: reason.to_owned() });
         } else if was_registered {
             self.events.push_back(Event::HostInterrupted);

@@ -1,5 +1,6 @@
 //! One socket of an endpoint: its session, its path, and what its side of the connection needs to know.
 
+use super::LinkId;
 use super::client::Client;
 use super::redial;
 use super::server::Serving;
@@ -95,8 +96,9 @@ pub struct SocketStats {
 }
 
 /// What a session runs over now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Path {
+    pub(super) link: LinkId,
     pub(super) channel: ChannelId,
 }
 
@@ -150,14 +152,19 @@ impl Socket {
         [side, session, self.lingers_until].into_iter().flatten().min()
     }
 
-    /// All channels that are open for the socket.
-    pub(super) fn channels(&self) -> Vec<ChannelId> {
-        let mut channels: Vec<_> = self.path.iter().map(|path| path.channel).collect();
+    /// Whether it is a client without a path.
+    pub(super) fn wants_path(&self) -> bool {
+        self.path.is_none() && matches!(self.side, Side::Client(_))
+    }
+
+    /// All paths that the socket has or tries.
+    pub(super) fn paths(&self) -> Vec<Path> {
+        let mut paths: Vec<_> = self.path.into_iter().collect();
         match &self.side {
-            Side::Client(client) => channels.extend(client.handshaking_channel()),
-            Side::Server(serving) => channels.extend(serving.channels()),
+            Side::Client(client) => paths.extend(client.tried_path()),
+            Side::Server(serving) => paths.extend(serving.paths()),
         }
-        channels
+        paths
     }
 }
 

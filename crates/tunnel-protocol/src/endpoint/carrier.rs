@@ -1,0 +1,133 @@
+//! A link in whichever dialect the relay speaks.
+
+use super::LinkMessage;
+use crate::frame::{ChannelId, data_header};
+use crate::link::{Link, LinkError, LinkEvent};
+use crate::livecode::LivecodeLink;
+use crate::session::Session;
+use crate::{CloseCode, Instant};
+use bytes::Bytes;
+
+/// One WebSocket to the relay, as far as it has got. The relay's answer to HELLO tells its dialect.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    Dialing,
+    Tunnel(Box<Link>),
+    Livecode(Box<LivecodeLink>),
+}
+
+impl Carrier {
+    pub(super) fn open(&mut self, token: &str, now: Instant) {
+        if matches!(self, Self::Dialing) {
+            *self = Self::Tunnel(Box::new(Link::new(token, now)));
+        }
+    }
+
+    pub(super) fn handle_message(&mut self, message: LinkMessage, now: Instant) -> Result<(), LinkError> {
+        match (&mut *self, message) {
+            (Self::Tunnel(link), LinkMessage::Binary(message)) => link.handle_message(message, now),
+            (Self::Tunnel(link), LinkMessage::Text(text)) => {
+                if link.is_ready() || !LivecodeLink::is_spoken(&text) {
+                    return Err(LinkError::OutOfTurn { frame: "text" });
+                }
+                *self = Self::Livecode(Box::new(LivecodeLink::new()));
+                Ok(())
+            }
+            (Self::Livecode(link), LinkMessage::Text(text)) => link.handle_text(&text, now),
+            (Self::Livecode(_), LinkMessage::Binary(_)) => Err(LinkError::OutOfTurn { frame: "binary" }),
+            (Self::Dialing, _) => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        match self {
+            Self::Dialing => Ok(()),
+            Self::Tunnel(link) => link.handle_timeout(now),
+            Self::Livecode(link) => link.handle_timeout(now),
+        }
+    }
+
+    pub(super) fn probe(&mut self, now: Instant) {
+        if let Self::Tunnel(link) = self {
+            link.probe(now);
+        }
+    }
+
+    /// The second handshake message.
+    pub(super) fn accept(&mut self, channel: ChannelId, message: Bytes) {
+        match self {
+            Self::Dialing => {}
+            Self::Tunnel(link) => link.accept(channel, message),
+            Self::Livecode(link) => link.accept(channel, message),
+        }
+    }
+
+    pub(super) fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        match self {
+            Self::Dialing => {}
+            Self::Tunnel(link) => link.close(channel, code, reason),
+            Self::Livecode(link) => link.close(channel, code, reason),
+        }
+    }
+
+    /// What is to be sent beside records.
+    pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<LinkMessage> {
+        match self {
+            Self::Dialing => None,
+            Self::Tunnel(link) => link.poll_transmit().map(LinkMessage::Binary),
+            Self::Livecode(link) => link.poll_transmit(now).map(LinkMessage::Text),
+        }
+    }
+
+    /// The session's next record, made for the channel, if it may be sent.
+    pub(super) fn poll_record(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+        now: Instant,
+    ) -> Option<LinkMessage> {
+        match self {
+            Self::Tunnel(link) if link.may_send(channel) => {
+                session.poll_record(&data_header(channel), link.max_frame(), now).map(LinkMessage::Binary)
+            }
+            Self::Livecode(link) => {
+                if !link.may_send(channel) {
+                    return None;
+                }
+                let record = session.poll_record(&[], link.max_record(), now)?;
+                link.send_record(channel, record);
+                link.poll_transmit(now).map(LinkMessage::Text)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<LinkEvent> {
+        match self {
+            Self::Dialing => None,
+            Self::Tunnel(link) => link.poll_event(),
+            Self::Livecode(link) => link.poll_event(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Dialing => None,
+            Self::Tunnel(link) => Some(link.poll_timeout()),
+            Self::Livecode(link) => link.poll_timeout(),
+        }
+    }
+
+    /// Whether the relay has answered.
+    pub(super) fn is_ready(&self) -> bool {
+        match self {
+            Self::Dialing => false,
+            Self::Tunnel(link) => link.is_ready(),
+            Self::Livecode(_) => true,
+        }
+    }
+
+    pub(super) const fn is_livecode(&self) -> bool {
+        matches!(self, Self::Livecode(_))
+    }
+}

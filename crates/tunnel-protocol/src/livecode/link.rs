@@ -1,0 +1,392 @@
+//! A link through a relay that speaks the livecode dialect: the same events as [`link::Link`](crate::link::Link), other
+//! words.
+//!
+//! One WebSocket is one server or one client's channel. Handshake messages and records travel as text, each a
+//! [`Packet`]; a client first asks for the server's key, since a number does not tell it.
+
+use super::{Answer, CallId, Event, Line, LivecodeClient, Packet};
+use crate::frame::{ChannelId, ChannelKind};
+use crate::link::{LinkError, LinkEvent};
+use crate::server_id::PublicKey;
+use crate::time::Duration;
+use crate::{CloseCode, Instant, ServerId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Longest record, in bytes: as text it stays under 64 KiB, like the frames of `tunnel.v1`.
+const MAX_RECORD: usize = 45_000;
+
+/// Commands that may be under way before records have to wait.
+const MAX_UNANSWERED: usize = 32;
+
+/// How long the relay may owe an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Most clients that have connected and said nothing yet.
+const MAX_SILENT: usize = 1_024;
+
+/// Which server a link installs: the relay chose the number, the credential gets it back after a drop.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Installation {
+    /// The server's number.
+    pub number: u32,
+    /// What proves that it is ours.
+    pub credential: String,
+}
+
+/// Protocol state of one WebSocket to a livecoding relay.
+#[derive(Debug)]
+pub struct LivecodeLink {
+    client: LivecodeClient,
+    role: Role,
+    /// What commands that are under way are for.
+    calls: BTreeMap<CallId, Purpose>,
+    answer_by: Option<Instant>,
+    blocked: bool,
+    events: VecDeque<LinkEvent>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Idle,
+    /// Clients by their channel, as far as they have got.
+    Server {
+        key: PublicKey,
+        installation: Option<Installation>,
+        clients: BTreeMap<ChannelId, Guest>,
+    },
+    /// The one channel of a client.
+    Client {
+        number: u32,
+        channel: ChannelId,
+        open: bool,
+    },
+}
+
+#[derive(Debug)]
+enum Guest {
+    /// Connected; its first handshake message, or its first plain text, is awaited.
+    Silent {
+        port: u16,
+        address: String,
+    },
+    Known,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    CreateCredential,
+    Install,
+    Connect,
+    Forward(ChannelId),
+}
+
+/// The one channel of a client's link.
+const OWN: ChannelId = ChannelId(1);
+
+impl LivecodeLink {
+    /// The relay has turned out to speak the dialect.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            client: LivecodeClient::new(),
+            role: Role::Idle,
+            calls: BTreeMap::new(),
+            answer_by: None,
+            blocked: false,
+            events: VecDeque::from([LinkEvent::Ready]),
+        }
+    }
+
+    /// Whether a text that answers HELLO tells that the relay speaks the dialect.
+    #[must_use]
+    pub fn is_spoken(answer: &str) -> bool {
+        matches!(Line::parse(answer), Some(Line::Malformed(_)))
+    }
+
+    /// Installs this peer as a server, under its old number if it had one.
+    pub fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
+        if let Some(Installation { number, credential }) = &installation {
+            let call = self.client.install_server(*number, credential);
+            self.calls.insert(call, Purpose::Install);
+        } else {
+            let call = self.client.create_server_credential();
+            self.calls.insert(call, Purpose::CreateCredential);
+        }
+        self.role = Role::Server { key, installation, clients: BTreeMap::new() };
+    }
+
+    /// What to give [`register`](Self::register) on the next link.
+    #[must_use]
+    pub const fn installation(&self) -> Option<&Installation> {
+        match &self.role {
+            Role::Server { installation, .. } => installation.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Connects to a server. [`LinkEvent::ServerKey`] tells for whom the handshake has to be.
+    pub fn connect(&mut self, number: u32, port: u16) -> ChannelId {
+        let call = self.client.connect_to_server(number, port);
+        self.calls.insert(call, Purpose::Connect);
+        self.role = Role::Client { number, channel: OWN, open: true };
+        OWN
+    }
+
+    /// Sends the first handshake message.
+    pub fn initiate(&mut self, channel: ChannelId, message: Bytes) {
+        self.send(channel, &Packet::Initiation(message));
+    }
+
+    /// Sends the second handshake message.
+    pub fn accept(&mut self, channel: ChannelId, message: Bytes) {
+        self.send(channel, &Packet::Response(message));
+    }
+
+    /// Sends one record.
+    pub fn send_record(&mut self, channel: ChannelId, record: Bytes) {
+        self.send(channel, &Packet::Record(record));
+    }
+
+    /// Sends plain text to a plain peer.
+    pub fn send_plain(&mut self, channel: ChannelId, text: &str) {
+        self.forward(channel, text);
+    }
+
+    /// Ends a channel; what arrives on it after that is ignored.
+    pub fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        if self.is_open(channel) {
+            self.send(channel, &Packet::End { code, reason: reason.to_owned() });
+            self.drop_channel(channel);
+        }
+    }
+
+    fn send(&mut self, channel: ChannelId, packet: &Packet) {
+        self.forward(channel, &packet.encode());
+    }
+
+    fn forward(&mut self, channel: ChannelId, text: &str) {
+        if !self.is_open(channel) {
+            return;
+        }
+        let call = match &self.role {
+            Role::Server { .. } => self.client.forward_to_client(channel.0, text),
+            Role::Client { number, .. } => self.client.forward_to_server(*number, text),
+            Role::Idle => return,
+        };
+        self.calls.insert(call, Purpose::Forward(channel));
+    }
+
+    /// Takes in one text message.
+    ///
+    /// # Errors
+    ///
+    /// Why the link has to end.
+    pub fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError> {
+        let result = self.client.handle_text(text);
+        self.answer_by = (self.client.unanswered() > 0).then(|| now + ANSWER_TIMEOUT);
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Answered { call, answer } => self.handle_answer(call, &answer)?,
+                Event::Connected { channel, port, address } => {
+                    self.handle_connected(ChannelId(channel), port, address)
+                }
+                Event::Data { from, data } => self.handle_data(from, data)?,
+                // What instructions of others send is no concern of ours.
+                Event::Log(_) | Event::Text(_) => {}
+            }
+        }
+        if self.blocked && self.client.unanswered() < MAX_UNANSWERED / 2 {
+            self.blocked = false;
+            let channels: Vec<_> = match &self.role {
+                Role::Server { clients, .. } => clients.keys().copied().collect(),
+                Role::Client { channel, .. } => vec![*channel],
+                Role::Idle => Vec::new(),
+            };
+            self.events.extend(channels.into_iter().map(LinkEvent::Writable));
+        }
+        result
+            .map_err(|error| LinkError::Ended { code: CloseCode::PROTOCOL_ERROR, reason: error.to_string() })
+    }
+
+    fn handle_answer(&mut self, call: CallId, answer: &Answer) -> Result<(), LinkError> {
+        let Some(purpose) = self.calls.remove(&call) else { return Ok(()) };
+        if matches!(answer, Answer::Rejected | Answer::Malformed) {
+            let reason = "this livecoding relay has not been made a tunnel: \
+                          call NodeJSTunnelingClient.configureServerAt first";
+            return Err(LinkError::Ended { code: CloseCode::REFUSED, reason: reason.to_owned() });
+        }
+        match purpose {
+            Purpose::CreateCredential => {
+                let Answer::Returned { sent, .. } = answer else { return Ok(()) };
+                let found = sent.iter().find_map(|text| Line::parse_server_credential(text));
+                let Some((number, credential)) = found else {
+                    return Err(LinkError::OutOfTurn { frame: "a server credential" });
+                };
+                let call = self.client.install_server(number, credential);
+                self.calls.insert(call, Purpose::Install);
+                if let Role::Server { installation, .. } = &mut self.role {
+                    *installation = Some(Installation { number, credential: credential.to_owned() });
+                }
+            }
+            Purpose::Install => {
+                let Role::Server { installation, .. } = &mut self.role else { return Ok(()) };
+                if let (true, Some(installation)) = (answer.is_one(), &*installation) {
+                    self.events.push_back(LinkEvent::Registered(ServerId::Number(installation.number)));
+                } else {
+                    // The relay was restarted and knows no such number: a new one is better than none.
+                    *installation = None;
+                    let call = self.client.create_server_credential();
+                    self.calls.insert(call, Purpose::CreateCredential);
+                }
+            }
+            Purpose::Connect if answer.is_one() => self.send(OWN, &Packet::Who),
+            Purpose::Connect => self.end_channel(OWN, CloseCode::SERVER_NOT_FOUND, "no such server"),
+            Purpose::Forward(_) if answer.is_one() => {}
+            Purpose::Forward(channel) => self.end_channel(channel, CloseCode::PEER_GONE, "the peer is gone"),
+        }
+        Ok(())
+    }
+
+    fn handle_connected(&mut self, channel: ChannelId, port: u16, address: String) {
+        if let Role::Server { clients, .. } = &mut self.role {
+            let silent = clients.values().filter(|guest| matches!(guest, Guest::Silent { .. })).count();
+            if silent < MAX_SILENT {
+                let before = clients.insert(channel, Guest::Silent { port, address });
+                if matches!(before, Some(Guest::Known)) {
+                    // The relay reuses the slots of clients that left: whoever had this one is gone.
+                    let (code, reason) = (CloseCode::PEER_GONE, "the peer is gone".to_owned());
+                    self.events.push_back(LinkEvent::Closed { channel, code, reason });
+                }
+            }
+        }
+    }
+
+    fn handle_data(&mut self, from: u32, data: String) -> Result<(), LinkError> {
+        let channel = match &self.role {
+            Role::Server { .. } => ChannelId(from),
+            Role::Client { channel, .. } => *channel,
+            Role::Idle => return Ok(()),
+        };
+        if !self.is_open(channel) {
+            return Ok(());
+        }
+        match Packet::decode(&data) {
+            Some(Ok(packet)) => self.handle_packet(channel, packet),
+            // Another peer's nonsense is no reason to end a link that carries others.
+            Some(Err(_)) => {
+                self.close(channel, CloseCode::PROTOCOL_ERROR, "a malformed packet");
+                self.end_channel(channel, CloseCode::PROTOCOL_ERROR, "a malformed packet");
+            }
+            None => self.handle_plain(channel, data),
+        }
+        Ok(())
+    }
+
+    fn handle_packet(&mut self, channel: ChannelId, packet: Packet) {
+        match (packet, &mut self.role) {
+            (Packet::Who, Role::Server { key, .. }) => {
+                let key = Packet::Key(*key);
+                self.send(channel, &key);
+            }
+            (Packet::Key(key), Role::Client { .. }) => {
+                self.events.push_back(LinkEvent::ServerKey { channel, key });
+            }
+            (Packet::Initiation(payload), Role::Server { clients, .. }) => {
+                if let Some(Guest::Silent { port, address }) = clients.insert(channel, Guest::Known) {
+                    let kind = ChannelKind::Session;
+                    self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
+                }
+            }
+            (Packet::Response(payload), Role::Client { .. }) => {
+                self.events.push_back(LinkEvent::Accepted { channel, payload });
+            }
+            (Packet::Record(payload), _) => self.events.push_back(LinkEvent::Data { channel, payload }),
+            (Packet::End { code, reason }, _) => self.end_channel(channel, code, &reason),
+            // A packet of the other role: the peer is confused, or the relay is.
+            _ => {}
+        }
+    }
+
+    fn handle_plain(&mut self, channel: ChannelId, data: String) {
+        if let Role::Server { clients, .. } = &mut self.role
+            && let Some(guest) = clients.get_mut(&channel)
+            && let Guest::Silent { port, address } = guest
+        {
+            let (port, address) = (*port, std::mem::take(address));
+            *guest = Guest::Known;
+            let (kind, payload) = (ChannelKind::Plain, Bytes::new());
+            self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
+        }
+        self.events.push_back(LinkEvent::Data { channel, payload: Bytes::from(data) });
+    }
+
+    fn end_channel(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        if self.drop_channel(channel) {
+            self.events.push_back(LinkEvent::Closed { channel, code, reason: reason.to_owned() });
+        }
+    }
+
+    fn drop_channel(&mut self, channel: ChannelId) -> bool {
+        match &mut self.role {
+            Role::Server { clients, .. } => clients.remove(&channel).is_some(),
+            Role::Client { open, .. } => std::mem::replace(open, false),
+            Role::Idle => false,
+        }
+    }
+
+    fn is_open(&self, channel: ChannelId) -> bool {
+        match &self.role {
+            Role::Server { clients, .. } => clients.contains_key(&channel),
+            Role::Client { open, .. } => *open && channel == OWN,
+            Role::Idle => false,
+        }
+    }
+
+    /// Acts on the clock.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Silent`].
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        if self.answer_by.is_some_and(|at| at <= now) { Err(LinkError::Silent) } else { Ok(()) }
+    }
+
+    /// The next text message to send.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<String> {
+        let text = self.client.poll_transmit()?;
+        self.answer_by.get_or_insert(now + ANSWER_TIMEOUT);
+        Some(text)
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.answer_by
+    }
+
+    /// Whether the channel is open and the relay keeps up.
+    pub fn may_send(&mut self, channel: ChannelId) -> bool {
+        if self.client.unanswered() >= MAX_UNANSWERED {
+            self.blocked = true;
+        }
+        !self.blocked && self.is_open(channel)
+    }
+
+    /// Longest record, in bytes.
+    #[must_use]
+    pub const fn max_record(&self) -> usize {
+        MAX_RECORD
+    }
+}
+
+impl Default for LivecodeLink {
+    fn default() -> Self {
+        Self::new()
+    }
+}
