@@ -671,6 +671,7 @@ impl Endpoint {
     fn add_socket(&mut self, session: Session, side: Side) -> SocketId {
         let socket = SocketId(self.next_socket);
         self.next_socket += 1;
+        self.idle_until = None;
         self.sockets.insert(socket, Socket::new(session, side));
         socket
     }

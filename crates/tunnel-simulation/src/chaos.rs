@@ -94,7 +94,8 @@ struct Run {
 pub fn run(seed: u64) -> Result<Report, Failure> {
     let mut run = Run::new(seed);
     run.play().map_err(|what| {
-        let mut text = format!("{what}\nat {} us of the story", run.world.now.as_micros());
+        let mut text =
+            format!("{what}\nat {} us of the story: {}", run.world.now.as_micros(), run.world.agenda());
         for (number, pair) in run.pairs.iter().enumerate() {
             let [up, down] = &pair.lanes;
             let _ = write!(
@@ -317,8 +318,9 @@ impl Run {
         self.by_server.clear();
         self.unconsumed.retain(|(peer, ..)| *peer != SERVER);
         for pair in &mut self.pairs {
-            pair.orphaned |= pair.server.take().is_some();
-            // What arrived at a page that is gone says nothing about what its successor gets.
+            // A client may have its answer while the server's page still waits for the first record.
+            pair.orphaned = true;
+            pair.server = None;
         }
         self.host();
     }

@@ -247,6 +247,23 @@ impl World {
         lanes.chain(peers).chain([relay]).flatten().min()
     }
 
+    /// What waits for which time, for those who look for a fault.
+    #[must_use]
+    pub fn agenda(&self) -> String {
+        let peers: Vec<_> =
+            self.peers.iter().map(|peer| (peer.frozen_until, peer.endpoint.poll_timeout())).collect();
+        let lanes: Vec<_> = self
+            .connections
+            .values()
+            .map(|found| (found.peer, found.to_relay.next_at(), found.to_peer.next_at()))
+            .collect();
+        let relay = match &self.relay {
+            Relay::Up(router) => router.poll_timeout(),
+            Relay::Down => None,
+        };
+        format!("peers {peers:?}, connections {lanes:?}, relay {relay:?}")
+    }
+
     /// Does all that is due now.
     fn pump(&mut self) {
         let now = self.now;

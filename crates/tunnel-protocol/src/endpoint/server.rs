@@ -99,6 +99,7 @@ impl Serving {
 impl Endpoint {
     /// Registers a server under `key`, now and whenever the link has to be built again.
     pub fn host(&mut self, key: StaticKey, now: Instant) {
+        self.idle_until = None;
         self.host = Some(Host {
             key,
             registered: false,
