@@ -226,26 +226,3 @@ async fn two_relays_in_one_process_know_nothing_of_each_other() {
     assert_eq!((one.stats().registrations, other.stats().registrations), (1, 0));
     assert_ne!(one.address(), other.address());
 }
-
-#[tokio::test]
-async fn livecode_peers_talk_in_texts_larger_than_a_frame() {
-    let relay = relay_with(|config| config.livecode_credential = Some("secret".parse().unwrap())).await;
-    let mut server = Peer::open(relay.address(), None).await.unwrap();
-    let mut client = Peer::open(relay.address(), None).await.unwrap();
-    server.send_text(r#"{"instruction":"create server credential"}"#).await;
-    assert_eq!(server.text().await, "server: received command 'create server credential'");
-    assert_eq!(server.text().await, "server: evaluating added instruction 'create server credential'");
-    let sent = server.text().await;
-    let (id, credential) = sent.split_once(' ').unwrap();
-    assert_eq!(server.text().await, format!("server: {id}"));
-    let install = format!(r#"{{"instruction":"install server","parameters":[{id},"{credential}"]}}"#);
-    server.send_text(&install).await;
-    while server.text().await != "server: 1" {}
-    client.send_text(&format!(r#"{{"instruction":"connect to server","parameters":[{id},7]}}"#)).await;
-    while server.text().await != "connected:atPort:for: 2 7 127.0.0.1" {}
-
-    let data = "x".repeat(500_000);
-    let forward = format!(r#"{{"instruction":"forward to server","parameters":[{id},"{data}"]}}"#);
-    client.send_text(&forward).await;
-    assert_eq!(server.text().await, format!("from:data: 2 {data}"));
-}
