@@ -13,7 +13,7 @@ mod json;
 mod link;
 mod packet;
 
-pub use answer::{Line, Notification, data_from_server};
+pub use answer::{Line, Notification};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
 pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;

@@ -69,6 +69,12 @@ impl ServerId {
     }
 }
 
+impl From<u32> for ServerId {
+    fn from(number: u32) -> Self {
+        Self::Number(number)
+    }
+}
+
 fn checksum(key: &PublicKey) -> [u8; 2] {
     let mut hash = Sha256::new();
     hash.update(b"tunnel-wasm server id");

@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::time::Duration;
 use tungstenite::{Message, WebSocket};
-use tunnel_protocol::CloseCode;
 use tunnel_protocol::livecode::{
     Answer, CallId, Event, Instruction, Line, LivecodeClient, Notification, Packet, Parameter,
 };
+use tunnel_protocol::{CloseCode, ServerId};
 
 const CREDENTIAL: &str = "secret of the fixture";
 
@@ -153,7 +153,7 @@ impl Peer {
 
     fn data(&mut self) -> (u32, String) {
         match self.event() {
-            Event::Data { from, data } => (from, data),
+            Event::Data { from: ServerId::Number(from), data } => (from, data),
             event => panic!("not data: {event:?}"),
         }
     }

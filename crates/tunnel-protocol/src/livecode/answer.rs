@@ -119,17 +119,13 @@ pub enum Notification<'a> {
     },
     /// To either: data from the other side.
     Data {
-        /// The client's channel, at a server; the server ID, at a client.
-        from: u32,
+        /// The number of the client's channel, at a server; the server ID, at a client.
+        ///
+        /// The wire of 2017 has numbers only; our relay also forwards from servers that are known by their keys.
+        from: ServerId,
         /// The data.
         data: &'a str,
     },
-}
-
-/// [`Notification::Data`] from a server that may be known by its key, which the wire of 2017 does not have.
-#[must_use]
-pub fn data_from_server(server: &ServerId, data: &str, delimiter: &str) -> String {
-    format!("{DATA}{server}{delimiter}{data}")
 }
 
 const CONNECTED: &str = "connected:atPort:for: ";
@@ -156,7 +152,7 @@ impl<'a> Notification<'a> {
             Some(Self::Connected { channel: channel.parse().ok()?, port: port.parse().ok()?, address })
         } else {
             let (from, data) = text.strip_prefix(DATA)?.split_once(delimiter)?;
-            Some(Self::Data { from: from.parse().ok()?, data })
+            Some(Self::Data { from: sender(from)?, data })
         }
     }
 
@@ -177,11 +173,17 @@ impl<'a> Notification<'a> {
             (rest.len() < numbers.len() && number(&rest[delimiter.len()..]).starts_with(delimiter))
                 .then_some(delimiter)
         } else {
-            let rest = number(text.strip_prefix(DATA)?);
-            rest.find(super::MARKER).map(|end| &rest[..end])
+            let sender = text.strip_prefix(DATA)?;
+            let rest = number(sender);
+            rest.find(super::MARKER).filter(|_| rest.len() < sender.len()).map(|end| &rest[..end])
         }
         .filter(|delimiter| !delimiter.is_empty() && delimiter.len() <= MAX_DELIMITER)
     }
+}
+
+/// Reads a channel's number, of which there are more than of servers, or a server ID.
+fn sender(text: &str) -> Option<ServerId> {
+    text.parse().map(ServerId::Number).ok().or_else(|| text.parse().ok())
 }
 
 /// Longest delimiter that is recognised, in bytes.
@@ -196,6 +198,7 @@ impl fmt::Display for Notification<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_id::PublicKey;
     use proptest::prelude::*;
 
     #[test]
@@ -238,8 +241,8 @@ mod tests {
                 "||",
                 "connected:atPort:for: 2||0||a||b",
             ),
-            (Notification::Data { from: 7, data: "a b c" }, " ", "from:data: 7 a b c"),
-            (Notification::Data { from: 7, data: "" }, " ", "from:data: 7 "),
+            (Notification::Data { from: 7.into(), data: "a b c" }, " ", "from:data: 7 a b c"),
+            (Notification::Data { from: 7.into(), data: "" }, " ", "from:data: 7 "),
         ] {
             assert_eq!(notification.encode(delimiter), text);
             assert_eq!(Notification::parse(text, delimiter), Some(notification));
@@ -276,6 +279,8 @@ mod tests {
             ("from:data: 1, tunnel.v1:AA", Some(", ")),
             ("from:data: 1tunnel.v1:AA", None),
             ("from:data: 1~hello", None),
+            ("from:data: tunnel.v1:AA", None),
+            ("from:data: x tunnel.v1:AA", None),
             ("hello", None),
         ] {
             assert_eq!(Notification::delimiter_in(text), delimiter, "{text:?}");
@@ -292,7 +297,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn data_reads_back_whatever_it_is(from: u32, data in "(?s:.*)", delimiter in " |\\|\\||~|<->") {
+        fn data_reads_back_whatever_it_is(from: u32, key: Option<[u8; 32]>, data in "(?s:.*)", delimiter in " |\\|\\||~|<->") {
+            let from = key.map_or(ServerId::Number(from), |key| ServerId::Key(PublicKey(key)));
             let notification = Notification::Data { from, data: &data };
             let text = notification.encode(&delimiter);
             prop_assert!(Notification::is_one(&text));

@@ -2,6 +2,7 @@
 
 use super::json::{invocation, privileged};
 use super::{DELIMITER, Instruction, Line, Notification, Parameter};
+use crate::ServerId;
 use std::collections::VecDeque;
 
 /// Most that one instruction may send, in bytes, each text counted with [`TEXT_COST`].
@@ -65,8 +66,8 @@ pub enum Event {
     },
     /// Data from the other side of a channel.
     Data {
-        /// The client's channel, at a server; the server ID, at a client.
-        from: u32,
+        /// The number of the client's channel, at a server; the server ID, at a client.
+        from: ServerId,
         /// The data.
         data: String,
     },
@@ -207,9 +208,8 @@ impl LivecodeClient {
     }
 
     /// Connects this peer to a server, as a client. One peer is one client of one server.
-    pub fn connect_to_server(&mut self, server: u32, port: u16) -> CallId {
-        let parameters = [Parameter::Number(server), Parameter::Number(port.into())];
-        self.invoke(Instruction::ConnectToServer.name(), &parameters)
+    pub fn connect_to_server(&mut self, server: impl Into<ServerId>, port: u16) -> CallId {
+        self.invoke_for(server.into(), Instruction::ConnectToServer, Parameter::Number(port.into()))
     }
 
     /// Passes data on to one of this server's clients.
@@ -218,8 +218,8 @@ impl LivecodeClient {
     }
 
     /// Passes data on to the server that this client is connected to.
-    pub fn forward_to_server(&mut self, server: u32, data: &str) -> CallId {
-        self.invoke(Instruction::ForwardToServer.name(), &[Parameter::Number(server), Parameter::Text(data)])
+    pub fn forward_to_server(&mut self, server: impl Into<ServerId>, data: &str) -> CallId {
+        self.invoke_for(server.into(), Instruction::ForwardToServer, Parameter::Text(data))
     }
 
     /// Takes in one text message. After an error the connection is to be closed.
@@ -248,6 +248,18 @@ impl LivecodeClient {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Runs an instruction whose first parameter is a server ID.
+    fn invoke_for(&mut self, server: ServerId, instruction: Instruction, parameter: Parameter<'_>) -> CallId {
+        match server {
+            ServerId::Number(number) => {
+                self.invoke(instruction.name(), &[Parameter::Number(number), parameter])
+            }
+            ServerId::Key(_) => {
+                self.invoke(instruction.name(), &[Parameter::Text(&server.to_string()), parameter])
+            }
+        }
     }
 
     fn call(&mut self, kind: Kind, text: String) -> CallId {
@@ -336,6 +348,7 @@ impl LivecodeClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_id::PublicKey;
     use proptest::prelude::*;
 
     fn feed(client: &mut LivecodeClient, texts: &[&str]) -> Vec<Event> {
@@ -375,6 +388,19 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_our_relay_may_be_known_by_their_keys() {
+        let mut client = LivecodeClient::new();
+        let server = ServerId::Key(PublicKey([7; 32]));
+        client.connect_to_server(server, 80);
+        assert_eq!(
+            client.poll_transmit(),
+            Some(format!(r#"{{"instruction":"connect to server","parameters":["{server}",80]}}"#))
+        );
+        let events = feed(&mut client, &[&format!("from:data: {server} hello world")]);
+        assert_eq!(events, [Event::Data { from: server, data: "hello world".to_owned() }]);
+    }
+
+    #[test]
     fn notifications_may_come_within_an_answer() {
         let mut client = LivecodeClient::new();
         let call = client.forward_to_client(2, "hello");
@@ -394,7 +420,7 @@ mod tests {
             ],
         );
 
-        let data = |data: &str| Event::Data { from: 2, data: data.to_owned() };
+        let data = |data: &str| Event::Data { from: 2.into(), data: data.to_owned() };
         assert_eq!(
             events,
             [
@@ -532,7 +558,7 @@ mod tests {
             events,
             [
                 Event::Connected { channel: 1, port: 80, address: "::1".to_owned() },
-                Event::Data { from: 1, data: "a||b c".to_owned() },
+                Event::Data { from: 1.into(), data: "a||b c".to_owned() },
             ]
         );
     }
@@ -588,7 +614,7 @@ mod tests {
                 }
                 events.extend(feed(&mut client, &[&text]));
             }
-            events.retain(|event| !matches!(event, Event::Data { from: 3, .. }));
+            events.retain(|event| !matches!(event, Event::Data { from: ServerId::Number(3), .. }));
             prop_assert_eq!(events, expected);
         }
 

@@ -4,9 +4,7 @@ use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request as Connect;
 use super::{Dialect, Drain, Event, LinkId, Router, Transmit};
 use crate::frame::{ChannelId, ChannelKind, Frame};
-use crate::livecode::{
-    Command, DELIMITER, Instruction, Line, MARKER, Notification, Request, data_from_server,
-};
+use crate::livecode::{Command, DELIMITER, Instruction, Line, MARKER, Notification, Request};
 use crate::{CloseCode, ServerId};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -240,8 +238,10 @@ impl Router {
         let Some(end) = self.ends.get(to) else { return String::new() };
         let link = self.links.get(end.link.0).and_then(|state| state.livecode.as_ref());
         match link.and_then(|state| state.client.as_ref()) {
-            Some((client, server)) if *client == to => data_from_server(server, data, DELIMITER),
-            _ => Notification::Data { from: end.id.0, data }.encode(DELIMITER),
+            Some((client, server)) if *client == to => {
+                Notification::Data { from: *server, data }.encode(DELIMITER)
+            }
+            _ => Notification::Data { from: end.id.0.into(), data }.encode(DELIMITER),
         }
     }
 
