@@ -92,7 +92,17 @@ struct Run {
 ///
 /// What did not hold, with the seed that shows it again.
 pub fn run(seed: u64) -> Result<Report, Failure> {
+    tell(seed, false)
+}
+
+/// [`run`], printing what happens if `trace` is set.
+///
+/// # Errors
+///
+/// What did not hold.
+pub fn tell(seed: u64, trace: bool) -> Result<Report, Failure> {
     let mut run = Run::new(seed);
+    run.world.trace = trace;
     run.play().map_err(|what| {
         let mut text =
             format!("{what}\nat {} us of the story: {}", run.world.now.as_micros(), run.world.agenda());
@@ -519,8 +529,14 @@ impl Run {
             if self.all_arrived() {
                 return Ok(());
             }
-            if self.world.now > end || !self.step(end)? {
-                return Err("not everything arrived after the network had healed".to_owned());
+            if !self.step(end)? {
+                self.watch()?;
+                let arrived = self.all_arrived();
+                return if arrived {
+                    Ok(())
+                } else {
+                    Err("not everything arrived after the network had healed".to_owned())
+                };
             }
         }
     }

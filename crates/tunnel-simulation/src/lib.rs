@@ -57,6 +57,8 @@ pub struct World {
     pub peers: Vec<Peer>,
     /// What the relay does to what it forwards.
     pub evil: Option<Evil>,
+    /// Whether events are printed as they happen.
+    pub trace: bool,
     /// A text that must never be seen in what the relay handles.
     pub canary: Option<Vec<u8>>,
     relay: Relay,
@@ -79,6 +81,7 @@ impl World {
             rate: 10_000_000,
             peers: Vec::new(),
             evil: None,
+            trace: false,
             canary: None,
             relay: Relay::Up(Box::new(Router::new(relay.clone()))),
             relay_config: relay,
@@ -149,6 +152,9 @@ impl World {
     /// A connection is gone at once, with all that is on its way; both sides notice.
     pub fn cut(&mut self, connection: u64) {
         let Some(connection) = self.connections.remove(&connection) else { return };
+        if self.trace {
+            eprintln!("{:>12} peer {} is cut from the relay", self.now.as_micros(), connection.peer);
+        }
         let now = self.now;
         if let (Relay::Up(router), Some(link)) = (&mut self.relay, connection.relay_link) {
             router.handle_link_closed(link, now);
@@ -403,6 +409,10 @@ impl World {
     fn handle_event(&mut self, number: usize, event: Event) {
         let now = self.now;
         let peer = &mut self.peers[number];
+        if self.trace {
+            let text = format!("{event:?}");
+            eprintln!("{:>12} peer {number} {}", now.as_micros(), text.get(..300).unwrap_or(&text));
+        }
         match event {
             Event::Dial { link } => self.dial(number, link),
             Event::HangUp { link, code, reason } => {

@@ -43,7 +43,7 @@ fn run_all(first: u64, seeds: u64, threads: usize) -> bool {
                     }
                     let seed = first + number;
                     // A panic in a machine is a failure of its seed, like any other.
-                    match std::panic::catch_unwind(|| chaos::run(seed)) {
+                    match std::panic::catch_unwind(|| chaos::tell(seed, seeds == 1)) {
                         Ok(Ok(report)) => {
                             let counts = [
                                 report.opened,
