@@ -262,11 +262,11 @@ impl LivecodeLink {
         }
     }
 
-    fn handle_data(&mut self, from: u32, data: String) -> Result<(), LinkError> {
-        let channel = match &self.role {
-            Role::Server { .. } => ChannelId(from),
-            Role::Client { channel, .. } => *channel,
-            Role::Idle => return Ok(()),
+    fn handle_data(&mut self, from: ServerId, data: String) -> Result<(), LinkError> {
+        let channel = match (&self.role, from) {
+            (Role::Server { .. }, ServerId::Number(from)) => ChannelId(from),
+            (Role::Client { channel, .. }, _) => *channel,
+            (Role::Server { .. }, ServerId::Key(_)) | (Role::Idle, _) => return Ok(()),
         };
         if !self.is_open(channel) {
             return Ok(());
