@@ -50,6 +50,18 @@ enum Command {
     },
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
+    /// Runs random stories of the whole system on a simulated network, one for each seed
+    Simulate {
+        /// How many seeds to run
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// Run this seed only, and print what happens
+        #[arg(long, conflicts_with_all = ["seeds", "first"])]
+        seed: Option<u64>,
+    },
     /// Prints the sizes of what a page loads from pkg/; fails over the budget
     Size,
 }
@@ -71,6 +83,14 @@ fn run(command: Command) -> Result<()> {
         Command::Build => {
             setup::setup(&workspace, &Needs::for_build())?;
             build::build(&workspace)
+        }
+        Command::Simulate { seeds, first, seed } => {
+            let arguments = match seed {
+                Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
+                None => vec!["--seeds".to_owned(), seeds.to_string(), "--first".to_owned(), first.to_string()],
+            };
+            let simulation = ["run", "--release", "--quiet", "--package", "tunnel-simulation", "--"];
+            process::run(workspace.cargo().args(simulation).args(arguments))
         }
         Command::Demo { listen } => demo::demo(&workspace, listen),
         Command::Test { browsers } => {

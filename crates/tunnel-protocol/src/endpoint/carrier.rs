@@ -30,7 +30,7 @@ impl Carrier {
                 if link.is_ready() || !LivecodeLink::is_spoken(&text) {
                     return Err(LinkError::OutOfTurn { frame: "text" });
                 }
-                *self = Self::Livecode(Box::new(LivecodeLink::new()));
+                *self = Self::Livecode(Box::default());
                 Ok(())
             }
             (Self::Livecode(link), LinkMessage::Text(text)) => link.handle_text(&text, now),
