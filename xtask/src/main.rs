@@ -87,7 +87,9 @@ fn run(command: Command) -> Result<()> {
         Command::Simulate { seeds, first, seed } => {
             let arguments = match seed {
                 Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
-                None => vec!["--seeds".to_owned(), seeds.to_string(), "--first".to_owned(), first.to_string()],
+                None => {
+                    vec!["--seeds".to_owned(), seeds.to_string(), "--first".to_owned(), first.to_string()]
+                }
             };
             let simulation = ["run", "--release", "--quiet", "--package", "tunnel-simulation", "--"];
             process::run(workspace.cargo().args(simulation).args(arguments))
