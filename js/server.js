@@ -1,5 +1,6 @@
 // The server that a page sees: which port is whose, and who gets the sockets. Its Rust half registers and answers.
 
+import { ForwardingWebSocket } from './livecode.js';
 import { openIncoming } from './sockets.js';
 import {
   checkProtocols,
@@ -56,7 +57,7 @@ describe(Listener);
 
 export let fireHosting, fireOffer, fireServerClosed;
 
-export class ForwardingServerWebSocket extends EventTarget {
+export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #core;
   #relay;
   #serverId = '';
@@ -77,8 +78,8 @@ export class ForwardingServerWebSocket extends EventTarget {
   #ended = deferred();
 
   constructor(token) {
-    super();
     if (token !== INTERNAL) throw new TypeError('Illegal constructor: use ForwardingServerWebSocket.newThrough()');
+    super(INTERNAL);
   }
 
   static async newThrough(relayUrl, options) {

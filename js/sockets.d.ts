@@ -220,7 +220,7 @@ export interface ForwardingServerWebSocketEventMap {
 }
 
 /** A server in a page: whoever has its ID can connect to its ports. */
-export class ForwardingServerWebSocket extends EventTarget {
+export class ForwardingServerWebSocket extends ForwardingWebSocket {
   private constructor();
   /** Registers a server. Rejects with a `TunnelError`, or the signal's reason. */
   static newThrough(relayUrl: string | URL, options?: ServerOptions): Promise<ForwardingServerWebSocket>;

@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod event;
 mod link;
+mod livecode;
 mod message;
 mod options;
 mod server;

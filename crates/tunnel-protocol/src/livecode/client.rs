@@ -18,6 +18,14 @@ const FENCE: &str = "end of evaluation";
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CallId(u64);
 
+impl CallId {
+    /// The number, from 0.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {

@@ -1,0 +1,173 @@
+/** What an instruction did. */
+export interface LivecodeAnswer {
+  /** The texts that it sent, in order. */
+  sent: string[];
+  /** What it returned, as text. */
+  returned: string;
+}
+
+export interface LivecodeOptions {
+  /** Gives up connecting: the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface NodeJSLivecodingClientEventMap {
+  /** A line that the server says: `data` (and `line`) begins with `server: `. */
+  log: MessageEvent<string> & { readonly line: string };
+  /** A text that belongs to no command. */
+  message: MessageEvent<string>;
+  close: CloseEvent;
+}
+
+/**
+ * A client of a livecoding Node.js server: it gives the server instructions, written in JavaScript, and runs them.
+ *
+ * Whoever has the server's credential runs code on it. Promises reject with a `TunnelError`: `rejected` (no such
+ * instruction), `bad-credential`, `relay-unreachable`, `closed`, `timeout`, `protocol-error`, `not-initialised`.
+ */
+export class NodeJSLivecodingClient extends EventTarget {
+  protected constructor();
+  /** Connects, for commands with this credential. */
+  static configureServerAt(
+    url: string | URL,
+    credential: string,
+    options?: LivecodeOptions,
+  ): Promise<NodeJSLivecodingClient>;
+  /** Connects without a credential, to run what others have added. */
+  static connectTo(url: string | URL, options?: LivecodeOptions): Promise<NodeJSLivecodingClient>;
+  readonly url: string;
+  /** The WebSocket's: 0 to 3. */
+  readonly readyState: number;
+  /** Adds an instruction, in place of one of the same name. `source` is a function, or the text of a function expression. */
+  addInstruction(name: string, source: string | ((...parameters: any[]) => unknown)): Promise<LivecodeAnswer>;
+  /** Runs an instruction; the parameters travel as JSON. */
+  invoke(name: string, ...parameters: unknown[]): Promise<LivecodeAnswer>;
+  /** Evaluates source. Resolves with what it sent before it ended; a server ends when it throws. */
+  eval(source: string): Promise<LivecodeAnswer>;
+  /** Installs an npm package on the server, then evaluates `then`. Resolves when the installation begins. */
+  require(name: string, then?: string): Promise<LivecodeAnswer>;
+  /** The file names of the modules that the server has loaded. */
+  modules(): Promise<string[]>;
+  /** Closes the connection. The instructions stay. */
+  closeConfigurator(): Promise<void>;
+  onlog: ((event: NodeJSLivecodingClientEventMap['log']) => unknown) | null;
+  onmessage: ((event: MessageEvent<string>) => unknown) | null;
+  onclose: ((event: CloseEvent) => unknown) | null;
+  addEventListener<K extends keyof NodeJSLivecodingClientEventMap>(
+    type: K,
+    listener: (event: NodeJSLivecodingClientEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** A `connected` event: a client has connected to this server. */
+export interface ForwardedConnectionEvent extends Event {
+  /** The client's channel. */
+  readonly channel: number;
+  readonly port: number;
+  /** The client's address, as the server sees it. */
+  readonly address: string;
+}
+
+/** A `data` event: data from the other side of a channel. */
+export interface ForwardedDataEvent extends MessageEvent<string> {
+  /** The client's channel, at a server; the server ID, at a client: text if it is a key's. */
+  readonly from: number | string;
+}
+
+/**
+ * A client that makes a livecoding server forward between its peers: the six instructions of the tunnel.
+ *
+ * A connection can be one server, and one client of one server.
+ */
+export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
+  /** Connects, adds the tunnel's instructions and initialises them. Servers and clients that are there stay. */
+  static configureServerAt(
+    url: string | URL,
+    credential: string,
+    options?: LivecodeOptions,
+  ): Promise<NodeJSTunnelingClient>;
+  static connectTo(url: string | URL, options?: LivecodeOptions): Promise<NodeJSTunnelingClient>;
+  createServerCredential(): Promise<{ serverId: number; credential: string }>;
+  /** Makes this connection the server. Rejects with `bad-credential`. */
+  installServer(serverId: number | string, credential: string): Promise<void>;
+  /** Makes this connection a client of the server. Rejects with `server-not-found`. */
+  connectToServer(serverId: number | string, port: number): Promise<void>;
+  /** As the server. Rejects with `peer-gone` when the client is gone or takes no more. */
+  forwardToClient(channel: number | string, data: string): Promise<void>;
+  /** As a client. Rejects with `server-not-found` when the server is gone or takes no more. */
+  forwardToServer(serverId: number | string, data: string): Promise<void>;
+  onconnected: ((event: ForwardedConnectionEvent) => unknown) | null;
+  ondata: ((event: ForwardedDataEvent) => unknown) | null;
+  addEventListener<K extends keyof NodeJSLivecodingClientEventMap>(
+    type: K,
+    listener: (event: NodeJSLivecodingClientEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: 'connected',
+    listener: (event: ForwardedConnectionEvent) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: 'data',
+    listener: (event: ForwardedDataEvent) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/**
+ * One channel that a livecoding server forwards: plain text, neither encrypted nor resumed. `PeerToPeerWebSocket` is
+ * both. A `ForwardingServerWebSocket` is one too, by its name and states; it sends through its sockets only.
+ */
+export abstract class ForwardingWebSocket extends EventTarget {
+  static readonly CONNECTING: 0;
+  static readonly OPEN: 1;
+  static readonly CLOSING: 2;
+  static readonly CLOSED: 3;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
+  /** The relay's URL. */
+  readonly url: string;
+  readonly port: number;
+  readonly serverId: string;
+  readonly readyState: number;
+  /** Bytes of commands that the WebSocket has not sent yet. */
+  readonly bufferedAmount: number;
+  /**
+   * Sends one text. Throws `InvalidStateError` while connecting and a `TypeError` for binary data; does nothing once
+   * closing.
+   */
+  send(data: string): void;
+  close(): void;
+  onopen: ((event: Event) => unknown) | null;
+  onmessage: ((event: MessageEvent<string>) => unknown) | null;
+  /** Before `close`, if the socket never opened; `error` is a `TunnelError` or the signal's reason. */
+  onerror: ((event: Event & { readonly error: unknown }) => unknown) | null;
+  /** `code` is 1000, or 1006 with a reason that begins with a `TunnelError`'s code. */
+  onclose: ((event: CloseEvent) => unknown) | null;
+}
+
+/** A client's end of a forwarded channel. */
+export class ForwardingClientWebSocket extends ForwardingWebSocket {
+  private constructor();
+  /** Connects to a port of a server of a livecoding relay; returns at once, in CONNECTING. */
+  static toPort(
+    port: number,
+    serverId: number | string,
+    relayUrl: string | URL,
+    options?: LivecodeOptions,
+  ): ForwardingClientWebSocket;
+}
