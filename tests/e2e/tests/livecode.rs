@@ -79,3 +79,85 @@ fn a_wrong_credential_is_rejected() {
         Ok(())
     });
 }
+
+#[test]
+fn plain_texts_are_echoed_between_a_tunneling_client_and_a_forwarding_socket() {
+    on_stage(async |stage| {
+        let (_node, url) = livecode_server(CREDENTIAL)?;
+        let server = tab(stage, "server", &url, Some(CREDENTIAL)).await?;
+        let id = server
+            .run(
+                "const { serverId, credential } = await configurer.createServerCredential()
+                 await configurer.installServer(serverId, credential)
+                 globalThis.heard = []
+                 configurer.onconnected = ({ channel, port, address }) => heard.push([channel, port, address])
+                 configurer.ondata = ({ from, data }) => configurer.forwardToClient(from, `${data} of ${from}`)
+                 return serverId",
+            )
+            .await?;
+        let one = tab(stage, "one", &url, None).await?;
+        let two = tab(stage, "two", &url, None).await?;
+        for (client, port, answer) in [(&one, 80, "grüße  🚇\n of 1"), (&two, 81, "grüße  🚇\n of 2")]
+        {
+            let echoed = client
+                .run_with(
+                    json!([port, id]),
+                    "globalThis.socket = await opened(ForwardingClientWebSocket.toPort(given[0], given[1], node))
+                     socket.send('grüße  🚇\\n')
+                     return (await next(socket, 'message')).data",
+                )
+                .await?;
+            assert_eq!(echoed, json!(answer));
+        }
+        assert_eq!(server.run("return heard").await?, json!([[1, 80, "127.0.0.1"], [2, 81, "127.0.0.1"]]));
+
+        let closed = one.run("socket.close(); return (await next(socket, 'close')).wasClean").await?;
+        assert_eq!(closed, json!(true));
+        let gone = "try { await configurer.forwardToClient(1, 'x'); return 'taken' } catch (error) { return error.code }";
+        assert_eq!(server.run(gone).await?, json!("peer-gone"));
+
+        server.run("await configurer.closeConfigurator()").await?;
+        let reason = two
+            .run("socket.send('x'); const { code, reason } = await next(socket, 'close'); return [code, reason.split(':')[0]]")
+            .await?;
+        assert_eq!(reason, json!([1006, "server-not-found"]));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_configurer_runs_instructions_of_its_own() {
+    on_stage(async |stage| {
+        let (_node, url) = livecode_server(CREDENTIAL)?;
+        let tab = tab(stage, "a", &url, Some(CREDENTIAL)).await?;
+        let answer = tab
+            .run(
+                "const lines = []
+                 configurer.onlog = event => lines.push(event.data)
+                 await configurer.addInstruction('add', function (a, b) { this.send(`${a} and ${b}`); return a + b })
+                 const { sent, returned } = await configurer.invoke('add', 1, 2)
+                 const missing = await configurer.invoke('subtract').catch(error => error.code)
+                 const evaluated = await configurer.eval(\"ws.send('evaluated')\")
+                 const modules = await configurer.modules()
+                 return [sent, returned, missing, evaluated.sent, Array.isArray(modules), lines.slice(0, 4)]",
+            )
+            .await?;
+        assert_eq!(
+            answer,
+            json!([
+                ["1 and 2"],
+                "3",
+                "rejected",
+                ["evaluated"],
+                true,
+                [
+                    "server: received command 'add instruction'",
+                    "server: adding instruction 'add'",
+                    "server: received command 'add'",
+                    "server: evaluating added instruction 'add'",
+                ],
+            ])
+        );
+        Ok(())
+    });
+}
