@@ -5,6 +5,7 @@
 //! path dies, [`Session::detach`] keeps what the peer has not acknowledged, and [`Session::attach`] goes on over the
 //! next path from where the peer stands.
 
+mod plain;
 mod receive;
 mod record;
 mod send;
@@ -17,6 +18,7 @@ use crate::handshake::{OVERHEAD, OpenError, Transport};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
+use plain::Plain;
 use receive::{RawMessage, ReceiveError, ReceiveStream};
 use record::{ACK_LEN, STREAM_HEADER, SessionFrame, put_stream_header};
 use send::SendStream;
@@ -129,6 +131,8 @@ pub struct Session {
     attached_before: bool,
     /// The end was the answer to the peer's close.
     answered: bool,
+    /// The peer speaks neither records nor streams: a plain peer of the livecode dialect.
+    plain: Option<Plain>,
 }
 
 #[derive(Debug)]
@@ -180,13 +184,30 @@ impl Session {
             stats: SessionStats::default(),
             attached_before: false,
             answered: false,
+            plain: None,
         }
+    }
+
+    /// A session with a plain peer: texts as they are, without encryption, acknowledgement, resumption or a closing
+    /// handshake. Binary messages are sent as the text that their bytes are in UTF-8, as far as they are.
+    #[must_use]
+    pub fn new_plain(config: Config) -> Self {
+        Self { plain: Some(Plain::default()), ..Self::new(config) }
+    }
+
+    /// Whether the peer is a plain one.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.plain.is_some()
     }
 
     /// Queues a message. The caller has checked [`is_open`](Self::is_open).
     pub fn send(&mut self, message: Message) {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += message.len() as u64;
+        if let Some(plain) = &mut self.plain {
+            return plain.push(message);
+        }
         match message {
             Message::Text(text) => self.send.push(receive::TEXT, Bytes::from(text)),
             Message::Binary(data) => self.send.push(receive::BINARY, data),
@@ -195,6 +216,11 @@ impl Session {
 
     /// Closes in order: behind what is queued. `None` is a close without a code (1005 at the peer).
     pub fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
+        if self.plain.is_some() {
+            // The dialect has no close: what is queued is lost with the channel.
+            let code = code.unwrap_or(CloseCode::NO_STATUS);
+            return self.end(Closed { code, reason: reason.to_owned(), was_clean: true });
+        }
         if matches!(self.state, State::Open) {
             self.push_close(code, reason);
             self.state = State::Closing { give_up_at: now + CLOSE_TIMEOUT };
@@ -203,7 +229,9 @@ impl Session {
 
     /// Ends at once: the peer is told with the next record, and [`Event::Closed`] comes now.
     pub fn abort(&mut self, code: CloseCode, reason: &str, was_clean: bool) {
-        self.farewell = Some((code, reason.to_owned()));
+        if self.plain.is_none() {
+            self.farewell = Some((code, reason.to_owned()));
+        }
         self.end(Closed { code, reason: reason.to_owned(), was_clean });
     }
 
@@ -256,6 +284,15 @@ impl Session {
     ///
     /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
     pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
+        if self.plain.is_some() {
+            let text = String::from_utf8_lossy(&record).into_owned();
+            self.stats.messages_received += 1;
+            self.stats.bytes_received += text.len() as u64;
+            if matches!(self.state, State::Open) {
+                self.events.push_back(Event::Message(Message::Text(text)));
+            }
+            return Ok(());
+        }
         let Some(transport) = &mut self.transport else { return Ok(()) };
         let plaintext = transport.open(record)?;
         self.handle_plaintext(plaintext, now)
@@ -405,6 +442,9 @@ impl Session {
         if !self.has_record(now) {
             return None;
         }
+        if let Some(plain) = &mut self.plain {
+            return plain.pop(header);
+        }
         let mut room = max_len - header.len() - OVERHEAD;
         let sendable = self.send.sendable(self.config.replay_buffer);
         let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
@@ -463,6 +503,9 @@ impl Session {
     /// Whether there is something to send on the path now.
     #[must_use]
     pub fn has_record(&self, now: Instant) -> bool {
+        if let Some(plain) = &self.plain {
+            return !plain.is_empty() && !self.has_ended();
+        }
         self.transport.is_some()
             && (self.ack.at.is_some_and(|at| at <= now)
                 || self.pong.is_some()
@@ -532,19 +575,19 @@ impl Session {
     /// Whether there is a path.
     #[must_use]
     pub const fn is_attached(&self) -> bool {
-        self.transport.is_some()
+        self.transport.is_some() || self.plain.is_some()
     }
 
     /// Payload bytes queued and not yet put into a record.
     #[must_use]
-    pub const fn buffered_amount(&self) -> usize {
-        self.send.buffered_amount()
+    pub fn buffered_amount(&self) -> usize {
+        self.plain.as_ref().map_or_else(|| self.send.buffered_amount(), Plain::buffered_amount)
     }
 
     /// Bytes of memory held: queued, kept for replay, received and not consumed.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.send.held() + self.receive.held()
+        self.send.held() + self.receive.held() + self.plain.as_ref().map_or(0, Plain::buffered_amount) as u64
     }
 
     /// What has been counted.

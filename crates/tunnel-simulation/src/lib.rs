@@ -55,6 +55,8 @@ pub struct World {
     pub rate: u64,
     /// The peers, by number.
     pub peers: Vec<Peer>,
+    /// What the relay speaks, whatever is offered.
+    pub dialect: router::Dialect,
     /// What the relay does to what it forwards.
     pub evil: Option<Evil>,
     /// Whether events are printed as they happen.
@@ -80,6 +82,7 @@ impl World {
             latency: Duration::from_millis(20),
             rate: 10_000_000,
             peers: Vec::new(),
+            dialect: router::Dialect::Tunnel,
             evil: None,
             trace: false,
             canary: None,
@@ -334,7 +337,7 @@ impl World {
         match (parcel, connection.relay_link) {
             (Parcel::Open, _) => {
                 let peer = router::Peer {
-                    dialect: router::Dialect::Tunnel,
+                    dialect: self.dialect,
                     address: format!("192.0.2.{}", connection.peer),
                     origin: ORIGIN.to_owned(),
                     challenge: self.random.bytes(),
