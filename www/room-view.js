@@ -12,9 +12,7 @@ const PHASES = {
   closed: 'Closed',
 };
 
-/**
- * What to tell people by the code of a TunnelError, in the reason of a close, or by the close code itself.
- */
+/** What to tell people by the code of a TunnelError, or by the close code itself. */
 const CAUSES = [
   [
     ['server-not-found', 3701],
@@ -42,13 +40,13 @@ const CAUSES = [
   [['draining', 3708], 'The relay is shutting down', 'Try again in a moment.'],
   [['timeout', 3704, 3709], 'The connection was lost', 'It could not be resumed in time.'],
   [['overflow', 3706], 'Too much was waiting', 'The other side could not take what was sent.'],
-  [['server ID'], 'This link is not complete', 'Ask for it again, or copy all of it.'],
+  [['bad-link'], 'This link is not complete', 'Ask for it again, or copy all of it.'],
   [[4001], 'You fell too far behind', 'The host closed the connection because messages piled up.'],
   [['going-away', 1001], 'The host closed the room', 'Ask the host for a new link, or try again later.'],
   [[1000], 'The host closed the room', ''],
 ];
 
-export function showState({ phase, code, reason, left }, isHost) {
+export function showState({ phase, name, code, reason, left }, isHost) {
   $('status').dataset.phase = phase;
   setText($('status').lastElementChild, PHASES[phase] + (phase === 'closed' && code ? ` · ${code}` : ''));
   const closed = phase === 'closed';
@@ -59,7 +57,7 @@ export function showState({ phase, code, reason, left }, isHost) {
   if (!closed) return;
   const [title, text] = left
     ? [isHost ? 'You closed the room' : 'You left the room', '']
-    : explain(code, reason ?? '');
+    : explain(name, code);
   const [bold, paragraph, small] = $('closed').querySelectorAll('b, p, small');
   bold.textContent = title;
   paragraph.textContent = text;
@@ -67,10 +65,8 @@ export function showState({ phase, code, reason, left }, isHost) {
   setText($('reconnect-button'), isHost ? 'Host a new room' : 'Reconnect');
 }
 
-function explain(code, reason) {
-  const cause = CAUSES.find(([keys]) =>
-    keys.some(key => (typeof key === 'string' ? reason.includes(key) : key === code)),
-  );
+function explain(name, code) {
+  const cause = CAUSES.find(([keys]) => keys.includes(name) || keys.includes(code));
   return cause
     ? cause.slice(1)
     : ['The connection was lost', 'The host’s tab may be closed, or the network is down.'];

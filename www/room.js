@@ -210,7 +210,7 @@ export class GuestRoom extends Room {
       this.#chat = PeerToPeerWebSocket.toPort(PORTS.chat, this.serverId, this.relayUrl);
     } catch (error) {
       // Such as a link that was cut off: its server ID's checksum does not match.
-      return this.enter('closed', { reason: error.message });
+      return this.enter('closed', { name: 'bad-link', reason: error.message });
     }
     this.#follow(this.#chat);
     this.#chat.addEventListener('open', () => tell(this.#chat, { type: 'hello', name: this.name }));
@@ -267,8 +267,13 @@ export class GuestRoom extends Room {
   /** The room is as well as its two sockets are: when one ends, so does the other. */
   #follow(socket) {
     watchPath(socket, () => this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open'));
-    socket.addEventListener('close', ({ code, reason }) => {
-      if (this.sockets.includes(socket)) this.#end({ code, reason });
+    socket.addEventListener('close', async ({ code, reason }) => {
+      // What went wrong has a name of its own, which the event cannot carry.
+      const name = await socket.closed.then(
+        () => undefined,
+        error => error.code,
+      );
+      if (this.sockets.includes(socket)) this.#end({ name, code, reason });
     });
   }
 
