@@ -79,7 +79,7 @@ function enter(room, view) {
   const refresh = () => {
     view.showState(room.state, room.isHost);
     view.showEncryption(room.sockets, relayUrl);
-    view.showPeople(room.people, room.me);
+    view.showPeople(room.people, room.me, room.state);
     if (room.me) chat.owns(room.me);
     explainEmptyChat(room);
   };

@@ -92,7 +92,8 @@ export function showEncryption(all, relayUrl) {
   $('encryption').querySelector('use').setAttribute('href', `#i-${name}`);
 }
 
-export function showPeople(people, me) {
+/** While our own connection is broken, nobody's ports can be seen. */
+export function showPeople(people, me, { phase }) {
   $('peers-title').replaceChildren('People ', h('small', {}, people.length > 0 ? String(people.length) : ''));
   $('peers').replaceChildren(
     ...people.map(({ id, name, host, ports }) => {
@@ -108,7 +109,9 @@ export function showPeople(people, me) {
           h(
             'span.ports',
             {},
-            ...Object.entries(PORTS).map(([purpose, port]) => portChip(port, purpose, ports[port])),
+            ...Object.entries(PORTS).map(([purpose, port]) =>
+              portChip(port, purpose, phase === 'open' ? ports[port] : phase),
+            ),
           ),
         ),
       );
