@@ -33,6 +33,12 @@ const ACK_AFTER: u64 = 64 * 1024;
 /// How often the round trip is measured while there is traffic.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// After which silence of the peer it is asked for a sign of life: proxies drop what is idle for a minute or more.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How long that sign may take before the path is taken for dead.
+const STALLED: Duration = Duration::from_secs(30);
+
 /// How long a closing handshake may make no progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -131,6 +137,8 @@ pub struct Session {
     attached_before: bool,
     /// The end was the answer to the peer's close.
     answered: bool,
+    /// Whether this side asks for signs of life.
+    keeps_alive: bool,
     /// The peer speaks neither records nor streams: a plain peer of the livecode dialect.
     plain: Option<Plain>,
 }
@@ -159,6 +167,10 @@ struct Ack {
 
 #[derive(Debug, Default)]
 struct Ping {
+    /// When a record of the peer was opened last, or the path was taken.
+    heard_at: Instant,
+    /// A ping is wanted though there is nothing to send with it.
+    wanted: bool,
     next_at: Instant,
     nonce: u64,
     sent_at: Option<Instant>,
@@ -184,6 +196,7 @@ impl Session {
             stats: SessionStats::default(),
             attached_before: false,
             answered: false,
+            keeps_alive: false,
             plain: None,
         }
     }
@@ -263,6 +276,8 @@ impl Session {
         self.ack.at = Some(now);
         self.ping.next_at = now;
         self.ping.sent_at = None;
+        self.ping.heard_at = now;
+        self.ping.wanted = false;
         if let State::Closing { give_up_at } = &mut self.state {
             *give_up_at = now + CLOSE_TIMEOUT;
         }
@@ -307,6 +322,8 @@ impl Session {
         if self.farewell.is_some() {
             return Ok(());
         }
+        self.ping.heard_at = now;
+        self.ping.wanted = false;
         let mut reader = Reader::new(plaintext);
         loop {
             let frame = match SessionFrame::decode(&mut reader) {
@@ -433,6 +450,24 @@ impl Session {
         {
             self.abort(CloseCode::ABNORMAL, "the peer did not answer the close", false);
         }
+        if self.keeps_alive
+            && self.transport.is_some()
+            && self.ping.heard_at + QUIET <= now
+            && !self.is_stalled(now)
+        {
+            self.ping.wanted = self.ping.sent_at.is_none_or(|at| at <= self.ping.heard_at);
+        }
+    }
+
+    /// Has this side ask for a sign of life when the peer is silent. One side does: the one that can find another path.
+    pub const fn keep_alive(&mut self) {
+        self.keeps_alive = true;
+    }
+
+    /// Whether the peer gave no sign of life though it was asked for one: the path is dead, or the peer is frozen.
+    #[must_use]
+    pub fn is_stalled(&self, now: Instant) -> bool {
+        self.keeps_alive && self.transport.is_some() && self.ping.heard_at + QUIET + STALLED <= now
     }
 
     /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all.
@@ -460,7 +495,8 @@ impl Session {
             SessionFrame::Pong { nonce }.encode(&mut out);
             room -= 9;
         }
-        if self.ping.next_at <= now {
+        if self.ping.next_at <= now || self.ping.wanted {
+            self.ping.wanted = false;
             self.ping.nonce += 1;
             self.ping.sent_at = Some(now);
             self.ping.next_at = now + PING_INTERVAL;
@@ -509,6 +545,7 @@ impl Session {
         self.transport.is_some()
             && (self.ack.at.is_some_and(|at| at <= now)
                 || self.pong.is_some()
+                || self.ping.wanted
                 || self.farewell.is_some()
                 || self.send.sendable(self.config.replay_buffer) > 0)
     }
@@ -527,7 +564,9 @@ impl Session {
             State::Closing { give_up_at } => Some(give_up_at),
             _ => None,
         };
-        [self.ack.at.filter(|at| *at > now), close].into_iter().flatten().min()
+        let quiet = [self.ping.heard_at + QUIET, self.ping.heard_at + QUIET + STALLED];
+        let alive = quiet.into_iter().find(|at| *at > now).filter(|_| self.keeps_alive);
+        [self.ack.at.filter(|at| *at > now), close, alive].into_iter().flatten().min()
     }
 
     /// Where this side stands: for the handshake on the next path.

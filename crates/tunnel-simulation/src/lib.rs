@@ -169,7 +169,7 @@ impl World {
     /// A connection swallows everything from now on, and nobody is told.
     pub fn black_hole(&mut self, connection: u64) {
         if let Some(connection) = self.connections.get_mut(&connection) {
-            connection.latency = Duration::from_secs(1_000_000_000);
+            connection.latency = network::NEVER;
         }
     }
 
@@ -285,6 +285,14 @@ impl World {
             }
         }
         if let Relay::Up(router) = &mut self.relay {
+            // A browser answers WebSocket pings though its page is frozen.
+            for connection in self.connections.values().filter(|connection| !connection.is_black_hole()) {
+                if let Some(link) = connection.relay_link
+                    && self.peers[connection.peer].frozen_until.is_some()
+                {
+                    router.handle_alive(link, now);
+                }
+            }
             router.handle_timeout(now);
         }
         while self.deliver() | self.drain_peers() | self.drain_relay() {}

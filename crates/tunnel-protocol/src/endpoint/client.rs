@@ -102,8 +102,9 @@ impl Endpoint {
             absent_since: None,
             asked: false,
         };
-        let socket =
-            self.add_socket(Session::new(self.config.session.clone()), Side::Client(Box::new(client)));
+        let mut session = Session::new(self.config.session.clone());
+        session.keep_alive();
+        let socket = self.add_socket(session, Side::Client(Box::new(client)));
         self.dial_if_wanted(now);
         self.advance_client(socket, now);
         socket
@@ -402,10 +403,14 @@ impl Endpoint {
     }
 
     pub(super) fn handle_client_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &entry.side else { return };
         let timeouts = &client.options;
-        if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
+        if let Some(path) = entry.path.filter(|_| entry.session.is_stalled(now)) {
+            let reason = "the peer gives no sign of life on this path";
+            self.close_path(path, CloseCode::TIMEOUT, reason);
+            self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
+        } else if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
             let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
             self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
         } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
@@ -417,6 +422,10 @@ impl Endpoint {
         {
             if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
                 return self.open_plain_client(socket, path, now);
+            }
+            // The relay knows the server, which says nothing: its page is frozen. That is no reason to give up.
+            if let Some(since) = &mut entry.interrupted_at {
+                *since = now;
             }
             let reason = "the server did not answer the handshake";
             self.close_path(path, CloseCode::TIMEOUT, reason);
