@@ -53,8 +53,6 @@ pub struct Config {
     pub max_suspended: usize,
     /// Most clients whose handshake is not finished.
     pub max_pending: usize,
-    /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
-    pub allow_plain: bool,
     /// Bounds of each session.
     pub session: session::Config,
 }
@@ -67,7 +65,6 @@ impl Default for Config {
             resume_timeout: Duration::from_secs(300),
             max_suspended: 256,
             max_pending: 1_024,
-            allow_plain: false,
             session: session::Config::default(),
         }
     }
@@ -531,10 +528,7 @@ impl Endpoint {
     fn handle_data(&mut self, socket: SocketId, path: Path, record: Bytes, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         if entry.path != Some(path) {
-            match entry.side {
-                Side::Client(_) => self.handle_early_data(socket, path, record, now),
-                Side::Server(_) => self.handle_candidate_data(socket, path, record, now),
-            }
+            self.handle_candidate_data(socket, path, record, now);
             return;
         }
         match entry.session.handle_record(record, now) {
@@ -582,7 +576,7 @@ impl Endpoint {
         entry.session.detach();
         if entry.opened && entry.interrupted_at.is_none() {
             entry.interrupted_at = Some(now);
-            if !entry.session.has_ended() && entry.resumes() {
+            if !entry.session.has_ended() {
                 self.events.push_back(Event::Interrupted { socket });
             }
         }
@@ -732,9 +726,15 @@ impl Endpoint {
 
     /// Forgets a socket and gives its channels back.
     fn remove(&mut self, socket: SocketId, now: Instant) {
-        let Some(mut entry) = self.sockets.remove(&socket) else { return };
+        let Some(entry) = self.sockets.remove(&socket) else { return };
         if !entry.session.has_ended() {
-            entry.session.give_up(CloseCode::ABNORMAL, "the peer has gone");
+            self.events.push_back(Event::Closed {
+                socket,
+                code: CloseCode::ABNORMAL,
+                reason: "the peer has gone".to_owned(),
+                was_clean: false,
+                failed: !entry.opened,
+            });
         }
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, socket));
