@@ -1,7 +1,5 @@
 // The server that a page sees: which port is whose, and who gets the sockets. Its Rust half registers and answers.
 
-import { ForwardingWebSocket } from './livecode.js';
-import { openIncoming } from './sockets.js';
 import {
   checkProtocols,
   connector,
@@ -18,6 +16,9 @@ import {
   TunnelError,
   tunnelUrl,
 } from './common.js';
+import { takeIdentity } from './identity.js';
+import { ForwardingWebSocket } from './livecode.js';
+import { openIncoming } from './sockets.js';
 
 /** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
 const MAX_BACKLOG = 128;
@@ -74,6 +75,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #takers = [];
   #backlog = [];
   #accepts = false;
+  #identity;
   #registered = deferred();
   #ended = deferred();
 
@@ -90,16 +92,18 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     server.#relay = toRelayUrl(relayUrl);
     server.#protocols = toChooser(protocols);
     signal?.throwIfAborted();
-    server.#core = tunnel.host(server, {
-      relay: server.#relay.href,
-      host: server.#relay.host,
-      token: token === undefined ? '' : `${token}`,
-      identity: identity === undefined ? undefined : `${identity}`,
-    });
+    if (identity !== undefined) {
+      server.#identity = await takeIdentity(`${identity}`);
+      server.#ended.promise.then(server.#identity.release);
+    }
+    const { href, host } = server.#relay;
+    const dial = { relay: href, host, token: token === undefined ? '' : `${token}` };
+    server.#core = tunnel.host(server, dial, server.#identity);
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
     };
+    if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort);
     try {
       await server.#registered.promise;
@@ -123,6 +127,12 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
   get readyState() {
     return this.#readyState;
+  }
+
+  get identity() {
+    if (!this.#identity) return null;
+    const { name, protected: isProtected } = this.#identity;
+    return { name, protected: isProtected };
   }
 
   get clients() {

@@ -4,7 +4,7 @@ export class TunnelError extends Error {
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
    * `relay-unreachable`, `protocol-error`, `overflow`, `timeout`, `aborted`, `draining`, `peer-reloaded`, `port-taken`,
-   * `not-initialised`, …
+   * `identity-in-use`, `no-identity`, `not-initialised`, …
    */
   readonly code: string;
   /** The close code, where a socket has ended. */
@@ -17,6 +17,11 @@ export class TunnelError extends Error {
 export interface SocketOptions {
   /** Subprotocols, in order of preference. */
   protocols?: string | Iterable<string>;
+  /**
+   * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:
+   * `identity-in-use` otherwise. Default: a fresh key.
+   */
+  identity?: string;
   /** How long the socket survives while the relay can't be reached, in milliseconds: 300000; 0 turns resumption off. */
   resumeTimeout?: number;
   /** How long it survives while the relay answers and the server is not there, in milliseconds: 15000. */
@@ -182,6 +187,12 @@ export type ProtocolChoice =
   | ((offered: readonly string[], offer: ConnectionOffer) => string | undefined | Promise<string | undefined>);
 
 export interface ServerOptions {
+  /**
+   * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:
+   * `identity-in-use` otherwise. Default: a fresh key. A page that is reloaded
+   * keeps its server ID so.
+   */
+  identity?: string;
   /** Access token, for relays that want one. */
   token?: string;
   /** Gives up registering: the promise rejects with the signal's reason. */
@@ -239,6 +250,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** The tunnel URL to share: append `/PORT`. */
   readonly url: string;
   readonly relayUrl: string;
+  /** The identity, if one was asked for. `protected`: the key can be used by this origin's pages, and read by nobody. */
+  readonly identity: { readonly name: string; readonly protected: boolean } | null;
   readonly readyState: number;
   /** The open sockets. */
   readonly clients: ReadonlySet<PeerToPeerWebSocket>;

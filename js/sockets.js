@@ -21,6 +21,7 @@ import {
   tunnelUrl,
   utf8Length,
 } from './common.js';
+import { takeIdentity } from './identity.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
 const sendNow = (core, message) => (typeof message === 'string' ? core.sendText(message) : core.sendBytes(message));
@@ -112,12 +113,13 @@ export class PeerToPeerWebSocket extends EventTarget {
       port,
       path,
       protocols: checkProtocols(toStrings(protocols)),
-      identity: identity === undefined ? undefined : `${identity}`,
       resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
       allowPlain: !!allowPlain,
     };
-    this.#core = tunnel.connect(this, dial);
+    this.#core = tunnel.client(this, dial);
+    if (identity === undefined) this.#core.dial();
+    else this.#dialAs(`${identity}`);
     if (!signal) return;
     // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
     const abort = () => {
@@ -130,6 +132,17 @@ export class PeerToPeerWebSocket extends EventTarget {
     signal.addEventListener('abort', abort);
     const done = () => signal.removeEventListener('abort', abort);
     this.#opened.promise.then(done, done);
+  }
+
+  async #dialAs(name) {
+    try {
+      const identity = await takeIdentity(name);
+      this.#closed.promise.then(identity.release, identity.release);
+      this.#core.dial(identity);
+    } catch (error) {
+      this.#opened.reject(error);
+      this.#core.abort(error.message);
+    }
   }
 
   get url() {

@@ -1,5 +1,6 @@
 //! What the classes call: handed to `js/common.js` when the module starts.
 
+use crate::identity::Identity;
 use crate::options::Dial;
 use crate::server::{ForwardingServerWebSocket, ServerCore};
 use crate::socket::{PeerToPeerWebSocket, SocketCore};
@@ -32,14 +33,19 @@ pub(crate) struct Connector;
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl Connector {
-    /// Connects to a server's port; `socket` hears of what comes of it.
-    pub fn connect(&self, socket: PeerToPeerWebSocket, dial: &Dial) -> Result<SocketCore, JsValue> {
-        SocketCore::connect(socket, dial)
+    /// What connects to a server's port; `socket` hears of what comes of it.
+    pub fn client(&self, socket: PeerToPeerWebSocket, dial: &Dial) -> Result<SocketCore, JsValue> {
+        SocketCore::outgoing(socket, dial)
     }
 
-    /// Hosts a server; `server` hears of what comes of it.
-    pub fn host(&self, server: ForwardingServerWebSocket, dial: &Dial) -> ServerCore {
-        ServerCore::host(server, dial)
+    /// Hosts a server, under the identity if there is one; `server` hears of what comes of it.
+    pub fn host(
+        &self,
+        server: ForwardingServerWebSocket,
+        dial: &Dial,
+        identity: Option<Identity>,
+    ) -> ServerCore {
+        ServerCore::host(server, dial, identity)
     }
 
     /// What is wrong with a text that should be a server ID; `undefined` if nothing is.

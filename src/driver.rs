@@ -1,6 +1,7 @@
 //! The I/O around an endpoint: its WebSockets, its timer, and the tasks that its events become.
 
 use crate::event;
+use crate::identity::Identity;
 use crate::link::{Relay, Timer, WebSocketLink, now, random};
 use crate::server::Server;
 use crate::socket::Socket;
@@ -8,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, SocketId};
+use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::JsCast;
@@ -33,6 +35,8 @@ pub(crate) struct Driver {
     settling_buffers: Cell<bool>,
     /// The server that the endpoint hosts.
     server: Option<Rc<Server>>,
+    /// Who computes for which key.
+    identities: RefCell<BTreeMap<PublicKey, Identity>>,
     timer: Timer,
     flushing: Cell<bool>,
 }
@@ -65,6 +69,7 @@ impl Driver {
                 buffering: RefCell::default(),
                 settling_buffers: Cell::new(false),
                 server,
+                identities: RefCell::default(),
                 timer: Timer::new(on_timer),
                 flushing: Cell::new(false),
             }
@@ -100,18 +105,27 @@ impl Driver {
         read(&self.endpoint.borrow())
     }
 
-    /// Opens a socket; its events go to `socket`.
+    /// Opens a socket; its events go to `socket`. `identity` is who holds the key in the options, if somebody does.
     pub(crate) fn connect(
         &self,
         server: ServerId,
         port: u16,
         options: ConnectOptions,
         socket: Rc<Socket>,
+        identity: Option<Identity>,
     ) -> SocketId {
+        if let Some(key) = &options.key {
+            self.add_identity(key.public(), identity);
+        }
         let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
         let id = self.with_later(connect);
         self.insert(id, socket);
         id
+    }
+
+    /// Remembers who computes for a key.
+    pub(crate) fn add_identity(&self, key: PublicKey, identity: Option<Identity>) {
+        self.identities.borrow_mut().extend(identity.map(|identity| (key, identity)));
     }
 
     /// Takes a socket in: its events go to `socket` from now on.
@@ -137,12 +151,15 @@ impl Driver {
 
     /// Acts on all that the endpoint has to say.
     fn settle(&self) {
-        loop {
-            let event = self.endpoint.borrow_mut().poll_event();
-            let Some(event) = event else { break };
-            self.handle_event(event);
+        self.handle_events();
+        let mut full = self.transmit(WebSocketLink::has_room);
+        // What is due already, such as hanging up behind the last message, is not left to a timer.
+        let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now());
+        if due {
+            self.endpoint.borrow_mut().handle_timeout(now());
+            self.handle_events();
+            full = self.transmit(WebSocketLink::has_room);
         }
-        let full = self.transmit(|link| link.has_room());
         self.settle_buffers();
         let retry = full.then(|| now() + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
@@ -151,6 +168,14 @@ impl Driver {
         }
         if self.endpoint.borrow().is_idle() && self.links.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
+        }
+    }
+
+    fn handle_events(&self) {
+        loop {
+            let event = self.endpoint.borrow_mut().poll_event();
+            let Some(event) = event else { break };
+            self.handle_event(event);
         }
     }
 
@@ -199,7 +224,14 @@ impl Driver {
                     event::post(move || socket.fire(&this, id, event));
                 }
             }
-            Event::NeedsDiffieHellman { .. } => {}
+            Event::NeedsDiffieHellman { ours, theirs } => {
+                let identity = self.identities.borrow().get(&ours).cloned();
+                if let Some(identity) = identity {
+                    identity.share(theirs, move |shared| {
+                        this.with(|endpoint, now| endpoint.handle_diffie_hellman(theirs, shared, now));
+                    });
+                }
+            }
         }
     }
 

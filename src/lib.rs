@@ -8,6 +8,7 @@ mod connector;
 mod driver;
 mod error;
 mod event;
+mod identity;
 mod link;
 mod livecode;
 mod message;

@@ -19,8 +19,6 @@ extern "C" {
     fn host(this: &Dial) -> String;
     #[wasm_bindgen(method, getter)]
     fn token(this: &Dial) -> String;
-    #[wasm_bindgen(method, getter)]
-    pub(crate) fn identity(this: &Dial) -> Option<String>;
     #[wasm_bindgen(method, getter, js_name = serverId)]
     fn server_id(this: &Dial) -> String;
     #[wasm_bindgen(method, getter)]

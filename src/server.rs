@@ -1,6 +1,7 @@
 //! The Rust half of a `ForwardingServerWebSocket`.
 
 use crate::driver::Driver;
+use crate::identity::Identity;
 use crate::link::random;
 use crate::options::{self, Dial};
 use crate::socket::{SocketCore, fire};
@@ -83,10 +84,13 @@ pub(crate) struct ServerCore {
 
 impl ServerCore {
     /// Begins to host a server.
-    pub(crate) fn host(target: ForwardingServerWebSocket, dial: &Dial) -> Self {
+    pub(crate) fn host(target: ForwardingServerWebSocket, dial: &Dial, identity: Option<Identity>) -> Self {
         let server = Rc::new(Server { target: RefCell::new(Some(target)) });
         let driver = Driver::new(options::relay(dial), Some(server));
-        driver.with(|endpoint, now| endpoint.host(StaticKey::from_secret(random()), now));
+        let key = identity.as_ref().and_then(Identity::key);
+        let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
+        driver.add_identity(key.public(), identity);
+        driver.with(|endpoint, now| endpoint.host(key, now));
         Self { driver }
     }
 }

@@ -1,13 +1,16 @@
 //! The Rust half of a `PeerToPeerWebSocket`: from the class to the endpoint, and from its events to the class.
 
 use crate::driver::Driver;
+use crate::event;
+use crate::identity::Identity;
 use crate::message;
 use crate::options::{self, Dial};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use tunnel_protocol::endpoint::{Event, Liveness, Remote, SocketId};
-use tunnel_protocol::{CloseCode, Message, ServerId};
+use tunnel_protocol::close::truncate_reason;
+use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
+use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/sockets.js")]
@@ -91,16 +94,19 @@ impl Socket {
             }
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
-            Event::Closed { code, reason, was_clean, .. } => {
+            Event::Closed { code, reason, was_clean, failed, .. } => {
                 let to_deliver = !self.held.get() && !self.inbox.borrow().is_empty();
                 if to_deliver {
                     // They have been given tasks, which come first.
                     let (socket, driver) = (self.clone(), driver.clone());
-                    let event = Event::Closed { socket: id, code, reason, was_clean, failed: false };
-                    crate::event::post(move || socket.fire(&driver, id, event));
+                    let event = Event::Closed { socket: id, code, reason, was_clean, failed };
+                    event::post(move || socket.fire(&driver, id, event));
                     return;
                 }
-                fire_closed(&target, code.0, code.name().unwrap_or("closed"), &reason, was_clean);
+                let name = code.name().unwrap_or("closed");
+                // A socket that never opened closes with 1006, so its reason has to say what the code would have.
+                let reason = if failed { [name, &reason].join(": ") } else { reason };
+                fire_closed(&target, code.0, name, truncate_reason(&reason), was_clean);
                 self.target.take();
             }
             _ => {}
@@ -135,40 +141,76 @@ fn remote_id(remote: &Remote) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct SocketCore {
     driver: Rc<Driver>,
-    id: SocketId,
     socket: Rc<Socket>,
+    /// The endpoint's name for it, once it has been dialled.
+    id: Cell<Option<SocketId>>,
+    /// What is to be dialled.
+    plan: RefCell<Option<(ServerId, u16, ConnectOptions)>>,
 }
 
 impl SocketCore {
-    /// The client's end of a new connection.
-    pub(crate) fn connect(target: PeerToPeerWebSocket, dial: &Dial) -> Result<Self, JsValue> {
-        let server = options::server_id(dial)?;
-        let options = options::connect_options(dial);
-        let driver = Driver::shared(&options::relay(dial));
-        let socket = Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() });
-        let id = driver.connect(server, dial.port(), options, socket.clone());
-        Ok(Self { driver, id, socket })
+    /// The client's end of a connection that is to be dialled.
+    pub(crate) fn outgoing(target: PeerToPeerWebSocket, dial: &Dial) -> Result<Self, JsValue> {
+        let plan = (options::server_id(dial)?, dial.port(), options::connect_options(dial));
+        Ok(Self {
+            driver: Driver::shared(&options::relay(dial)),
+            socket: Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() }),
+            id: Cell::new(None),
+            plan: RefCell::new(Some(plan)),
+        })
     }
 
     /// The server's end of a connection that a client wants.
     pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> Self {
-        Self { driver, id, socket: Rc::default() }
+        Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() }
+    }
+
+    fn command(&self, act: impl FnOnce(&mut Endpoint, SocketId, Instant)) {
+        if let Some(id) = self.id.get() {
+            self.driver.with_later(|endpoint, now| act(endpoint, id, now));
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(id) = self.id.get() {
+            self.driver.send(id, &self.socket, message);
+        }
+    }
+
+    /// Ends what was never dialled.
+    fn forgo(&self, reason: &str) {
+        if self.plan.take().is_none() {
+            return;
+        }
+        let (socket, driver, reason) = (self.socket.clone(), self.driver.clone(), reason.to_owned());
+        let id = SocketId(u64::MAX);
+        let event =
+            Event::Closed { socket: id, code: CloseCode::ABORTED, reason, was_clean: false, failed: true };
+        event::post(move || socket.fire(&driver, id, event));
     }
 }
 
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl SocketCore {
+    /// Connects, under the identity if there is one.
+    pub fn dial(&self, identity: Option<Identity>) {
+        let Some((server, port, mut options)) = self.plan.take() else { return };
+        options.key = identity.as_ref().and_then(Identity::key);
+        let id = self.driver.connect(server, port, options, self.socket.clone(), identity);
+        self.id.set(Some(id));
+    }
+
     /// Sends a text message.
     #[wasm_bindgen(js_name = sendText)]
     pub fn send_text(&self, text: String) {
-        self.driver.send(self.id, &self.socket, Message::Text(text));
+        self.send(Message::Text(text));
     }
 
     /// Sends a binary message.
     #[wasm_bindgen(js_name = sendBytes)]
     pub fn send_bytes(&self, data: Vec<u8>) {
-        self.driver.send(self.id, &self.socket, Message::Binary(data.into()));
+        self.send(Message::Binary(data.into()));
     }
 
     /// Bytes that `sendText` and `sendBytes` took and that had not left when the current task began.
@@ -179,23 +221,23 @@ impl SocketCore {
 
     /// Closes behind what has been sent.
     pub fn close(&self, code: Option<u16>, reason: &str) {
-        self.driver.with_later(|endpoint, now| endpoint.close(self.id, code.map(CloseCode), reason, now));
+        self.forgo("closed before the connection was established");
+        self.command(|endpoint, id, now| endpoint.close(id, code.map(CloseCode), reason, now));
     }
 
     /// Ends at once.
     pub fn abort(&self, reason: &str) {
-        self.driver.with_later(|endpoint, now| endpoint.abort(self.id, CloseCode::ABORTED, reason, now));
+        self.forgo(reason);
+        self.command(|endpoint, id, now| endpoint.abort(id, CloseCode::ABORTED, reason, now));
     }
 
     /// Keeps messages for [`take`](Self::take), or has events fired for them.
     pub fn hold(&self, held: bool) {
         self.socket.held.set(held);
-        if !held {
-            let waiting = self.socket.inbox.borrow().len();
-            for _ in 0..waiting {
-                let (socket, driver, id) = (self.socket.clone(), self.driver.clone(), self.id);
-                crate::event::post(move || socket.deliver(&driver, id));
-            }
+        let Some(id) = self.id.get().filter(|_| !held) else { return };
+        for _ in 0..self.socket.inbox.borrow().len() {
+            let (socket, driver) = (self.socket.clone(), self.driver.clone());
+            event::post(move || socket.deliver(&driver, id));
         }
     }
 
@@ -203,13 +245,14 @@ impl SocketCore {
     pub fn take(&self) -> JsValue {
         let message = self.socket.inbox.borrow_mut().pop_front();
         let Some(message) = message else { return JsValue::UNDEFINED };
-        self.driver.with_later(|endpoint, now| endpoint.consume(self.id, message.len(), now));
+        self.command(|endpoint, id, now| endpoint.consume(id, message.len(), now));
         message::to_js(&message)
     }
 
     /// Counters, in the order in which `js/sockets.js` names them; `undefined` when the socket has ended.
     pub fn stats(&self) -> Option<Vec<f64>> {
-        let stats = self.driver.read(|endpoint| endpoint.stats(self.id))?;
+        let id = self.id.get()?;
+        let stats = self.driver.read(|endpoint| endpoint.stats(id))?;
         let session = stats.session;
         let liveness = match stats.liveness {
             Liveness::Alive => 0.0,
@@ -229,17 +272,20 @@ impl SocketCore {
         ])
     }
 
-    /// Lets a client in; `target` is its socket from now on.
+    /// Lets a client in, unless it has gone; `target` is its socket from now on.
     pub fn accept(&self, target: PeerToPeerWebSocket, protocol: &str) {
-        self.socket.target.replace(Some(target));
-        self.driver.insert(self.id, self.socket.clone());
-        self.driver.with(|endpoint, now| endpoint.accept(self.id, protocol, now));
+        let here = |id: &SocketId| self.driver.read(|endpoint| endpoint.stats(*id)).is_some();
+        if let Some(id) = self.id.get().filter(here) {
+            self.socket.target.replace(Some(target));
+            self.driver.insert(id, self.socket.clone());
+            self.command(|endpoint, id, now| endpoint.accept(id, protocol, now));
+        }
     }
 
     /// Turns a client away; `name` is a close code's.
     pub fn refuse(&self, name: &str, reason: &str) {
         let codes = [CloseCode::PORT_CLOSED, CloseCode::TRY_AGAIN_LATER];
         let code = codes.into_iter().find(|code| code.name() == Some(name)).unwrap_or(CloseCode::REFUSED);
-        self.driver.with(|endpoint, now| endpoint.refuse(self.id, code, reason, now));
+        self.command(|endpoint, id, now| endpoint.refuse(id, code, reason, now));
     }
 }

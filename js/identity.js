@@ -1,0 +1,109 @@
+// Keys that outlive a page: kept under a name in IndexedDB, where the engine can, without anybody ever seeing them.
+
+import { TunnelError } from './common.js';
+
+const DATABASE = 'tunnel-wasm';
+const STORE = 'identities';
+
+/** How long a page that is being left may keep its identities, in milliseconds: a reloaded one wants them back. */
+const HAND_OVER = 3000;
+
+const X25519 = { name: 'X25519' };
+
+/** By name: the promise of an identity that this page has taken. */
+const taken = new Map();
+
+/**
+ * The key of this name, made when there is none, for as long as `release` is not called.
+ *
+ * One page at a time has it: two servers with one key would take the server ID from each other for ever.
+ */
+export async function takeIdentity(name) {
+  const found = taken.get(name) ?? { users: 0, promise: take(name) };
+  taken.set(name, found);
+  found.users++;
+  const release = async () => {
+    if (--found.users) return;
+    taken.delete(name);
+    (await found.promise).unlock();
+  };
+  try {
+    const { record } = await found.promise;
+    return { name, ...record, protected: !!record.privateKey, release };
+  } catch (error) {
+    taken.delete(name);
+    throw error;
+  }
+}
+
+async function take(name) {
+  const unlock = await lock(name);
+  try {
+    return { record: (await read(name)) ?? (await write(name, await generate())), unlock };
+  } catch (cause) {
+    unlock();
+    const message = `the identity '${name}' cannot be kept in this page's IndexedDB: ${cause}`;
+    throw new TunnelError(message, { code: 'no-identity', cause });
+  }
+}
+
+/** Resolves with what unlocks. Where there are no Web Locks (an insecure context), nothing is locked. */
+function lock(name) {
+  const locks = globalThis.navigator?.locks;
+  if (!locks) return () => {};
+  return new Promise((resolve, reject) => {
+    const refused = cause => {
+      const message = `another page uses the identity '${name}': close that page, or choose another name`;
+      reject(new TunnelError(message, { code: 'identity-in-use', cause }));
+    };
+    const held = () => new Promise(unlock => resolve(unlock));
+    locks.request(`${DATABASE} ${STORE} ${name}`, { signal: AbortSignal.timeout(HAND_OVER) }, held).catch(refused);
+  });
+}
+
+async function generate() {
+  try {
+    const { publicKey, privateKey } = await crypto.subtle.generateKey(X25519, false, ['deriveBits']);
+    return { privateKey, publicKey: new Uint8Array(await crypto.subtle.exportKey('raw', publicKey)) };
+  } catch {
+    return { secret: crypto.getRandomValues(new Uint8Array(32)) };
+  }
+}
+
+async function read(name) {
+  return transaction('readonly', store => store.get(name));
+}
+
+async function write(name, record) {
+  await transaction('readwrite', store => store.put(record, name));
+  return record;
+}
+
+async function transaction(mode, request) {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled(opening);
+  try {
+    return await settled(request(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+const settled = request =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+/** Calls `answer` with the secret shared with `theirs`; with zeros, which no key shares, when there is none. */
+export async function diffieHellman({ privateKey }, theirs, answer) {
+  let shared = new Uint8Array(32);
+  try {
+    const key = await crypto.subtle.importKey('raw', theirs, X25519, false, []);
+    shared = new Uint8Array(await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256));
+  } catch {
+    // A point of low order.
+  }
+  answer(shared);
+}

@@ -1,0 +1,39 @@
+//! Keys that outlive a page, as `js/identity.js` keeps them.
+
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::server_id::PublicKey;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/identity.js")]
+extern "C" {
+    /// A key: either its secret half, or the public half of one that stays with WebCrypto.
+    #[wasm_bindgen(js_name = Object)]
+    #[derive(Clone, Debug)]
+    pub(crate) type Identity;
+
+    #[wasm_bindgen(method, getter)]
+    fn secret(this: &Identity) -> Option<Vec<u8>>;
+    #[wasm_bindgen(method, getter, js_name = publicKey)]
+    fn public_key(this: &Identity) -> Option<Vec<u8>>;
+
+    #[wasm_bindgen(js_name = diffieHellman)]
+    fn diffie_hellman(identity: &Identity, theirs: &[u8], answer: &JsValue);
+}
+
+impl Identity {
+    /// The key as the endpoint uses it.
+    pub(crate) fn key(&self) -> Option<StaticKey> {
+        let secret = self.secret().and_then(array).map(StaticKey::from_secret);
+        secret.or_else(|| self.public_key().and_then(array).map(PublicKey).map(StaticKey::external))
+    }
+
+    /// Calls `answer`, later, with the secret shared with `theirs`.
+    pub(crate) fn share(&self, theirs: PublicKey, answer: impl FnOnce([u8; 32]) + 'static) {
+        let answer = Closure::once_into_js(move |shared: Vec<u8>| answer(array(shared).unwrap_or_default()));
+        diffie_hellman(self, &theirs.0, &answer);
+    }
+}
+
+fn array(bytes: Vec<u8>) -> Option<[u8; 32]> {
+    bytes.try_into().ok()
+}
