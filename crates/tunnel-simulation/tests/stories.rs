@@ -162,6 +162,20 @@ fn an_unknown_server_is_reported_after_the_relays_waiting_time() {
 }
 
 #[test]
+fn a_server_that_was_closed_is_unknown_from_then_on() {
+    let (mut world, server) = tabs();
+    world.with(SERVER, |endpoint, now| endpoint.unhost(now));
+    assert!(matches!(world.next_event(SERVER, LONG), Some(Event::HostClosed { code: CloseCode::NORMAL, .. })));
+    world.connect(CLIENT, server, PORT, ConnectOptions::default());
+
+    let Some(Event::Closed { code, failed: true, .. }) = world.next_event(CLIENT, LONG) else {
+        panic!("it fails")
+    };
+
+    assert_eq!(code, CloseCode::SERVER_NOT_FOUND);
+}
+
+#[test]
 fn a_relay_that_is_down_is_reported_at_once_to_whoever_connects_first() {
     let (mut world, server) = tabs();
     world.kill_relay();
