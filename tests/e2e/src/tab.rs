@@ -24,7 +24,7 @@ const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`nothi
 const shown = error => error instanceof Error || error instanceof DOMException
   ? `${error.name}${typeof error.code === 'string' ? ` (${error.code})` : ''}: ${error.message}\n${error.stack ?? ''}`
   : `thrown: ${String(error)}`
-const script = async given => { BODY }
+const script = async given => { 'use strict'; BODY }
 Promise.race([script(given), late]).then(value => done({ value: value ?? null }), error => done({ error: shown(error) }))
 ";
 

@@ -229,14 +229,14 @@ fn clients_hear_at_once_that_the_server_tab_was_closed() {
             let script = "
                 const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
                 globalThis.events = record(socket)
-                globalThis.closed = next(socket, 'close')";
+                globalThis.ended = next(socket, 'close')";
             client.run_with(id.clone(), script).await?;
         }
         server.close().await?;
         for client in [&one, &two] {
             // Far below any time-out of the library: somebody has to have said it.
             let limit = Duration::from_secs(1);
-            let events = client.run_within(limit, Value::Null, "await closed; return events").await?;
+            let events = client.run_within(limit, Value::Null, "await ended; return events").await?;
             let close = &events[0];
             assert_eq!(
                 (&close[0], &close[1], &close[3]),
@@ -256,10 +256,10 @@ fn a_server_that_closes_closes_its_clients_with_1001() {
         let script = "
             const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
             globalThis.events = record(socket)
-            globalThis.closed = next(socket, 'close')";
+            globalThis.ended = next(socket, 'close')";
         client.run_with(id, script).await?;
         server.run("await server.close()").await?;
-        let events = client.run("await closed; return events").await?;
+        let events = client.run("await ended; return events").await?;
         assert_eq!((&events[0][1], &events[0][3]), (&json!(1001), &json!(true)), "{events}");
         assert_eq!(server.run("return [server.readyState, server.clients.size]").await?, json!([3, 0]));
         Ok(())
@@ -274,18 +274,18 @@ fn close_code_and_reason_reach_the_other_side_whoever_closes() {
         let connect = "
             globalThis.socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
             globalThis.events = record(socket)
-            globalThis.closed = next(socket, 'close')
+            globalThis.ended = next(socket, 'close')
             socket.send('here')
             await next(socket, 'message')";
         let watch = "const socket = sockets.at(-1)
                      globalThis.events = record(socket)
-                     globalThis.closed = next(socket, 'close')";
+                     globalThis.ended = next(socket, 'close')";
 
         client.run_with(id.clone(), connect).await?;
         server.run(watch).await?;
         client.run("socket.close(4001, 'enough, thank you')").await?;
         for tab in [&server, &client] {
-            let events = tab.run("await closed; return events.at(-1)").await?;
+            let events = tab.run("await ended; return events.at(-1)").await?;
             assert_eq!(events, json!(["close", 4001, "enough, thank you", true]));
         }
 
@@ -293,7 +293,7 @@ fn close_code_and_reason_reach_the_other_side_whoever_closes() {
         server.run(watch).await?;
         server.run("sockets.at(-1).close(4002, 'go')").await?;
         for tab in [&client, &server] {
-            let events = tab.run("await closed; return events.at(-1)").await?;
+            let events = tab.run("await ended; return events.at(-1)").await?;
             assert_eq!(events, json!(["close", 4002, "go", true]));
         }
         Ok(())
