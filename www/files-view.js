@@ -4,6 +4,8 @@ import { formatBytes, formatDuration, formatSpeed, shortDigest } from "./format.
 
 /** Progress need not be drawn more often than this, in milliseconds. Not by frames: hidden tabs have none. */
 const REDRAW_AFTER = 100;
+/** The speed of a file smaller than this says nothing (bytes). */
+const SPEED_FROM = 100_000;
 /** A host with many guests sees this many of them by file. */
 const MAX_DELIVERIES = 6;
 
@@ -137,7 +139,7 @@ function underWay(meter, size, prefix) {
 
 /** That a file has arrived: here, with its digest, or at the person called `name`. */
 function arrived({ verified, sha256 }, meter, name) {
-  const speed = meter && meter.bytes > 0 ? formatSpeed(meter.speed) : "";
+  const speed = meter?.bytes >= SPEED_FROM ? formatSpeed(meter.speed) : "";
   const title = sha256 ? `SHA-256 ${sha256}` : "";
   const way = (left, kind, icon, right = speed) => ({ left, right, kind, icon, title });
   if (verified === false) return way(`${name ?? "Here"}: SHA-256 differs`, "bad", "alert");
