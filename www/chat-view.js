@@ -1,6 +1,6 @@
 /** The chat: messages in groups by author, and what happened in between. */
-import { $, h } from "./dom.js";
-import { formatTime } from "./format.js";
+import { $, h } from './dom.js';
+import { formatTime } from './format.js';
 
 /** Messages and events kept on the page. */
 const MAX_SHOWN = 500;
@@ -8,7 +8,7 @@ const MAX_SHOWN = 500;
 const GROUP_WITHIN = 5 * 60_000;
 
 export class ChatView {
-  #log = $("chat-log");
+  #log = $('chat-log');
   /** By author and key, so that a message from the history or the echo of an own one is not shown twice. */
   #shown = new Map();
   /** By element: who said it and when. */
@@ -20,7 +20,7 @@ export class ChatView {
   #atEnd = true;
 
   constructor() {
-    this.#log.addEventListener("scroll", () => {
+    this.#log.addEventListener('scroll', () => {
       this.#atEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < 80;
     });
     new ResizeObserver(() => this.#follow()).observe(this.#log);
@@ -38,15 +38,15 @@ export class ChatView {
     const identity = `${id}/${key}`;
     const known = this.#shown.get(identity);
     if (known) {
-      known.classList.remove("pending");
+      known.classList.remove('pending');
       return false;
     }
     const mine = this.#own.has(id);
     const item = h(
-      `article.said${mine ? ".mine" : ""}${pending ? ".pending" : ""}`,
+      `article.said${mine ? '.mine' : ''}${pending ? '.pending' : ''}`,
       {},
-      h("header", {}, h("b", {}, mine ? "You" : String(name)), ` · ${formatTime(Number(at))}`),
-      h("p", {}, String(text)),
+      h('header', {}, h('b', {}, mine ? 'You' : String(name)), ` · ${formatTime(Number(at))}`),
+      h('p', {}, String(text)),
     );
     this.#shown.set(identity, item);
     this.#sayings.set(item, { id, name, at });
@@ -55,17 +55,17 @@ export class ChatView {
   }
 
   event(text) {
-    this.#append(h("p.event", {}, text), false);
+    this.#append(h('p.event', {}, text), false);
   }
 
   /** What was not echoed when the connection ended did not arrive, as far as we can know. */
   lost() {
-    for (const item of this.#log.querySelectorAll(".pending")) item.classList.replace("pending", "lost");
+    for (const item of this.#log.querySelectorAll('.pending')) item.classList.replace('pending', 'lost');
   }
 
   /** What an empty log says. */
   explain(title, text) {
-    const [bold, span] = $("chat-empty").querySelectorAll("b, span");
+    const [bold, span] = $('chat-empty').querySelectorAll('b, span');
     bold.textContent = title;
     span.textContent = text;
   }
@@ -73,11 +73,11 @@ export class ChatView {
   #append(item, pending) {
     const log = this.#log;
     // What is pending stays last, so that everybody sees the messages in the host's order.
-    log.insertBefore(item, pending ? null : log.querySelector(".pending"));
+    log.insertBefore(item, pending ? null : log.querySelector('.pending'));
     this.#group(item);
     this.#group(item.nextElementSibling);
     if (log.childElementCount > MAX_SHOWN) log.firstElementChild.remove();
-    $("chat-empty").hidden = true;
+    $('chat-empty').hidden = true;
     this.#atEnd ||= Boolean(pending);
     this.#follow();
   }
@@ -93,26 +93,26 @@ export class ChatView {
     const before = this.#sayings.get(item.previousElementSibling);
     const same =
       before?.id === saying.id && before.name === saying.name && saying.at - before.at < GROUP_WITHIN;
-    item.classList.toggle("first", !same);
+    item.classList.toggle('first', !same);
   }
 }
 
 /** Calls `send(text)` for each message that is written. */
 export function setUpComposer(send) {
-  const input = $("chat-input");
+  const input = $('chat-input');
   const submit = () => {
     const text = input.value.trim();
-    if (!text || $("chat-send").disabled) return;
-    input.value = "";
+    if (!text || $('chat-send').disabled) return;
+    input.value = '';
     send(text);
   };
-  $("chat-form").addEventListener("submit", (event) => {
+  $('chat-form').addEventListener('submit', event => {
     event.preventDefault();
     submit();
     input.focus();
   });
-  input.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  input.addEventListener('keydown', event => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     submit();
   });

@@ -4,62 +4,62 @@
  * The start page hosts a room; a link with a server ID after the # opens it. The fragment never reaches a
  * server, so the ID appears in no log of the page's server.
  */
-import { $ } from "./dom.js";
-import { ChatView, setUpComposer } from "./chat-view.js";
-import { FilesView } from "./files-view.js";
-import { Shelf } from "./files.js";
-import { cleanLine, randomName } from "./format.js";
+import { $ } from './dom.js';
+import { ChatView, setUpComposer } from './chat-view.js';
+import { FilesView } from './files-view.js';
+import { Shelf } from './files.js';
+import { cleanLine, randomName } from './format.js';
 
 const parameters = new URLSearchParams(location.search);
-const relayUrl = parameters.get("relay") ?? location.origin.replace(/^http/, "ws");
+const relayUrl = parameters.get('relay') ?? location.origin.replace(/^http/, 'ws');
 const serverId = decodeURIComponent(location.hash.slice(1));
-const nameInput = $("name-input");
+const nameInput = $('name-input');
 const chat = new ChatView();
 
 let unread = 0;
 
 function start() {
   nameInput.value = rememberedName();
-  addEventListener("hashchange", () => location.reload());
+  addEventListener('hashchange', () => location.reload());
   // Loaded late, so that a page without the library can still say so, and nobody waits for it to see the
   // page.
   const library = load();
   if (serverId) join(library);
   else setUpHosting(library);
-  library.catch((error) => {
-    document.body.dataset.view = "landing";
-    $("host-button").disabled = true;
-    $("host-error").textContent =
+  library.catch(error => {
+    document.body.dataset.view = 'landing';
+    $('host-button').disabled = true;
+    $('host-error').textContent =
       `The library did not load; build it with “cargo xtask build”. ${error.message}`;
   });
 }
 
 async function load() {
-  await (await import("./pkg/tunnel_wasm.js")).default();
-  const [room, view] = await Promise.all([import("./room.js"), import("./room-view.js")]);
+  await (await import('./pkg/tunnel_wasm.js')).default();
+  const [room, view] = await Promise.all([import('./room.js'), import('./room-view.js')]);
   return { ...room, ...view };
 }
 
 async function join(library) {
-  document.body.dataset.view = "room";
-  $("invite").hidden = true;
+  document.body.dataset.view = 'room';
+  $('invite').hidden = true;
   const { GuestRoom, ...view } = await library;
   enter(new GuestRoom(relayUrl, nameInput.value, serverId), view);
 }
 
 function setUpHosting(library) {
-  document.body.dataset.view = "landing";
-  $("host-form").addEventListener("submit", async (event) => {
+  document.body.dataset.view = 'landing';
+  $('host-form').addEventListener('submit', async event => {
     event.preventDefault();
-    $("host-button").disabled = true;
-    $("host-error").textContent = "";
+    $('host-button').disabled = true;
+    $('host-error').textContent = '';
     const { HostRoom, ...view } = await library;
     const room = new HostRoom(relayUrl, chosenName());
     try {
       await room.open();
     } catch (error) {
-      $("host-error").textContent = `The room could not be opened. ${error.message}`;
-      $("host-button").disabled = false;
+      $('host-error').textContent = `The room could not be opened. ${error.message}`;
+      $('host-button').disabled = false;
       return;
     }
     enter(room, view);
@@ -70,67 +70,67 @@ function setUpHosting(library) {
 function enter(room, view) {
   const shelf = new Shelf(room.isHost);
   new FilesView(shelf);
-  $("name-slot").append($("name-field"));
-  document.body.dataset.view = "room";
+  $('name-slot').append($('name-field'));
+  document.body.dataset.view = 'room';
   view.setUpTabs();
   view.setUpCopy();
-  view.openTab(room.isHost ? "room" : "chat");
+  view.openTab(room.isHost ? 'room' : 'chat');
 
   const refresh = () => {
     view.showState(room.state, room.isHost);
     view.showEncryption(room.sockets, relayUrl);
-    view.showPeople(room.people, room.me);
+    view.showPeople(room.people, room.me, room.state);
     if (room.me) chat.owns(room.me);
     explainEmptyChat(room);
   };
-  room.addEventListener("state", ({ detail }) => {
+  room.addEventListener('state', ({ detail }) => {
     refresh();
-    if (detail.phase !== "closed") return;
+    if (detail.phase !== 'closed') return;
     chat.lost();
-    view.openTab("chat");
+    view.openTab('chat');
   });
-  room.addEventListener("people", () => {
+  room.addEventListener('people', () => {
     tellComings(room, view);
     refresh();
-    $("copy-button").focus(); // the button that was pressed is gone
+    $('copy-button').focus(); // the button that was pressed is gone
   });
-  room.addEventListener("said", ({ detail }) => {
+  room.addEventListener('said', ({ detail }) => {
     if (room.me) chat.owns(room.me);
     if (!chat.said(detail)) return;
-    view.mark("chat");
+    view.mark('chat');
     countUnread();
   });
-  room.addEventListener("files", ({ detail: { socket, person } }) => {
+  room.addEventListener('files', ({ detail: { socket, person } }) => {
     shelf.attach(socket, person);
     refresh();
   });
 
-  setUpComposer((text) => room.say(text));
+  setUpComposer(text => room.say(text));
   setUpFiles(shelf, view);
-  nameInput.addEventListener("change", () => room.rename((nameInput.value = chosenName())));
-  $("leave-button").addEventListener("click", () => room.leave());
-  $("reconnect-button").addEventListener("click", () => (room.isHost ? location.reload() : room.open()));
+  nameInput.addEventListener('change', () => room.rename((nameInput.value = chosenName())));
+  $('leave-button').addEventListener('click', () => room.leave());
+  $('reconnect-button').addEventListener('click', () => (room.isHost ? location.reload() : room.open()));
 
   if (room.isHost) {
     const link = new URL(location.pathname, location.origin);
-    if (parameters.has("relay")) link.searchParams.set("relay", relayUrl);
+    if (parameters.has('relay')) link.searchParams.set('relay', relayUrl);
     link.hash = room.serverId;
     view.showInvite(link.href);
     tellComings(room, view);
     refresh();
-    $("copy-button").focus(); // the button that was pressed is gone
+    $('copy-button').focus(); // the button that was pressed is gone
   } else {
     room.open();
   }
 }
 
 function explainEmptyChat({ isHost, people, state: { phase } }) {
-  if (phase === "connecting") chat.explain("Connecting to the host…", "");
-  else if (phase === "closed") chat.explain("", "");
+  if (phase === 'connecting') chat.explain('Connecting to the host…', '');
+  else if (phase === 'closed') chat.explain('', '');
   else if (isHost && people.length < 2)
-    chat.explain("Waiting for guests", "Send the link. Whoever opens it can chat with you here.");
-  else chat.explain("You are connected", "Say hello, or drop a file in.");
-  $("chat-empty").classList.toggle("blank", phase === "closed");
+    chat.explain('Waiting for guests', 'Send the link. Whoever opens it can chat with you here.');
+  else chat.explain('You are connected', 'Say hello, or drop a file in.');
+  $('chat-empty').classList.toggle('blank', phase === 'closed');
 }
 
 let here = null;
@@ -144,41 +144,41 @@ function tellComings(room, view) {
   for (const [id, name] of now) {
     if (id === room.me || before.get(id) === name) continue;
     chat.event(before.has(id) ? `${before.get(id)} is now ${name}` : `${name} joined`);
-    view.mark("chat");
+    view.mark('chat');
   }
   for (const [id, name] of before) if (!now.has(id)) chat.event(`${name} left`);
 }
 
 function setUpFiles(shelf, view) {
-  const share = (files) => {
+  const share = files => {
     for (const file of files) shelf.add(file);
-    if (files.length > 0 && matchMedia("(max-width: 759px)").matches) view.openTab("files");
+    if (files.length > 0 && matchMedia('(max-width: 759px)').matches) view.openTab('files');
   };
-  $("file-input").addEventListener("change", ({ target }) => {
+  $('file-input').addEventListener('change', ({ target }) => {
     share([...target.files]);
-    target.value = ""; // so that the same file can be chosen again
+    target.value = ''; // so that the same file can be chosen again
   });
 
   const noted = new Set();
-  shelf.addEventListener("change", ({ detail: { id, name, mine, from } }) => {
+  shelf.addEventListener('change', ({ detail: { id, name, mine, from } }) => {
     if (noted.has(id)) return;
     noted.add(id);
-    chat.event(`${mine ? "You" : from} shared ${name}`);
-    if (!mine) view.mark("files");
+    chat.event(`${mine ? 'You' : from} shared ${name}`);
+    if (!mine) view.mark('files');
   });
 
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const carriesFiles = event => event.dataTransfer?.types.includes('Files');
   let depth = 0; // dragenter and dragleave come for each element on the way
-  const hover = (change) => (event) => {
+  const hover = change => event => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     depth = Math.max(0, depth + change);
-    $("drop").classList.toggle("shown", depth > 0);
+    $('drop').classList.toggle('shown', depth > 0);
   };
-  addEventListener("dragenter", hover(1));
-  addEventListener("dragleave", hover(-1));
-  addEventListener("dragover", hover(0));
-  addEventListener("drop", (event) => {
+  addEventListener('dragenter', hover(1));
+  addEventListener('dragleave', hover(-1));
+  addEventListener('dragover', hover(0));
+  addEventListener('drop', event => {
     hover(-Infinity)(event);
     if (carriesFiles(event)) share([...event.dataTransfer.files]);
   });
@@ -190,10 +190,10 @@ function countUnread() {
   document.title = `(${unread}) Tunnel`;
 }
 
-document.addEventListener("visibilitychange", () => {
+document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;
   unread = 0;
-  document.title = "Tunnel";
+  document.title = 'Tunnel';
 });
 
 /** The name in the field; one made up when it is empty. */
@@ -201,7 +201,7 @@ function chosenName() {
   const name = cleanLine(nameInput.value, 32) || randomName();
   nameInput.value = name;
   try {
-    sessionStorage.setItem("name", name);
+    sessionStorage.setItem('name', name);
   } catch {
     // Storage may be turned off: the name then lives as long as the page.
   }
@@ -211,7 +211,7 @@ function chosenName() {
 /** A tab's own name survives a reload; two tabs of one person are two people here. */
 function rememberedName() {
   try {
-    return sessionStorage.getItem("name") || randomName();
+    return sessionStorage.getItem('name') || randomName();
   } catch {
     return randomName();
   }

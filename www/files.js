@@ -6,10 +6,10 @@
  *
  * Everything that a peer says is checked here: sizes, names, and that nothing comes that was not asked for.
  */
-import { cleanLine, randomId } from "./format.js";
-import { Line } from "./line.js";
-import { digestOf } from "./hasher.js";
-import { Delivery, Receipt } from "./transfer.js";
+import { cleanLine, randomId } from './format.js';
+import { Line } from './line.js';
+import { digestOf } from './hasher.js';
+import { Delivery, Receipt } from './transfer.js';
 
 /** Files up to this size are received without asking, until the budget is used up (bytes). */
 const WITHOUT_ASKING = 256 * 1024 * 1024;
@@ -40,11 +40,11 @@ export class Shelf extends EventTarget {
       size: file.size,
       blob: file,
       mine: true,
-      state: "shared",
+      state: 'shared',
       deliveries: new Map(),
       digest: digestOf(file),
     };
-    entry.digest.then((sha256) => {
+    entry.digest.then(sha256 => {
       entry.sha256 = sha256;
       this.#changed(entry);
     });
@@ -65,11 +65,11 @@ export class Shelf extends EventTarget {
     this.#lines.delete(line);
     for (const entry of this.entries.values()) {
       const delivery = entry.deliveries.get(line);
-      if (delivery?.state === "offered") entry.deliveries.delete(line);
-      else if (delivery && delivery.state !== "done") delivery.fail("The connection was lost");
-      if (entry.line === line && (entry.state === "offered" || entry.state === "waiting")) {
-        entry.state = "failed";
-        entry.problem = "No longer offered";
+      if (delivery?.state === 'offered') entry.deliveries.delete(line);
+      else if (delivery && delivery.state !== 'done') delivery.fail('The connection was lost');
+      if (entry.line === line && (entry.state === 'offered' || entry.state === 'waiting')) {
+        entry.state = 'failed';
+        entry.problem = 'No longer offered';
       }
       this.#changed(entry);
     }
@@ -77,20 +77,20 @@ export class Shelf extends EventTarget {
 
   /** Asks for a file that was offered, or again for one that failed. */
   request(entry) {
-    entry.state = "waiting";
-    entry.line.tell({ type: "request", id: entry.id });
+    entry.state = 'waiting';
+    entry.line.tell({ type: 'request', id: entry.id });
     this.#changed(entry);
   }
 
   /** Stops what is on its way: of our own file all deliveries, of another's the receipt. */
   cancel(entry) {
     for (const delivery of entry.deliveries.values()) {
-      if (delivery.state === "queued" || delivery.state === "sending") delivery.become("cancelled");
+      if (delivery.state === 'queued' || delivery.state === 'sending') delivery.become('cancelled');
     }
-    if (entry.state === "waiting" || entry.state === "receiving") {
-      entry.line.tell({ type: "cancel", id: entry.id });
-      if (entry.receipt) entry.receipt.fail("Cancelled");
-      else Object.assign(entry, { state: "failed", problem: "Cancelled" });
+    if (entry.state === 'waiting' || entry.state === 'receiving') {
+      entry.line.tell({ type: 'cancel', id: entry.id });
+      if (entry.receipt) entry.receipt.fail('Cancelled');
+      else Object.assign(entry, { state: 'failed', problem: 'Cancelled' });
     }
     this.#changed(entry);
   }
@@ -100,17 +100,17 @@ export class Shelf extends EventTarget {
   offered(line, { id, name, size, from }) {
     if (!Number.isSafeInteger(size) || size < 0) return;
     const known = this.entries.get(id);
-    if (known?.blob) return line.tell({ type: "checked", id, sha256: known.sha256 });
-    if (known && known.state !== "failed") return;
+    if (known?.blob) return line.tell({ type: 'checked', id, sha256: known.sha256 });
+    if (known && known.state !== 'failed') return;
     if (!known && this.entries.size >= MAX_ENTRIES) return;
     const entry = known ?? { id, deliveries: new Map() };
     Object.assign(entry, {
-      name: cleanLine(name, MAX_FILE_NAME) || "file",
+      name: cleanLine(name, MAX_FILE_NAME) || 'file',
       size,
       line,
-      state: "offered",
+      state: 'offered',
       receipt: null,
-      problem: "",
+      problem: '',
       // Only the host knows who a file comes from, and believes nobody else.
       from: this.passOn ? line.person.name : cleanLine(from, 64) || line.person.name,
     });
@@ -124,21 +124,21 @@ export class Shelf extends EventTarget {
 
   requested(line, id) {
     const delivery = this.entries.get(id)?.deliveries.get(line);
-    if (!delivery || delivery.state === "queued" || delivery.state === "sending") return;
-    delivery.become("queued");
+    if (!delivery || delivery.state === 'queued' || delivery.state === 'sending') return;
+    delivery.become('queued');
     line.send(delivery);
   }
 
   /** The receipt that takes the bytes which follow; null when this file was not asked for on this line. */
   begun(line, id) {
     const entry = this.entries.get(id);
-    if (entry?.line !== line || entry.state !== "waiting") return null;
-    entry.state = "receiving";
+    if (entry?.line !== line || entry.state !== 'waiting') return null;
+    entry.state = 'receiving';
     entry.receipt = new Receipt(
       entry,
       line,
       () => this.#changed(entry),
-      (result) => this.#received(entry, result),
+      result => this.#received(entry, result),
     );
     this.#changed(entry);
     return entry.receipt;
@@ -147,13 +147,13 @@ export class Shelf extends EventTarget {
   aborted(line, id) {
     const entry = this.entries.get(id);
     if (entry?.line !== line) return;
-    if (entry.state === "receiving") entry.receipt.fail("The sender stopped");
-    else if (entry.state === "waiting") this.#received(entry, { problem: "The sender stopped" });
+    if (entry.state === 'receiving') entry.receipt.fail('The sender stopped');
+    else if (entry.state === 'waiting') this.#received(entry, { problem: 'The sender stopped' });
   }
 
   cancelled(line, id) {
     const delivery = this.entries.get(id)?.deliveries.get(line);
-    if (delivery && delivery.state !== "done") delivery.become("cancelled");
+    if (delivery && delivery.state !== 'done') delivery.become('cancelled');
   }
 
   async checked(line, id, sha256) {
@@ -161,15 +161,15 @@ export class Shelf extends EventTarget {
     const delivery = entry?.deliveries.get(line);
     if (!delivery) return;
     const own = await entry.digest;
-    delivery.verified = own && typeof sha256 === "string" ? own === sha256 : null;
-    delivery.become("done");
+    delivery.verified = own && typeof sha256 === 'string' ? own === sha256 : null;
+    delivery.become('done');
   }
 
   #received(entry, { blob, sha256, verified, problem }) {
     if (problem || verified === false) {
-      Object.assign(entry, { state: "failed", problem: problem ?? "The SHA-256 does not match", verified });
+      Object.assign(entry, { state: 'failed', problem: problem ?? 'The SHA-256 does not match', verified });
     } else {
-      Object.assign(entry, { state: "done", blob, sha256, verified, digest: Promise.resolve(sha256) });
+      Object.assign(entry, { state: 'done', blob, sha256, verified, digest: Promise.resolve(sha256) });
       for (const line of this.#lines) this.#offer(entry, line);
     }
     this.#changed(entry);
@@ -180,11 +180,11 @@ export class Shelf extends EventTarget {
     // A guest sends to its host only; the host of a new line is the one of the line before.
     if (!this.passOn) entry.deliveries.clear();
     entry.deliveries.set(line, new Delivery(entry, line, () => this.#changed(entry)));
-    line.tell({ type: "offer", id: entry.id, name: entry.name, size: entry.size, from: entry.from });
+    line.tell({ type: 'offer', id: entry.id, name: entry.name, size: entry.size, from: entry.from });
     this.#changed(entry);
   }
 
   #changed(entry) {
-    this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+    this.dispatchEvent(new CustomEvent('change', { detail: entry }));
   }
 }

@@ -1,6 +1,6 @@
 /** Small pure helpers: numbers for people to read, names, and text that came from strangers. */
 
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
 /** 1234567 as "1.2 MB"; decimal units, as file managers and network speeds have them. */
 export function formatBytes(bytes) {
@@ -26,7 +26,7 @@ export function formatDuration(seconds) {
 }
 
 export function formatTime(milliseconds) {
-  return new Date(milliseconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return new Date(milliseconds).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
 }
 
 /** A digest's beginning and end: enough to compare by eye. */
@@ -39,51 +39,51 @@ export function shortDigest(sha256) {
  * that turn the direction of writing, which could make a name look like another one.
  */
 export function cleanLine(text, max) {
-  if (typeof text !== "string") return "";
-  const plain = text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu, " ");
-  return [...plain.trim()].slice(0, max).join("").trim();
+  if (typeof text !== 'string') return '';
+  const plain = text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu, ' ');
+  return [...plain.trim()].slice(0, max).join('').trim();
 }
 
 const MOODS = [
-  "Amber",
-  "Brave",
-  "Calm",
-  "Clever",
-  "Gentle",
-  "Happy",
-  "Lucky",
-  "Nimble",
-  "Quiet",
-  "Sunny",
-  "Swift",
-  "Wise",
+  'Amber',
+  'Brave',
+  'Calm',
+  'Clever',
+  'Gentle',
+  'Happy',
+  'Lucky',
+  'Nimble',
+  'Quiet',
+  'Sunny',
+  'Swift',
+  'Wise',
 ];
 const ANIMALS = [
-  "Badger",
-  "Crane",
-  "Falcon",
-  "Fox",
-  "Hare",
-  "Heron",
-  "Lynx",
-  "Marten",
-  "Otter",
-  "Owl",
-  "Robin",
-  "Seal",
+  'Badger',
+  'Crane',
+  'Falcon',
+  'Fox',
+  'Hare',
+  'Heron',
+  'Lynx',
+  'Marten',
+  'Otter',
+  'Owl',
+  'Robin',
+  'Seal',
 ];
 
 export function randomName() {
-  const pick = (words) => words[Math.floor(Math.random() * words.length)];
+  const pick = words => words[Math.floor(Math.random() * words.length)];
   return `${pick(MOODS)} ${pick(ANIMALS)}`;
 }
 
 /** 128 random bits in hexadecimal. */
 export function randomId() {
   // Not randomUUID, which only secure contexts have.
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    byte.toString(16).padStart(2, "0"),
-  ).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte =>
+    byte.toString(16).padStart(2, '0'),
+  ).join('');
 }
 
 /** One of eight colours, the same for the same text everywhere. */

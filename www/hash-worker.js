@@ -8,7 +8,7 @@
  *
  * A digest is answered as `{ id, sha256 }`, or `{ id, sha256: null }` when the Blob can't be read.
  */
-import { Sha256 } from "./sha256.js";
+import { Sha256 } from './sha256.js';
 
 const SLICE = 4 * 1024 * 1024;
 const running = new Map();

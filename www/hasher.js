@@ -7,7 +7,7 @@ const requests = new Map();
 
 /** A promise of the SHA-256 of `blob` in hexadecimal; null when it can't be computed. */
 export function digestOf(blob) {
-  return new Promise((resolve) => request({ blob }, [], { done: resolve }));
+  return new Promise(resolve => request({ blob }, [], { done: resolve }));
 }
 
 /** A digest that grows as chunks arrive. */
@@ -17,7 +17,7 @@ export class RunningDigest {
 
   /** `onprogress(bytes)` tells after each `update` how many more bytes are digested. */
   constructor(onprogress) {
-    this.#result = new Promise((done) => (this.#id = request(null, [], { done, progress: onprogress })));
+    this.#result = new Promise(done => (this.#id = request(null, [], { done, progress: onprogress })));
   }
 
   /** Takes ArrayBuffers, which are transferred: they are empty afterwards. */
@@ -49,21 +49,21 @@ function post(message, transfer = []) {
   for (const chunk of message.chunks ?? []) known.outstanding += chunk.byteLength;
   if (message.blob || message.finish) known.last = true;
   worker ??= start();
-  if (worker === "failed") giveUp(message.id);
+  if (worker === 'failed') giveUp(message.id);
   else worker.postMessage(message, transfer);
 }
 
 function start() {
   try {
-    const started = new Worker(new URL("./hash-worker.js", import.meta.url), { type: "module" });
+    const started = new Worker(new URL('./hash-worker.js', import.meta.url), { type: 'module' });
     started.onmessage = ({ data }) => answer(data);
     started.onerror = () => {
-      worker = "failed";
+      worker = 'failed';
       for (const id of [...requests.keys()]) giveUp(id);
     };
     return started;
   } catch {
-    return "failed";
+    return 'failed';
   }
 }
 

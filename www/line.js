@@ -33,10 +33,10 @@ export class Line {
     this.#socket = socket;
     this.person = person;
     this.#shelf = shelf;
-    socket.binaryType = "arraybuffer";
-    socket.addEventListener("message", ({ data }) => this.#handle(data));
-    socket.addEventListener("close", () => {
-      this.#receipt?.fail("The connection was lost");
+    socket.binaryType = 'arraybuffer';
+    socket.addEventListener('message', ({ data }) => this.#handle(data));
+    socket.addEventListener('close', () => {
+      this.#receipt?.fail('The connection was lost');
       this.#receipt = null;
       this.#wake?.();
       shelf.detach(this);
@@ -58,7 +58,7 @@ export class Line {
   }
 
   #handle(data) {
-    if (typeof data !== "string") return this.#receipt?.take(data);
+    if (typeof data !== 'string') return this.#receipt?.take(data);
     let message;
     try {
       message = JSON.parse(data);
@@ -66,29 +66,29 @@ export class Line {
       return;
     }
     const { type, id } = Object(message);
-    if (typeof id !== "string") return;
+    if (typeof id !== 'string') return;
     switch (type) {
-      case "offer":
+      case 'offer':
         return this.#shelf.offered(this, message);
-      case "request":
+      case 'request':
         return this.#shelf.requested(this, id);
-      case "begin":
+      case 'begin':
         this.#receipt = this.#shelf.begun(this, id);
         return;
-      case "end":
+      case 'end':
         this.#receipt?.end(message.sha256);
         this.#receipt = null;
         return;
-      case "abort":
+      case 'abort':
         this.#shelf.aborted(this, id);
         this.#receipt = null;
         return;
-      case "got":
+      case 'got':
         if (this.#sending?.id === id && message.bytes > this.#sending.got) this.#sending.got = message.bytes;
         return this.#wake?.();
-      case "checked":
+      case 'checked':
         return this.#shelf.checked(this, id, message.sha256);
-      case "cancel":
+      case 'cancel':
         this.#shelf.cancelled(this, id);
         return this.#wake?.();
     }
@@ -98,18 +98,18 @@ export class Line {
     while ((this.#sending = this.#queue.shift())) {
       const delivery = this.#sending;
       if (delivery.cancelled) {
-        this.tell({ type: "abort", id: delivery.id });
+        this.tell({ type: 'abort', id: delivery.id });
         continue;
       }
-      this.tell({ type: "begin", id: delivery.id });
+      this.tell({ type: 'begin', id: delivery.id });
       try {
         await this.#sendBytes(delivery);
         const sha256 = await delivery.entry.digest;
-        if (delivery.cancelled) this.tell({ type: "abort", id: delivery.id });
-        else this.tell({ type: "end", id: delivery.id, sha256 });
+        if (delivery.cancelled) this.tell({ type: 'abort', id: delivery.id });
+        else this.tell({ type: 'end', id: delivery.id, sha256 });
       } catch (error) {
         delivery.fail(error.message);
-        this.tell({ type: "abort", id: delivery.id });
+        this.tell({ type: 'abort', id: delivery.id });
       }
     }
   }
@@ -124,7 +124,7 @@ export class Line {
           .slice(at, at + BLOCK)
           .arrayBuffer()
           .catch(() => {
-            throw new Error("The file could not be read");
+            throw new Error('The file could not be read');
           }),
       );
       for (let from = 0; from < block.length && !stopped(); from += CHUNK) {
@@ -143,12 +143,12 @@ export class Line {
       delivery.progress(Math.max(delivery.got, sent - this.#socket.bufferedAmount));
       await this.#look();
     }
-    if (!this.open) throw new Error("The connection was lost");
+    if (!this.open) throw new Error('The connection was lost');
   }
 
   /** A promise that something may have changed since. */
   #look() {
-    return new Promise((resolve) => {
+    return new Promise(resolve => {
       const timer = setTimeout(resolve, LOOK_AGAIN);
       this.#wake = () => {
         clearTimeout(timer);

@@ -34,7 +34,7 @@ const ALIGNMENT = [
 const MASKS = [
   (x, y) => (x + y) % 2 === 0,
   (x, y) => y % 2 === 0,
-  (x) => x % 3 === 0,
+  x => x % 3 === 0,
   (x, y) => (x + y) % 3 === 0,
   (x, y) => ((y >> 1) + Math.floor(x / 3)) % 2 === 0,
   (x, y) => ((x * y) % 2) + ((x * y) % 3) === 0,
@@ -67,23 +67,23 @@ export function encode(text) {
 export function toSvg(text, label) {
   const modules = encode(text);
   const size = modules.length + 2 * QUIET_ZONE;
-  let path = "";
+  let path = '';
   modules.forEach((row, y) => {
     row.forEach((dark, x) => {
       if (dark) path += `M${x + QUIET_ZONE} ${y + QUIET_ZONE}h1v1h-1z`;
     });
   });
-  const svg = svgElement("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": label });
+  const svg = svgElement('svg', { viewBox: `0 0 ${size} ${size}`, role: 'img', 'aria-label': label });
   svg.append(
-    svgElement("rect", { width: size, height: size, fill: "#fff" }),
+    svgElement('rect', { width: size, height: size, fill: '#fff' }),
     // Antialiasing would leave hairlines between neighbouring modules.
-    svgElement("path", { d: path, fill: "#000", "shape-rendering": "crispEdges" }),
+    svgElement('path', { d: path, fill: '#000', 'shape-rendering': 'crispEdges' }),
   );
   return svg;
 }
 
 function svgElement(name, attributes) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;
 }
@@ -131,8 +131,8 @@ function interleave(data, version) {
   const [correction, ...lengths] = BLOCKS[version - 1];
   const divisor = generator(correction);
   let at = 0;
-  const blocks = lengths.map((length) => data.subarray(at, (at += length)));
-  const checks = blocks.map((block) => remainder(block, divisor));
+  const blocks = lengths.map(length => data.subarray(at, (at += length)));
+  const checks = blocks.map(block => remainder(block, divisor));
   const result = [];
   for (let i = 0; i < Math.max(...lengths); i++) {
     for (const block of blocks) if (i < block.length) result.push(block[i]);
@@ -207,12 +207,12 @@ function draw(version, codewords, mask) {
     [size - 4, 3],
     [3, size - 4],
   ]) {
-    rings(x, y, 4, (distance) => distance !== 2 && distance !== 4); // finder and its light separator
+    rings(x, y, 4, distance => distance !== 2 && distance !== 4); // finder and its light separator
   }
   for (const x of ALIGNMENT[version - 1]) {
     for (const y of ALIGNMENT[version - 1]) {
       const underFinder = (x === 6 && y === 6) || (x === 6 && y === size - 7) || (x === size - 7 && y === 6);
-      if (!underFinder) rings(x, y, 2, (distance) => distance !== 1);
+      if (!underFinder) rings(x, y, 2, distance => distance !== 1);
     }
   }
   for (let i = 8; i < size - 8; i++) {
@@ -227,7 +227,7 @@ function draw(version, codewords, mask) {
 
 function drawFormat(set, size, mask) {
   const format = withCheckBits((0b00 << 3) | mask, 0x537, 10) ^ 0x5412; // 00 is level M
-  const bit = (i) => (format >> i) & 1;
+  const bit = i => (format >> i) & 1;
   for (let i = 0; i < 6; i++) set(8, i, bit(i));
   set(8, 7, bit(6));
   set(8, 8, bit(7));
@@ -275,14 +275,14 @@ function drawData(modules, size, codewords, masked) {
  */
 function penalty(modules) {
   const size = modules.length;
-  const columns = modules.map((_, x) => modules.map((row) => row[x]));
+  const columns = modules.map((_, x) => modules.map(row => row[x]));
   let score = 0;
   for (const line of [...modules, ...columns]) {
-    const text = line.map(Number).join("");
+    const text = line.map(Number).join('');
     for (const run of text.match(/0{5,}|1{5,}/g) ?? []) score += run.length - 2;
     for (let at = 0; at + 11 <= size; at++) {
       const window = text.slice(at, at + 11);
-      if (window === "10111010000" || window === "00001011101") score += 40;
+      if (window === '10111010000' || window === '00001011101') score += 40;
     }
   }
   for (let y = 0; y + 1 < size; y++) {
@@ -291,6 +291,6 @@ function penalty(modules) {
       if (four === 0 || four === 4) score += 3;
     }
   }
-  const dark = sum(modules.map((row) => sum(row.map(Number)))) / (size * size);
+  const dark = sum(modules.map(row => sum(row.map(Number)))) / (size * size);
   return score + 10 * Math.floor(Math.abs(dark * 100 - 50) / 5);
 }

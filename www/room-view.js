@@ -1,117 +1,117 @@
 /** Everything about the room itself: its state, its people, the invitation, and the tabs on small screens. */
-import { $, h, icon, setText } from "./dom.js";
-import { hueOf } from "./format.js";
-import { PORTS } from "./room.js";
-import { toSvg } from "./qr.js";
+import { $, h, icon, setText } from './dom.js';
+import { hueOf } from './format.js';
+import { PORTS } from './room.js';
+import { toSvg } from './qr.js';
 
 const PHASES = {
-  idle: "Not connected",
-  connecting: "Connecting…",
-  open: "Open",
-  reconnecting: "Reconnecting…",
-  closed: "Closed",
+  idle: 'Not connected',
+  connecting: 'Connecting…',
+  open: 'Open',
+  reconnecting: 'Reconnecting…',
+  closed: 'Closed',
 };
 
-/**
- * What to tell people by the code of a TunnelError, in the reason of a close, or by the close code itself.
- */
+/** What to tell people by the code of a TunnelError, or by the close code itself. */
 const CAUSES = [
   [
-    ["server-not-found", 3701],
-    "Nobody is hosting this room",
-    "The host’s tab may be closed, or the link is not complete.",
+    ['server-not-found', 3701],
+    'Nobody is hosting this room',
+    'The host’s tab may be closed, or the link is not complete.',
   ],
   [
-    ["port-closed", 3702],
-    "There is no room under this link",
-    "Its server does not serve the ports of this page.",
+    ['port-closed', 3702],
+    'There is no room under this link',
+    'Its server does not serve the ports of this page.',
   ],
-  [["refused", 3703], "The host did not let you in", ""],
+  [['refused', 3703], 'The host did not let you in', ''],
   [
-    ["relay-unreachable", 3712],
-    "The relay can’t be reached",
-    "Check that it is running and that you are online.",
+    ['relay-unreachable', 3712],
+    'The relay can’t be reached',
+    'Check that it is running and that you are online.',
   ],
   [
-    ["peer-reloaded", 3705],
-    "The host’s tab was reloaded",
-    "Ask for the new link if reconnecting does not help.",
+    ['peer-reloaded', 3705],
+    'The host’s tab was reloaded',
+    'Ask for the new link if reconnecting does not help.',
   ],
-  [["peer-gone", 3711], "The host is gone", "Its tab was closed or has lost its connection."],
-  [["id-taken-over", 3700], "This room was opened in another tab", ""],
-  [["draining", 3708], "The relay is shutting down", "Try again in a moment."],
-  [["timeout", 3704, 3709], "The connection was lost", "It could not be resumed in time."],
-  [["overflow", 3706], "Too much was waiting", "The other side could not take what was sent."],
-  [["server ID"], "This link is not complete", "Ask for it again, or copy all of it."],
-  [[4001], "You fell too far behind", "The host closed the connection because messages piled up."],
-  [["going-away", 1001], "The host closed the room", "Ask the host for a new link, or try again later."],
-  [[1000], "The host closed the room", ""],
+  [['peer-gone', 3711], 'The host is gone', 'Its tab was closed or has lost its connection.'],
+  [['id-taken-over', 3700], 'This room was opened in another tab', ''],
+  [['draining', 3708], 'The relay is shutting down', 'Try again in a moment.'],
+  [['timeout', 3704, 3709], 'The connection was lost', 'It could not be resumed in time.'],
+  [['overflow', 3706], 'Too much was waiting', 'The other side could not take what was sent.'],
+  [['bad-link'], 'This link is not complete', 'Ask for it again, or copy all of it.'],
+  [[4001], 'You fell too far behind', 'The host closed the connection because messages piled up.'],
+  [['going-away', 1001], 'The host closed the room', 'Ask the host for a new link, or try again later.'],
+  [[1000], 'The host closed the room', ''],
 ];
 
-export function showState({ phase, code, reason, left }, isHost) {
-  $("status").dataset.phase = phase;
-  setText($("status").lastElementChild, PHASES[phase] + (phase === "closed" && code ? ` · ${code}` : ""));
-  const closed = phase === "closed";
-  $("closed").hidden = !closed;
-  $("chat-form").hidden = closed;
-  $("leave-button").disabled = closed;
-  $("chat-send").disabled = phase === "connecting";
+export function showState({ phase, name, code, reason, left }, isHost) {
+  $('status').dataset.phase = phase;
+  setText($('status').lastElementChild, PHASES[phase] + (phase === 'closed' && code ? ` · ${code}` : ''));
+  const closed = phase === 'closed';
+  $('closed').hidden = !closed;
+  $('chat-form').hidden = closed;
+  $('leave-button').disabled = closed;
+  $('chat-send').disabled = phase === 'connecting';
   if (!closed) return;
   const [title, text] = left
-    ? [isHost ? "You closed the room" : "You left the room", ""]
-    : explain(code, reason ?? "");
-  const [bold, paragraph, small] = $("closed").querySelectorAll("b, p, small");
+    ? [isHost ? 'You closed the room' : 'You left the room', '']
+    : explain(name, code);
+  const [bold, paragraph, small] = $('closed').querySelectorAll('b, p, small');
   bold.textContent = title;
   paragraph.textContent = text;
-  small.textContent = left ? "" : [code && `Code ${code}`, reason].filter(Boolean).join(" · ");
-  setText($("reconnect-button"), isHost ? "Host a new room" : "Reconnect");
+  small.textContent = left ? '' : [code && `Code ${code}`, reason].filter(Boolean).join(' · ');
+  setText($('reconnect-button'), isHost ? 'Host a new room' : 'Reconnect');
 }
 
-function explain(code, reason) {
-  const cause = CAUSES.find(([keys]) =>
-    keys.some((key) => (typeof key === "string" ? reason.includes(key) : key === code)),
-  );
+function explain(name, code) {
+  const cause = CAUSES.find(([keys]) => keys.includes(name) || keys.includes(code));
   return cause
     ? cause.slice(1)
-    : ["The connection was lost", "The host’s tab may be closed, or the network is down."];
+    : ['The connection was lost', 'The host’s tab may be closed, or the network is down.'];
 }
 
 /** Says no more about encryption than the sockets themselves do. */
-export function showEncryption(sockets, relayUrl) {
-  const encrypted = sockets.filter((socket) => socket.encrypted === true).length;
-  let answer = "unknown";
-  if (sockets.length > 0) answer = encrypted === sockets.length ? "yes" : encrypted > 0 ? "partly" : "no";
+export function showEncryption(all, relayUrl) {
+  const sockets = all.filter(socket => socket.readyState === 1);
+  const encrypted = sockets.filter(socket => socket.encrypted === true).length;
+  let answer = 'unknown';
+  if (sockets.length > 0) answer = encrypted === sockets.length ? 'yes' : encrypted > 0 ? 'partly' : 'no';
   const words = {
-    yes: "End-to-end encrypted · through relay ",
-    partly: "Partly end-to-end encrypted · through relay ",
-    no: "Not end-to-end encrypted · through relay ",
-    unknown: "Through relay ",
+    yes: 'End-to-end encrypted · through relay ',
+    partly: 'Partly end-to-end encrypted · through relay ',
+    no: 'Not end-to-end encrypted · through relay ',
+    unknown: 'Through relay ',
   };
-  $("encryption").dataset.encrypted = answer;
-  const text = words[answer] + relayUrl.replace(/^wss?:\/\/|\/$/g, "");
-  setText($("encryption").lastElementChild, text);
-  $("encryption").title = text;
-  const name = { yes: "lock", partly: "unlock", no: "unlock", unknown: "relay" }[answer];
-  $("encryption").querySelector("use").setAttribute("href", `#i-${name}`);
+  $('encryption').dataset.encrypted = answer;
+  const text = words[answer] + relayUrl.replace(/^wss?:\/\/|\/$/g, '');
+  setText($('encryption').lastElementChild, text);
+  $('encryption').title = text;
+  const name = { yes: 'lock', partly: 'unlock', no: 'unlock', unknown: 'relay' }[answer];
+  $('encryption').querySelector('use').setAttribute('href', `#i-${name}`);
 }
 
-export function showPeople(people, me) {
-  $("peers-title").replaceChildren("People ", h("small", {}, people.length > 0 ? String(people.length) : ""));
-  $("peers").replaceChildren(
+/** While our own connection is broken, nobody's ports can be seen. */
+export function showPeople(people, me, { phase }) {
+  $('peers-title').replaceChildren('People ', h('small', {}, people.length > 0 ? String(people.length) : ''));
+  $('peers').replaceChildren(
     ...people.map(({ id, name, host, ports }) => {
-      const role = [host && "host", id === me && "you"].filter(Boolean).join(", ");
+      const role = [host && 'host', id === me && 'you'].filter(Boolean).join(', ');
       return h(
-        "li",
+        'li',
         {},
-        h(`span.avatar.hue-${hueOf(name)}`, { "aria-hidden": "true" }, ([...name][0] ?? "?").toUpperCase()),
+        h(`span.avatar.hue-${hueOf(name)}`, { 'aria-hidden': 'true' }, ([...name][0] ?? '?').toUpperCase()),
         h(
-          "div.person",
+          'div.person',
           {},
-          h("span.name", { title: name }, name, role ? h("small", {}, ` ${role}`) : null),
+          h('span.name', { title: name }, name, role ? h('small', {}, ` ${role}`) : null),
           h(
-            "span.ports",
+            'span.ports',
             {},
-            ...Object.entries(PORTS).map(([purpose, port]) => portChip(port, purpose, ports[port])),
+            ...Object.entries(PORTS).map(([purpose, port]) =>
+              portChip(port, purpose, phase === 'open' ? ports[port] : phase),
+            ),
           ),
         ),
       );
@@ -119,38 +119,38 @@ export function showPeople(people, me) {
   );
 }
 
-function portChip(port, purpose, state = "connecting") {
-  const visible = h("span", {}, `port ${port} ${purpose}`, h("span.unseen", {}, `: ${state}`));
-  return h("span.port", { "data-state": state, title: `Port ${port}, ${purpose}: ${state}` }, visible);
+function portChip(port, purpose, state = 'connecting') {
+  const visible = h('span', {}, `port ${port} ${purpose}`, h('span.unseen', {}, `: ${state}`));
+  return h('span.port', { 'data-state': state, title: `Port ${port}, ${purpose}: ${state}` }, visible);
 }
 
 export function showInvite(link) {
-  const anchor = $("share-link");
+  const anchor = $('share-link');
   anchor.href = link;
   anchor.title = link;
-  anchor.textContent = link.replace(/^https?:\/\//, "");
+  anchor.textContent = link.replace(/^https?:\/\//, '');
   try {
-    $("qr").replaceChildren(toSvg(link, "QR code of the link"));
+    $('qr').replaceChildren(toSvg(link, 'QR code of the link'));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    $("qr").replaceChildren(); // a relay with a very long address: the link itself still works
+    $('qr').replaceChildren(); // a relay with a very long address: the link itself still works
   }
   const { hostname } = new URL(link);
-  const local = hostname === "localhost" || hostname.startsWith("127.") || hostname === "[::1]";
-  $("reach").textContent = local ? `Works on this computer only (${hostname}).` : "";
+  const local = hostname === 'localhost' || hostname.startsWith('127.') || hostname === '[::1]';
+  $('reach').textContent = local ? `Works on this computer only (${hostname}).` : '';
 }
 
 export function setUpCopy() {
-  const button = $("copy-button");
+  const button = $('copy-button');
   let timer;
-  button.addEventListener("click", async () => {
-    await copy($("share-link").href);
-    button.classList.add("done");
-    button.replaceChildren(icon("check"), h("span", { "aria-live": "polite" }, "Copied"));
+  button.addEventListener('click', async () => {
+    await copy($('share-link').href);
+    button.classList.add('done');
+    button.replaceChildren(icon('check'), h('span', { 'aria-live': 'polite' }, 'Copied'));
     clearTimeout(timer);
     timer = setTimeout(() => {
-      button.classList.remove("done");
-      button.replaceChildren(icon("copy"), h("span", { "aria-live": "polite" }, "Copy"));
+      button.classList.remove('done');
+      button.replaceChildren(icon('copy'), h('span', { 'aria-live': 'polite' }, 'Copy'));
     }, 2000);
   });
 }
@@ -160,19 +160,19 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch {
     // Only secure contexts have the clipboard; selecting works everywhere.
-    const area = h("textarea.unseen", { readonly: "" }, text);
+    const area = h('textarea.unseen', { readonly: '' }, text);
     document.body.append(area);
     area.select();
-    document.execCommand("copy");
+    document.execCommand('copy');
     area.remove();
   }
 }
 
 export function openTab(name) {
   document.body.dataset.tab = name;
-  for (const button of document.querySelectorAll(".tabs button")) {
-    button.setAttribute("aria-current", button.dataset.tab === name);
-    if (button.dataset.tab === name) button.querySelector(".badge").hidden = true;
+  for (const button of document.querySelectorAll('.tabs button')) {
+    button.setAttribute('aria-current', button.dataset.tab === name);
+    if (button.dataset.tab === name) button.querySelector('.badge').hidden = true;
   }
 }
 
@@ -180,12 +180,12 @@ export function openTab(name) {
 export function mark(name) {
   if (document.body.dataset.tab === name) return;
   const badge = document.querySelector(`.tabs button[data-tab="${name}"] .badge`);
-  badge.textContent = badge.hidden ? "1" : String(Math.min(99, Number(badge.textContent) + 1));
+  badge.textContent = badge.hidden ? '1' : String(Math.min(99, Number(badge.textContent) + 1));
   badge.hidden = false;
 }
 
 export function setUpTabs() {
-  for (const button of document.querySelectorAll(".tabs button")) {
-    button.addEventListener("click", () => openTab(button.dataset.tab));
+  for (const button of document.querySelectorAll('.tabs button')) {
+    button.addEventListener('click', () => openTab(button.dataset.tab));
   }
 }

@@ -10,8 +10,8 @@
  *
  * Events of a room, all with a `detail`: `state`, `people`, `said`, `files` (a file socket is ready).
  */
-import { ForwardingServerWebSocket, PeerToPeerWebSocket } from "./pkg/tunnel_wasm.js";
-import { cleanLine, randomId } from "./format.js";
+import { ForwardingServerWebSocket, PeerToPeerWebSocket } from './pkg/tunnel_wasm.js';
+import { cleanLine, randomId } from './format.js';
 
 export const PORTS = { chat: 1, files: 2 };
 export const MAX_NAME = 32;
@@ -20,14 +20,14 @@ const MAX_HISTORY = 100;
 /** A guest that takes nothing of the chat must not fill the host's memory. */
 const MAX_BEHIND = 1024 * 1024;
 const FIRST_MESSAGE_WITHIN = 15_000;
-const HOST = "host";
+const HOST = 'host';
 /** Sockets whose path is broken for now, and which the library is mending. */
 const away = new WeakSet();
 /** Close codes of this page (4000 to 4999 are the application's). */
 const CODES = { unexpected: 4000, tooSlow: 4001 };
 
 class Room extends EventTarget {
-  state = { phase: "connecting" };
+  state = { phase: 'connecting' };
   /** Who is here: `{id, name, host, ports: {1: "open", 2: "connecting"}}`, the host first. */
   people = [];
   me = null;
@@ -45,7 +45,7 @@ class Room extends EventTarget {
   /** `phase` is connecting, open, reconnecting or closed; closed comes with what is known of the cause. */
   enter(phase, cause = {}) {
     this.state = { phase, ...cause };
-    this.emit("state", this.state);
+    this.emit('state', this.state);
   }
 }
 
@@ -62,14 +62,14 @@ export class HostRoom extends Room {
   async open() {
     const server = await ForwardingServerWebSocket.newThrough(this.relayUrl);
     this.#server = server;
-    server.listen(PORTS.chat, (socket) => this.#takeFirst(socket, "hello", this.#greet));
-    server.listen(PORTS.files, (socket) => this.#takeFirst(socket, "join", this.#admit));
-    server.addEventListener("reconnecting", () => this.enter("reconnecting"));
-    server.addEventListener("reconnected", () => this.enter("open"));
-    server.addEventListener("close", ({ code, reason }) =>
-      this.enter("closed", { code, reason, left: this.#leaving }),
+    server.listen(PORTS.chat, socket => this.#takeFirst(socket, 'hello', this.#greet));
+    server.listen(PORTS.files, socket => this.#takeFirst(socket, 'join', this.#admit));
+    server.addEventListener('reconnecting', () => this.enter('reconnecting'));
+    server.addEventListener('reconnected', () => this.enter('open'));
+    server.addEventListener('close', ({ code, reason }) =>
+      this.enter('closed', { code, reason, left: this.#leaving }),
     );
-    this.enter("open");
+    this.enter('open');
     this.#tellPeople();
   }
 
@@ -98,9 +98,9 @@ export class HostRoom extends Room {
   /** Waits for the message that must come first on a socket, and closes what sends another or none. */
   #takeFirst(socket, type, handler) {
     const timer = setTimeout(() => socket.close(CODES.unexpected, `no ${type} came`), FIRST_MESSAGE_WITHIN);
-    socket.addEventListener("close", () => clearTimeout(timer), { once: true });
+    socket.addEventListener('close', () => clearTimeout(timer), { once: true });
     socket.addEventListener(
-      "message",
+      'message',
       ({ data }) => {
         clearTimeout(timer);
         const message = parse(data);
@@ -115,14 +115,14 @@ export class HostRoom extends Room {
     const guest = {
       id: randomId(),
       ticket: randomId(),
-      name: cleanLine(name, MAX_NAME) || "Guest",
+      name: cleanLine(name, MAX_NAME) || 'Guest',
       chat: socket,
     };
     this.#guests.set(guest.id, guest);
-    tell(socket, { type: "welcome", id: guest.id, ticket: guest.ticket, history: this.#history });
-    socket.addEventListener("message", ({ data }) => this.#hear(guest, parse(data)));
+    tell(socket, { type: 'welcome', id: guest.id, ticket: guest.ticket, history: this.#history });
+    socket.addEventListener('message', ({ data }) => this.#hear(guest, parse(data)));
     watchPath(socket, () => this.#tellPeople());
-    socket.addEventListener("close", () => {
+    socket.addEventListener('close', () => {
       this.#guests.delete(guest.id);
       guest.files?.close();
       this.#tellPeople();
@@ -131,22 +131,22 @@ export class HostRoom extends Room {
   }
 
   #admit(socket, { ticket }) {
-    const guest = [...this.#guests.values()].find((candidate) => candidate.ticket === ticket);
-    if (!guest || guest.files) return socket.close(CODES.unexpected, "no guest has this ticket");
+    const guest = [...this.#guests.values()].find(candidate => candidate.ticket === ticket);
+    if (!guest || guest.files) return socket.close(CODES.unexpected, 'no guest has this ticket');
     guest.files = socket;
     watchPath(socket, () => this.#tellPeople());
-    socket.addEventListener("close", () => {
+    socket.addEventListener('close', () => {
       guest.files = null;
       this.#tellPeople();
     });
-    this.emit("files", { socket, person: guest });
+    this.emit('files', { socket, person: guest });
     this.#tellPeople();
   }
 
   #hear(guest, message) {
-    if (message?.type === "say" && typeof message.text === "string") {
+    if (message?.type === 'say' && typeof message.text === 'string') {
       this.#spread(guest.id, guest.name, message);
-    } else if (message?.type === "rename") {
+    } else if (message?.type === 'rename') {
       guest.name = cleanLine(message.name, MAX_NAME) || guest.name;
       this.#tellPeople();
     }
@@ -154,7 +154,7 @@ export class HostRoom extends Room {
 
   #spread(id, name, { text, key }) {
     const said = {
-      type: "said",
+      type: 'said',
       id,
       name,
       key: String(key).slice(0, 64),
@@ -163,28 +163,28 @@ export class HostRoom extends Room {
     };
     this.#history = [...this.#history, said].slice(-MAX_HISTORY);
     this.#tellAll(said);
-    this.emit("said", said);
+    this.emit('said', said);
   }
 
   #tellAll(message) {
     for (const { chat } of this.#guests.values()) {
-      if (chat.bufferedAmount > MAX_BEHIND) chat.close(CODES.tooSlow, "too far behind in the chat");
+      if (chat.bufferedAmount > MAX_BEHIND) chat.close(CODES.tooSlow, 'too far behind in the chat');
       else tell(chat, message);
     }
   }
 
   #tellPeople() {
     this.people = [
-      { id: HOST, name: this.name, host: true, ports: { 1: "listening", 2: "listening" } },
+      { id: HOST, name: this.name, host: true, ports: { 1: 'listening', 2: 'listening' } },
       ...[...this.#guests.values()].map(({ id, name, chat, files }) => ({
         id,
         name,
         host: false,
-        ports: { 1: phaseOf(chat), 2: files ? phaseOf(files) : "connecting" },
+        ports: { 1: phaseOf(chat), 2: files ? phaseOf(files) : 'connecting' },
       })),
     ];
-    this.#tellAll({ type: "people", people: this.people });
-    this.emit("people", this.people);
+    this.#tellAll({ type: 'people', people: this.people });
+    this.emit('people', this.people);
   }
 }
 
@@ -204,50 +204,50 @@ export class GuestRoom extends Room {
   }
 
   open() {
-    this.enter("connecting");
+    this.enter('connecting');
     this.people = [];
     try {
       this.#chat = PeerToPeerWebSocket.toPort(PORTS.chat, this.serverId, this.relayUrl);
     } catch (error) {
       // Such as a link that was cut off: its server ID's checksum does not match.
-      return this.enter("closed", { reason: error.message });
+      return this.enter('closed', { name: 'bad-link', reason: error.message });
     }
     this.#follow(this.#chat);
-    this.#chat.addEventListener("open", () => tell(this.#chat, { type: "hello", name: this.name }));
-    this.#chat.addEventListener("message", ({ data }) => this.#hear(parse(data)));
+    this.#chat.addEventListener('open', () => tell(this.#chat, { type: 'hello', name: this.name }));
+    this.#chat.addEventListener('message', ({ data }) => this.#hear(parse(data)));
   }
 
   say(text) {
     const key = randomId();
-    tell(this.#chat, { type: "say", key, text });
-    this.emit("said", { id: this.me, name: this.name, key, text, at: Date.now(), pending: true });
+    tell(this.#chat, { type: 'say', key, text });
+    this.emit('said', { id: this.me, name: this.name, key, text, at: Date.now(), pending: true });
   }
 
   rename(name) {
     this.name = name;
-    if (this.#chat?.readyState === 1) tell(this.#chat, { type: "rename", name });
+    if (this.#chat?.readyState === 1) tell(this.#chat, { type: 'rename', name });
   }
 
   leave() {
-    this.#end({ code: 1000, reason: "", left: true });
+    this.#end({ code: 1000, reason: '', left: true });
   }
 
   #hear(message) {
-    if (message?.type === "welcome") {
+    if (message?.type === 'welcome') {
       this.me = message.id;
-      for (const said of message.history ?? []) this.emit("said", said);
-      this.enter("open");
+      for (const said of message.history ?? []) this.emit('said', said);
+      this.enter('open');
       this.#openFiles(message.ticket);
-    } else if (message?.type === "people" && Array.isArray(message.people)) {
+    } else if (message?.type === 'people' && Array.isArray(message.people)) {
       this.people = message.people.map(({ id, name, host, ports }) => ({
         id,
         name: cleanLine(name, MAX_NAME),
         host: host === true,
         ports: Object(ports),
       }));
-      this.emit("people", this.people);
-    } else if (message?.type === "said") {
-      this.emit("said", message);
+      this.emit('people', this.people);
+    } else if (message?.type === 'said') {
+      this.emit('said', message);
     }
   }
 
@@ -255,22 +255,25 @@ export class GuestRoom extends Room {
     const socket = PeerToPeerWebSocket.toPort(PORTS.files, this.serverId, this.relayUrl);
     this.#files = socket;
     this.#follow(socket);
-    socket.addEventListener("open", () => {
-      tell(socket, { type: "join", ticket });
-      this.emit("files", {
+    socket.addEventListener('open', () => {
+      tell(socket, { type: 'join', ticket });
+      this.emit('files', {
         socket,
-        person: this.people.find(({ host }) => host) ?? { id: HOST, name: "Host" },
+        person: this.people.find(({ host }) => host) ?? { id: HOST, name: 'Host' },
       });
     });
   }
 
   /** The room is as well as its two sockets are: when one ends, so does the other. */
   #follow(socket) {
-    watchPath(socket, () =>
-      this.enter(this.sockets.some((each) => away.has(each)) ? "reconnecting" : "open"),
-    );
-    socket.addEventListener("close", ({ code, reason }) => {
-      if (this.sockets.includes(socket)) this.#end({ code, reason });
+    watchPath(socket, () => this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open'));
+    socket.addEventListener('close', async ({ code, reason }) => {
+      // What went wrong has a name of its own, which the event cannot carry.
+      const name = await socket.closed.then(
+        () => undefined,
+        error => error.code,
+      );
+      if (this.sockets.includes(socket)) this.#end({ name, code, reason });
     });
   }
 
@@ -279,8 +282,8 @@ export class GuestRoom extends Room {
     this.#chat = this.#files = null;
     for (const socket of sockets) if (socket.readyState < 2) socket.close();
     this.people = [];
-    this.enter("closed", cause);
-    this.emit("people", this.people);
+    this.enter('closed', cause);
+    this.emit('people', this.people);
   }
 }
 
@@ -289,19 +292,19 @@ function tell(socket, message) {
 }
 
 function watchPath(socket, onchange) {
-  socket.addEventListener("reconnecting", () => {
+  socket.addEventListener('reconnecting', () => {
     away.add(socket);
     onchange();
   });
-  socket.addEventListener("reconnected", () => {
+  socket.addEventListener('reconnected', () => {
     away.delete(socket);
     onchange();
   });
 }
 
 function phaseOf(socket) {
-  if (socket.readyState === 1 && away.has(socket)) return "reconnecting";
-  return ["connecting", "open", "closing", "closed"][socket.readyState];
+  if (socket.readyState === 1 && away.has(socket)) return 'reconnecting';
+  return ['connecting', 'open', 'closing', 'closed'][socket.readyState];
 }
 
 /** A peer's message; null for what is no JSON text. */

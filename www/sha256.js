@@ -7,14 +7,14 @@
 const BLOCK = 64;
 
 /** The first 32 bits of the fractional part of `root`. */
-const fraction = (root) => ((root - Math.floor(root)) * 2 ** 32) | 0;
+const fraction = root => ((root - Math.floor(root)) * 2 ** 32) | 0;
 
 const PRIMES = [];
 for (let n = 2; PRIMES.length < 64; n++) {
-  if (PRIMES.every((prime) => n % prime !== 0)) PRIMES.push(n);
+  if (PRIMES.every(prime => n % prime !== 0)) PRIMES.push(n);
 }
-const K = Int32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));
-const INITIAL = PRIMES.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
+const K = Int32Array.from(PRIMES, prime => fraction(Math.cbrt(prime)));
+const INITIAL = PRIMES.slice(0, 8).map(prime => fraction(Math.sqrt(prime)));
 
 export class Sha256 {
   #state = Int32Array.from(INITIAL);
@@ -48,7 +48,7 @@ export class Sha256 {
     view.setUint32(tail.length - 8, Math.floor(bits / 2 ** 32));
     view.setUint32(tail.length - 4, bits >>> 0);
     for (let at = 0; at < tail.length; at += BLOCK) this.#compress(tail, at);
-    return Array.from(this.#state, (word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
+    return Array.from(this.#state, word => (word >>> 0).toString(16).padStart(8, '0')).join('');
   }
 
   #compress(bytes, start) {

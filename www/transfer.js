@@ -1,5 +1,5 @@
 /** One file on its way: to somebody (`Delivery`), or to us (`Receipt`). */
-import { RunningDigest } from "./hasher.js";
+import { RunningDigest } from './hasher.js';
 
 /** How many bytes are stored, hashed and confirmed at once. */
 const BATCH = 1024 * 1024;
@@ -30,7 +30,7 @@ class Meter {
 
 /** One file on its way to one person. States: offered, queued, sending, done, failed, cancelled. */
 export class Delivery {
-  state = "offered";
+  state = 'offered';
   got = 0;
   meter = null;
   verified = null;
@@ -44,20 +44,20 @@ export class Delivery {
   }
 
   get cancelled() {
-    return this.state === "cancelled";
+    return this.state === 'cancelled';
   }
 
-  become(state, problem = "") {
+  become(state, problem = '') {
     this.state = state;
     this.problem = problem;
-    if (state === "queued") Object.assign(this, { got: 0, meter: null, verified: null });
+    if (state === 'queued') Object.assign(this, { got: 0, meter: null, verified: null });
     else this.meter?.end();
     this.changed();
   }
 
   progress(bytes) {
-    if (this.state === "queued") {
-      this.state = "sending";
+    if (this.state === 'queued') {
+      this.state = 'sending';
       this.meter = new Meter();
     }
     this.meter?.advance(bytes);
@@ -65,7 +65,7 @@ export class Delivery {
   }
 
   fail(problem) {
-    if (!this.cancelled) this.become("failed", problem);
+    if (!this.cancelled) this.become('failed', problem);
   }
 }
 
@@ -80,9 +80,9 @@ export class Receipt {
 
   constructor(entry, line, changed, done) {
     Object.assign(this, { entry, line, changed, done });
-    this.digest = new RunningDigest((bytes) => {
+    this.digest = new RunningDigest(bytes => {
       this.#hashed += bytes;
-      line.tell({ type: "got", id: entry.id, bytes: this.#hashed });
+      line.tell({ type: 'got', id: entry.id, bytes: this.#hashed });
     });
   }
 
@@ -92,8 +92,8 @@ export class Receipt {
     this.#batched += buffer.byteLength;
     this.meter.advance(this.meter.bytes + buffer.byteLength);
     if (this.meter.bytes > this.entry.size) {
-      this.line.tell({ type: "cancel", id: this.entry.id });
-      return this.fail("More came than was announced");
+      this.line.tell({ type: 'cancel', id: this.entry.id });
+      return this.fail('More came than was announced');
     }
     // The last batch goes at once: the sender waits until all of it is confirmed.
     if (this.#batched >= BATCH || this.meter.bytes === this.entry.size) this.#store();
@@ -106,13 +106,13 @@ export class Receipt {
     this.meter.end();
     if (this.meter.bytes < this.entry.size) {
       this.digest.drop();
-      return this.done({ problem: "Less came than was announced" });
+      return this.done({ problem: 'Less came than was announced' });
     }
     const sha256 = await this.digest.finish();
     const verified = sha256 && announced ? sha256 === announced : null;
-    this.line.tell({ type: "checked", id: this.entry.id, sha256 });
+    this.line.tell({ type: 'checked', id: this.entry.id, sha256 });
     // Of no type, so that opening it never shows a stranger's page with this page's rights.
-    this.done({ blob: new Blob(this.#blobs, { type: "application/octet-stream" }), sha256, verified });
+    this.done({ blob: new Blob(this.#blobs, { type: 'application/octet-stream' }), sha256, verified });
   }
 
   fail(problem) {
