@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use crate::process::run;
+use crate::process::{output, run};
 use crate::workspace::Workspace;
 
 /// Name of the package, and of its entry point without the ending.
@@ -29,12 +29,14 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         &settings.out_dir,
     ]))?;
     let package = workspace.package();
-    check_wasm(&package.join(WASM))?;
+    check_wasm(workspace, &package.join(WASM))?;
     complete_manifest(&package)
 }
 
 /// Without wasm-opt the names of all functions would be in the file, which doubles it: wasm-pack only mentions that.
-fn check_wasm(path: &Path) -> Result<()> {
+/// With too new features allowed, wasm-opt makes what browsers don't take: Node's engine is that of Chromium.
+fn check_wasm(workspace: &Workspace, path: &Path) -> Result<()> {
+    const COMPILE: &str = "new WebAssembly.Module(require('fs').readFileSync(process.argv[1]))";
     let wasm = fs::read(path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
     let sections =
         custom_sections(&wasm).with_context(|| format!("{} is not a wasm module", path.display()))?;
@@ -44,6 +46,8 @@ fn check_wasm(path: &Path) -> Result<()> {
             path.display()
         );
     }
+    output(workspace.command("node").args(["-e", COMPILE]).arg(path))
+        .with_context(|| format!("browsers would refuse {}", path.display()))?;
     Ok(())
 }
 

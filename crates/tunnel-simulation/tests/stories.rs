@@ -165,7 +165,10 @@ fn an_unknown_server_is_reported_after_the_relays_waiting_time() {
 fn a_server_that_was_closed_is_unknown_from_then_on() {
     let (mut world, server) = tabs();
     world.with(SERVER, |endpoint, now| endpoint.unhost(now));
-    assert!(matches!(world.next_event(SERVER, LONG), Some(Event::HostClosed { code: CloseCode::NORMAL, .. })));
+    assert!(matches!(
+        world.next_event(SERVER, LONG),
+        Some(Event::HostClosed { code: CloseCode::NORMAL, .. })
+    ));
     world.connect(CLIENT, server, PORT, ConnectOptions::default());
 
     let Some(Event::Closed { code, failed: true, .. }) = world.next_event(CLIENT, LONG) else {
