@@ -81,7 +81,8 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
     debug!(link = %link.id(), %end, "WebSocket ends");
     // Released before the closing handshake: the other sides are told at once.
     drop(link);
-    close(socket, end, limits).await;
+    // In a box: every connection's task has room for all that it awaits.
+    Box::pin(close(socket, end, limits)).await
 }
 
 /// The closing handshake, as far as the peer takes part in time.

@@ -17,6 +17,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::debug;
 use tunnel_protocol::router::{Dialect, Peer};
@@ -134,12 +135,24 @@ fn peer(dialect: Dialect, headers: &HeaderMap, address: SocketAddr) -> Result<Pe
 }
 
 async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, peer: Peer) {
-    let upgraded = match tokio::time::timeout(shared.config.limits.handshake_timeout, upgraded).await {
+    // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
+    if let Some(transport) = opened(upgraded, shared.config.limits.handshake_timeout).await {
+        connection::run(&shared, transport, peer).await;
+    }
+}
+
+async fn opened(upgraded: OnUpgrade, within: Duration) -> Option<Transport> {
+    let upgraded = match tokio::time::timeout(within, upgraded).await {
         Ok(Ok(upgraded)) => upgraded,
-        Ok(Err(error)) => return debug!(%error, "WebSocket went away while opening"),
-        Err(_) => return debug!("WebSocket did not open in time"),
+        Ok(Err(error)) => {
+            debug!(%error, "WebSocket went away while opening");
+            return None;
+        }
+        Err(_) => {
+            debug!("WebSocket did not open in time");
+            return None;
+        }
     };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    let transport = Transport::new(parts.io.into_inner(), parts.read_buf);
-    connection::run(&shared, transport, peer).await;
+    Some(Transport::new(parts.io.into_inner(), parts.read_buf))
 }

@@ -136,7 +136,8 @@ impl Socket {
         let mut stream = self.stream.into_inner().into_inner();
         stream.shutdown().await?;
         let mut forgotten = 0;
-        let mut scratch = [0; 4096];
+        // Not an array: every idle connection would have room for it in its task.
+        let mut scratch = vec![0; 4096];
         while forgotten < MAX_FORGOTTEN {
             match stream.read(&mut scratch).await? {
                 0 => break,
