@@ -34,9 +34,14 @@ fn main() {
         "{:>8} {:>6} {:>12} {:>12} {:>7} {:>12} {:>12}",
         "bytes", "batch", "relay µs", "splice µs", "ratio", "relay/s", "splice/s"
     );
-    for (size, batch) in [(64, 1), (1_024, 1), (1_024, 16), (16_384, 1), (59_990, 1), (59_990, 4)] {
+    let mut cases = vec![(64, 1), (1_024, 1), (1_024, 16), (16_384, 1), (59_990, 1), (59_990, 4)];
+    let mut rounds = ROUNDS;
+    if let (Some(size), Some(batch)) = (arguments.next(), arguments.next()) {
+        (cases, rounds) = (vec![(size.parse().unwrap(), batch.parse().unwrap())], 1);
+    }
+    for (size, batch) in cases {
         let mut rows = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let ours = measure(&relay(), size, batch, true);
             let floor = measure(&splice(), size, batch, false);
             rows.push((ours, floor));
