@@ -4,6 +4,7 @@
 
 mod support;
 
+use futures_util::StreamExt as _;
 use support::{Peer, accept, close, connect, data, relay, relay_with, until, within};
 use tunnel_protocol::{ChannelId, CloseCode, Frame};
 
@@ -181,6 +182,26 @@ async fn a_silent_link_is_pinged_and_a_dead_one_is_ended() {
     assert_eq!(support::code(&dead.frame().await), CloseCode::TIMEOUT);
     assert_eq!(dead.closed().await, CloseCode::TIMEOUT);
     assert_eq!(alive.fence().await, []);
+}
+
+#[tokio::test]
+async fn a_frozen_tab_whose_browser_answers_pings_is_kept_and_still_asked() {
+    let relay = relay_with(|config| {
+        config.limits.ping_interval = std::time::Duration::from_millis(20);
+        config.router.ping_interval = std::time::Duration::from_millis(20);
+        config.router.idle_timeout = std::time::Duration::from_secs(1);
+    })
+    .await;
+    let mut frozen = Peer::server(&relay, 1).await;
+    // A link that is not kept gets one PING and is ended after the idle timeout.
+    let mut pings = 0;
+    while pings < 5 {
+        let message = within("a PING", frozen.socket.next()).await.unwrap().unwrap();
+        assert!(!message.is_close());
+        // Reading has the WebSocket library answer pings; nothing answers the PINGs.
+        pings += u32::from(message.is_binary());
+    }
+    assert_eq!(relay.stats().registrations, 1);
 }
 
 #[tokio::test]
