@@ -64,7 +64,12 @@ async fn a_peer_that_is_killed_under_traffic_is_announced_to_the_other() {
 
 #[tokio::test]
 async fn a_tab_that_closes_is_announced_before_its_socket_is_closed() {
-    let relay = relay_with(|config| config.limits.close_timeout = Duration::from_secs(3_600)).await;
+    // So that nothing but the close frame ends the link.
+    let relay = relay_with(|config| {
+        config.limits.close_timeout = Duration::from_secs(3_600);
+        config.router.idle_timeout = Duration::from_secs(3_600);
+    })
+    .await;
     let (mut client, mut server) = Peer::pair(&relay).await;
     server.write_raw(&raw_frame(CLOSE, 2, &1001_u16.to_be_bytes())).await;
     assert_eq!(code(&client.frame().await), CloseCode::PEER_GONE);
