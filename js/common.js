@@ -73,7 +73,7 @@ export function clampToUnsignedShort(value) {
 export const utf8Length = text => new TextEncoder().encode(text).length;
 
 export function toPort(value) {
-  const port = typeof value === 'symbol' ? NaN : Number(value);
+  const port = typeof value === 'string' && value.trim() ? Number(value) : value;
   if (Number.isInteger(port) && port >= 0 && port <= 65535) return port;
   throw new TypeError(`${String(value)} is not a port: expected an integer from 0 to 65535`);
 }

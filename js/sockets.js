@@ -71,7 +71,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** How it ended: what the streams end with. */
   #end;
 
-  constructor(url, protocols) {
+  constructor(url, protocols = undefined) {
     super();
     if (url === INTERNAL) return;
     requireArguments(arguments, 1, "Failed to construct 'PeerToPeerWebSocket'");

@@ -4,6 +4,8 @@
 //! their Rust halves, `driver` the I/O around [`tunnel_protocol`]'s endpoint, `event` the tasks in which a page's
 //! listeners run. What the classes do is described where their types are: `js/sockets.d.ts`.
 
+#![cfg(target_family = "wasm")]
+
 mod connector;
 mod driver;
 mod error;

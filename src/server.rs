@@ -19,6 +19,26 @@ extern "C" {
     #[derive(Clone, Debug)]
     pub type ForwardingServerWebSocket;
 
+    /// Registers a server: a promise of it. `options` is an object as `js/sockets.d.ts` describes it, or undefined.
+    #[wasm_bindgen(static_method_of = ForwardingServerWebSocket, js_name = newThrough)]
+    pub fn new_through(relay_url: &str, options: &JsValue) -> js_sys::Promise;
+
+    /// What clients connect to.
+    #[wasm_bindgen(method, getter, js_name = serverId)]
+    pub fn server_id(this: &ForwardingServerWebSocket) -> String;
+
+    /// Serves a port: the handler gets each open socket.
+    #[wasm_bindgen(method, catch)]
+    pub fn listen(
+        this: &ForwardingServerWebSocket,
+        port: u16,
+        handler: &js_sys::Function,
+    ) -> Result<JsValue, JsValue>;
+
+    /// Closes the clients with 1001 and unregisters.
+    #[wasm_bindgen(method)]
+    pub fn close(this: &ForwardingServerWebSocket) -> js_sys::Promise;
+
     /// Never called: `reexport` puts the class on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = ForwardingServerWebSocket, reexport, skip_typescript)]

@@ -20,6 +20,23 @@ extern "C" {
     #[derive(Clone, Debug)]
     pub type PeerToPeerWebSocket;
 
+    /// Connects to a port of a server; `options` is an object as `js/sockets.d.ts` describes it, or undefined.
+    #[wasm_bindgen(static_method_of = PeerToPeerWebSocket, js_name = toPort, catch)]
+    pub fn to_port(
+        port: u16,
+        server_id: &str,
+        relay_url: &str,
+        options: &JsValue,
+    ) -> Result<PeerToPeerWebSocket, JsValue>;
+
+    /// Sends a string, a `Blob`, an `ArrayBuffer` or a view of one.
+    #[wasm_bindgen(method, catch)]
+    pub fn send(this: &PeerToPeerWebSocket, data: &JsValue) -> Result<(), JsValue>;
+
+    /// Closes the socket.
+    #[wasm_bindgen(method)]
+    pub fn close(this: &PeerToPeerWebSocket);
+
     /// Never called: `reexport` puts the class on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = PeerToPeerWebSocket, reexport, skip_typescript)]
