@@ -22,6 +22,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         // The multi-tab tests need the package: they come last.
         run(workspace.cargo().args(["test", "--workspace", "--exclude", "tunnel-e2e"]))
     })?;
+    report.step("cipher tests in WebAssembly", || cipher_tests(workspace))?;
     report.step("package", || build::build(workspace))?;
     report.step("size", || size::size(workspace))?;
     report.step("relay", || relay::build(workspace, false))?;
@@ -34,6 +35,15 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     report.step("multi-tab tests", || multi_tab_tests(workspace))?;
     report.finish();
     Ok(())
+}
+
+/// The cipher has an implementation of its own on WebAssembly: the same tests as natively, in Node.js.
+fn cipher_tests(workspace: &Workspace) -> Result<()> {
+    run(workspace
+        .cargo()
+        .args(["test", "-p", "tunnel-cipher", "--test", "cipher", "--target"])
+        .arg(&workspace.config.build.rust_target)
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }
 
 /// `tests/*.rs` in a browser, with a relay to talk to.

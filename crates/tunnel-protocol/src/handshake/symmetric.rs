@@ -44,14 +44,14 @@ impl Symmetric {
     pub(super) fn seal(&mut self, key: FieldKey, field: &[u8], message: &mut BytesMut) {
         let from = message.len();
         message.extend_from_slice(field);
-        Aead::new(&key.0).seal(0, &self.hash, message, from);
+        Aead::new(key.0).seal(0, &self.hash, message, from);
         self.mix_hash(&message[from..]);
     }
 
     /// Opens a sealed field; `None` if it was not sealed by someone in the same state.
     pub(super) fn open(&mut self, key: FieldKey, sealed: &[u8]) -> Option<BytesMut> {
         let mut field = BytesMut::from(sealed);
-        if !Aead::new(&key.0).open(0, &self.hash, &mut field) {
+        if !Aead::new(key.0).open(0, &self.hash, &mut field) {
             return None;
         }
         self.mix_hash(sealed);
@@ -61,7 +61,7 @@ impl Symmetric {
     /// The keys from the initiator to the responder and back, and the hash of the whole handshake.
     pub(super) fn split(&self) -> (Aead, Aead, [u8; 32]) {
         let (initiator, responder) = derive(&self.chaining_key, &[]);
-        (Aead::new(&initiator), Aead::new(&responder), self.hash)
+        (Aead::new(initiator), Aead::new(responder), self.hash)
     }
 }
 

@@ -155,9 +155,9 @@ mod tests {
 
     /// Both ends of one direction, with one nonce left.
     fn nearly_exhausted() -> (Transport, Transport) {
-        let key = Key::new([1; 32]);
+        let key = || Key::new([1; 32]);
         let [mut sealer, mut opener] =
-            [(); 2].map(|()| Transport::new(Aead::new(&key), Aead::new(&key), [0; 32]));
+            [(); 2].map(|()| Transport::new(Aead::new(key()), Aead::new(key()), [0; 32]));
         sealer.sender.nonce = u64::MAX - 1;
         opener.receiver.nonce = u64::MAX - 1;
         (sealer, opener)
