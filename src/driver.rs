@@ -6,10 +6,10 @@ use crate::link::{Relay, Timer, WebSocketLink, now, random};
 use crate::server::Server;
 use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, SocketId};
 use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::JsCast;
@@ -28,15 +28,15 @@ pub(crate) struct Driver {
     this: Weak<Self>,
     relay: Relay,
     endpoint: RefCell<Endpoint>,
-    links: RefCell<BTreeMap<LinkId, WebSocketLink>>,
-    sockets: RefCell<BTreeMap<SocketId, Rc<Socket>>>,
+    links: RefCell<SortedMap<LinkId, WebSocketLink>>,
+    sockets: RefCell<SortedMap<SocketId, Rc<Socket>>>,
     /// Sockets whose `bufferedAmount` may fall.
     buffering: RefCell<Vec<(SocketId, Rc<Socket>)>>,
     settling_buffers: Cell<bool>,
     /// The server that the endpoint hosts.
     server: Option<Rc<Server>>,
     /// Who computes for which key.
-    identities: RefCell<BTreeMap<PublicKey, Identity>>,
+    identities: RefCell<SortedMap<PublicKey, Identity>>,
     timer: Timer,
     flushing: Cell<bool>,
 }
@@ -125,7 +125,9 @@ impl Driver {
 
     /// Remembers who computes for a key.
     pub(crate) fn add_identity(&self, key: PublicKey, identity: Option<Identity>) {
-        self.identities.borrow_mut().extend(identity.map(|identity| (key, identity)));
+        if let Some(identity) = identity {
+            self.identities.borrow_mut().insert(key, identity);
+        }
     }
 
     /// Takes a socket in: its events go to `socket` from now on.
@@ -239,7 +241,7 @@ impl Driver {
     fn transmit(&self, has_room: impl Fn(&WebSocketLink) -> bool) -> bool {
         let now = now();
         let mut full = false;
-        for (id, link) in &*self.links.borrow() {
+        for (id, link) in self.links.borrow().iter() {
             if !link.is_open() {
                 continue;
             }

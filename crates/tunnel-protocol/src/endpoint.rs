@@ -13,6 +13,7 @@ use crate::entropy::Entropy;
 use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
 use crate::session::{self, Epoch, RecordError, Session, SessionId};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message, ServerId};
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use redial::Redial;
 use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
 use socket::{Path, Side, Socket};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// One WebSocket to the relay, as numbered by the endpoint that asked for it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -176,27 +177,27 @@ pub struct Endpoint {
     config: Config,
     entropy: Entropy,
     epoch: Epoch,
-    links: BTreeMap<LinkId, Carrier>,
+    links: SortedMap<LinkId, Carrier>,
     next_link: u64,
     /// The link that all sockets share; in the livecode dialect, the server's own.
     main: Option<LinkId>,
     /// Links that serve one client each, as the livecode dialect wants it.
-    own_links: BTreeMap<SocketId, LinkId>,
+    own_links: SortedMap<SocketId, LinkId>,
     /// Links that go once what is queued on them is out.
-    parting: BTreeSet<LinkId>,
+    parting: SortedSet<LinkId>,
     /// Whether the relay spoke the livecode dialect when it last said something.
     is_livecode: bool,
     redial: Redial,
-    sockets: BTreeMap<SocketId, Socket>,
+    sockets: SortedMap<SocketId, Box<Socket>>,
     next_socket: u64,
-    by_path: BTreeMap<Path, SocketId>,
+    by_path: SortedMap<Path, SocketId>,
     /// Sessions of clients, by what they are resumed with.
-    by_session: BTreeMap<(PublicKey, SessionId), SocketId>,
+    by_session: SortedMap<(PublicKey, SessionId), SocketId>,
     host: Option<Host>,
     /// Sockets that may have a record to send, in the order of their turns.
     ready: VecDeque<SocketId>,
     /// Deadlines of sockets.
-    timers: BTreeSet<(Instant, SocketId)>,
+    timers: SortedSet<(Instant, SocketId)>,
     /// When to hang up, if nothing needs the link until then.
     idle_until: Option<Instant>,
     events: VecDeque<Event>,
@@ -214,20 +215,20 @@ impl Endpoint {
             config,
             epoch: Epoch(entropy.u64()),
             entropy,
-            links: BTreeMap::new(),
+            links: SortedMap::new(),
             next_link: 0,
             main: None,
-            own_links: BTreeMap::new(),
-            parting: BTreeSet::new(),
+            own_links: SortedMap::new(),
+            parting: SortedSet::new(),
             is_livecode: false,
             redial: Redial::default(),
-            sockets: BTreeMap::new(),
+            sockets: SortedMap::new(),
             next_socket: 0,
-            by_path: BTreeMap::new(),
-            by_session: BTreeMap::new(),
+            by_path: SortedMap::new(),
+            by_session: SortedMap::new(),
             host: None,
             ready: VecDeque::new(),
-            timers: BTreeSet::new(),
+            timers: SortedSet::new(),
             idle_until: None,
             events: VecDeque::new(),
         }
@@ -340,7 +341,7 @@ impl Endpoint {
         while let Some((at, socket)) = self.timers.first().copied()
             && at <= now
         {
-            self.timers.pop_first();
+            self.timers.remove(&(at, socket));
             if let Some(entry) = self.sockets.get_mut(&socket) {
                 entry.timer = None;
                 entry.session.handle_timeout(now);
@@ -658,7 +659,7 @@ impl Endpoint {
     }
 
     fn wants_link(&self) -> bool {
-        self.host.is_some() || !self.is_livecode && self.sockets.values().any(Socket::wants_path)
+        self.host.is_some() || !self.is_livecode && self.sockets.values().any(|entry| entry.wants_path())
     }
 
     fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
@@ -672,7 +673,7 @@ impl Endpoint {
         let socket = SocketId(self.next_socket);
         self.next_socket += 1;
         self.idle_until = None;
-        self.sockets.insert(socket, Socket::new(session, side));
+        self.sockets.insert(socket, Box::new(Socket::new(session, side)));
         socket
     }
 
@@ -717,7 +718,9 @@ impl Endpoint {
                 self.timers.remove(&(at, socket));
             }
             entry.timer = timer;
-            self.timers.extend(timer.map(|at| (at, socket)));
+            if let Some(at) = timer {
+                self.timers.insert((at, socket));
+            }
         }
         if has_path && entry.session.has_record(now) {
             self.mark_ready(socket);

@@ -23,6 +23,7 @@ pub mod registration;
 pub mod router;
 pub mod server_id;
 pub mod session;
+pub mod sorted;
 pub mod time;
 
 pub use close::CloseCode;

@@ -4,10 +4,11 @@ use crate::codec::DecodeError;
 use crate::frame::{ChannelId, ChannelKind, Frame, Welcome};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
+use crate::sorted::SortedSet;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId, VERSION, registration};
 use bytes::Bytes;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// How long the relay may take from the WebSocket's opening to its WELCOME.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,8 +137,8 @@ pub struct Link {
     next_channel: u32,
     /// The last channel that the relay opened: even.
     last_incoming: u32,
-    open: BTreeSet<ChannelId>,
-    paused: BTreeSet<ChannelId>,
+    open: SortedSet<ChannelId>,
+    paused: SortedSet<ChannelId>,
     control: VecDeque<Frame>,
     events: VecDeque<LinkEvent>,
 }
@@ -163,8 +164,8 @@ impl Link {
             keep_alive: KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT },
             next_channel: 1,
             last_incoming: 0,
-            open: BTreeSet::new(),
-            paused: BTreeSet::new(),
+            open: SortedSet::new(),
+            paused: SortedSet::new(),
             control: VecDeque::from([hello]),
             events: VecDeque::new(),
         }

@@ -8,10 +8,11 @@ use super::{Answer, CallId, Event, Line, LivecodeClient, Packet};
 use crate::frame::{ChannelId, ChannelKind};
 use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
+use crate::sorted::SortedMap;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Longest record, in bytes: as text it stays under 64 KiB, like the frames of `tunnel.v1`.
 const MAX_RECORD: usize = 45_000;
@@ -40,7 +41,7 @@ pub struct LivecodeLink {
     client: LivecodeClient,
     role: Role,
     /// What commands that are under way are for.
-    calls: BTreeMap<CallId, Purpose>,
+    calls: SortedMap<CallId, Purpose>,
     answer_by: Option<Instant>,
     blocked: bool,
     events: VecDeque<LinkEvent>,
@@ -53,7 +54,7 @@ enum Role {
     Server {
         key: PublicKey,
         installation: Option<Installation>,
-        clients: BTreeMap<ChannelId, Guest>,
+        clients: SortedMap<ChannelId, Guest>,
     },
     /// The one channel of a client.
     Client {
@@ -91,7 +92,7 @@ impl LivecodeLink {
         Self {
             client: LivecodeClient::new(),
             role: Role::Idle,
-            calls: BTreeMap::new(),
+            calls: SortedMap::new(),
             answer_by: None,
             blocked: false,
             events: VecDeque::from([LinkEvent::Ready]),
@@ -113,7 +114,7 @@ impl LivecodeLink {
             let call = self.client.create_server_credential();
             self.calls.insert(call, Purpose::CreateCredential);
         }
-        self.role = Role::Server { key, installation, clients: BTreeMap::new() };
+        self.role = Role::Server { key, installation, clients: SortedMap::new() };
     }
 
     /// What to give [`register`](Self::register) on the next link.
