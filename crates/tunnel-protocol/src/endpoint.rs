@@ -54,6 +54,8 @@ pub struct Config {
     pub max_suspended: usize,
     /// Most clients whose handshake is not finished.
     pub max_pending: usize,
+    /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
+    pub allow_plain: bool,
     /// Bounds of each session.
     pub session: session::Config,
 }
@@ -66,6 +68,7 @@ impl Default for Config {
             resume_timeout: Duration::from_secs(300),
             max_suspended: 256,
             max_pending: 1_024,
+            allow_plain: false,
             session: session::Config::default(),
         }
     }
@@ -529,7 +532,10 @@ impl Endpoint {
     fn handle_data(&mut self, socket: SocketId, path: Path, record: Bytes, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         if entry.path != Some(path) {
-            self.handle_candidate_data(socket, path, record, now);
+            match entry.side {
+                Side::Client(_) => self.handle_early_data(socket, path, record, now),
+                Side::Server(_) => self.handle_candidate_data(socket, path, record, now),
+            }
             return;
         }
         match entry.session.handle_record(record, now) {
@@ -577,7 +583,7 @@ impl Endpoint {
         entry.session.detach();
         if entry.opened && entry.interrupted_at.is_none() {
             entry.interrupted_at = Some(now);
-            if !entry.session.has_ended() {
+            if !entry.session.has_ended() && entry.resumes() {
                 self.events.push_back(Event::Interrupted { socket });
             }
         }

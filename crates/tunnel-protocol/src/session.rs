@@ -5,6 +5,7 @@
 //! path dies, [`Session::detach`] keeps what the peer has not acknowledged, and [`Session::attach`] goes on over the
 //! next path from where the peer stands.
 
+mod plain;
 mod receive;
 mod record;
 mod send;
@@ -17,6 +18,7 @@ use crate::handshake::{OVERHEAD, OpenError, Transport};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
+use plain::Plain;
 use receive::{RawMessage, ReceiveError, ReceiveStream};
 use record::{ACK_LEN, STREAM_HEADER, SessionFrame, put_stream_header};
 use send::SendStream;
@@ -30,6 +32,12 @@ const ACK_AFTER: u64 = 64 * 1024;
 
 /// How often the round trip is measured while there is traffic.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// After which silence of the peer it is asked for a sign of life: proxies drop what is idle for a minute or more.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How long that sign may take before the path is taken for dead.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// How long a closing handshake may make no progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -129,6 +137,10 @@ pub struct Session {
     attached_before: bool,
     /// The end was the answer to the peer's close.
     answered: bool,
+    /// Whether this side asks for signs of life.
+    keeps_alive: bool,
+    /// The peer speaks neither records nor streams: a plain peer of the livecode dialect.
+    plain: Option<Plain>,
 }
 
 #[derive(Debug)]
@@ -155,6 +167,10 @@ struct Ack {
 
 #[derive(Debug, Default)]
 struct Ping {
+    /// When a record of the peer was opened last, or the path was taken.
+    heard_at: Instant,
+    /// A ping is wanted though there is nothing to send with it.
+    wanted: bool,
     next_at: Instant,
     nonce: u64,
     sent_at: Option<Instant>,
@@ -180,13 +196,31 @@ impl Session {
             stats: SessionStats::default(),
             attached_before: false,
             answered: false,
+            keeps_alive: false,
+            plain: None,
         }
+    }
+
+    /// A session with a plain peer: texts as they are, without encryption, acknowledgement, resumption or a closing
+    /// handshake. Binary messages are sent as the text that their bytes are in UTF-8, as far as they are.
+    #[must_use]
+    pub fn new_plain(config: Config) -> Self {
+        Self { plain: Some(Plain::default()), ..Self::new(config) }
+    }
+
+    /// Whether the peer is a plain one.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.plain.is_some()
     }
 
     /// Queues a message. The caller has checked [`is_open`](Self::is_open).
     pub fn send(&mut self, message: Message) {
         self.stats.messages_sent += 1;
         self.stats.bytes_sent += message.len() as u64;
+        if let Some(plain) = &mut self.plain {
+            return plain.push(message);
+        }
         match message {
             Message::Text(text) => self.send.push(receive::TEXT, Bytes::from(text)),
             Message::Binary(data) => self.send.push(receive::BINARY, data),
@@ -195,6 +229,11 @@ impl Session {
 
     /// Closes in order: behind what is queued. `None` is a close without a code (1005 at the peer).
     pub fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
+        if self.plain.is_some() {
+            // The dialect has no close: what is queued is lost with the channel.
+            let code = code.unwrap_or(CloseCode::NO_STATUS);
+            return self.end(Closed { code, reason: reason.to_owned(), was_clean: true });
+        }
         if matches!(self.state, State::Open) {
             self.push_close(code, reason);
             self.state = State::Closing { give_up_at: now + CLOSE_TIMEOUT };
@@ -203,7 +242,9 @@ impl Session {
 
     /// Ends at once: the peer is told with the next record, and [`Event::Closed`] comes now.
     pub fn abort(&mut self, code: CloseCode, reason: &str, was_clean: bool) {
-        self.farewell = Some((code, reason.to_owned()));
+        if self.plain.is_none() {
+            self.farewell = Some((code, reason.to_owned()));
+        }
         self.end(Closed { code, reason: reason.to_owned(), was_clean });
     }
 
@@ -235,6 +276,8 @@ impl Session {
         self.ack.at = Some(now);
         self.ping.next_at = now;
         self.ping.sent_at = None;
+        self.ping.heard_at = now;
+        self.ping.wanted = false;
         if let State::Closing { give_up_at } = &mut self.state {
             *give_up_at = now + CLOSE_TIMEOUT;
         }
@@ -256,6 +299,15 @@ impl Session {
     ///
     /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
     pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
+        if self.plain.is_some() {
+            let text = String::from_utf8_lossy(&record).into_owned();
+            self.stats.messages_received += 1;
+            self.stats.bytes_received += text.len() as u64;
+            if matches!(self.state, State::Open) {
+                self.events.push_back(Event::Message(Message::Text(text)));
+            }
+            return Ok(());
+        }
         let Some(transport) = &mut self.transport else { return Ok(()) };
         let plaintext = transport.open(record)?;
         self.handle_plaintext(plaintext, now)
@@ -270,6 +322,8 @@ impl Session {
         if self.farewell.is_some() {
             return Ok(());
         }
+        self.ping.heard_at = now;
+        self.ping.wanted = false;
         let mut reader = Reader::new(plaintext);
         loop {
             let frame = match SessionFrame::decode(&mut reader) {
@@ -396,6 +450,24 @@ impl Session {
         {
             self.abort(CloseCode::ABNORMAL, "the peer did not answer the close", false);
         }
+        if self.keeps_alive
+            && self.transport.is_some()
+            && self.ping.heard_at + QUIET <= now
+            && !self.is_stalled(now)
+        {
+            self.ping.wanted = self.ping.sent_at.is_none_or(|at| at <= self.ping.heard_at);
+        }
+    }
+
+    /// Has this side ask for a sign of life when the peer is silent. One side does: the one that can find another path.
+    pub const fn keep_alive(&mut self) {
+        self.keeps_alive = true;
+    }
+
+    /// Whether the peer gave no sign of life though it was asked for one: the path is dead, or the peer is frozen.
+    #[must_use]
+    pub fn is_stalled(&self, now: Instant) -> bool {
+        self.keeps_alive && self.transport.is_some() && self.ping.heard_at + QUIET + STALLED <= now
     }
 
     /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all.
@@ -404,6 +476,9 @@ impl Session {
     pub fn poll_record(&mut self, header: &[u8], max_len: usize, now: Instant) -> Option<Bytes> {
         if !self.has_record(now) {
             return None;
+        }
+        if let Some(plain) = &mut self.plain {
+            return plain.pop(header);
         }
         let mut room = max_len - header.len() - OVERHEAD;
         let sendable = self.send.sendable(self.config.replay_buffer);
@@ -420,7 +495,8 @@ impl Session {
             SessionFrame::Pong { nonce }.encode(&mut out);
             room -= 9;
         }
-        if self.ping.next_at <= now {
+        if self.ping.next_at <= now || self.ping.wanted {
+            self.ping.wanted = false;
             self.ping.nonce += 1;
             self.ping.sent_at = Some(now);
             self.ping.next_at = now + PING_INTERVAL;
@@ -463,9 +539,13 @@ impl Session {
     /// Whether there is something to send on the path now.
     #[must_use]
     pub fn has_record(&self, now: Instant) -> bool {
+        if let Some(plain) = &self.plain {
+            return !plain.is_empty() && !self.has_ended();
+        }
         self.transport.is_some()
             && (self.ack.at.is_some_and(|at| at <= now)
                 || self.pong.is_some()
+                || self.ping.wanted
                 || self.farewell.is_some()
                 || self.send.sendable(self.config.replay_buffer) > 0)
     }
@@ -484,7 +564,9 @@ impl Session {
             State::Closing { give_up_at } => Some(give_up_at),
             _ => None,
         };
-        [self.ack.at.filter(|at| *at > now), close].into_iter().flatten().min()
+        let quiet = [self.ping.heard_at + QUIET, self.ping.heard_at + QUIET + STALLED];
+        let alive = quiet.into_iter().find(|at| *at > now).filter(|_| self.keeps_alive);
+        [self.ack.at.filter(|at| *at > now), close, alive].into_iter().flatten().min()
     }
 
     /// Where this side stands: for the handshake on the next path.
@@ -532,19 +614,19 @@ impl Session {
     /// Whether there is a path.
     #[must_use]
     pub const fn is_attached(&self) -> bool {
-        self.transport.is_some()
+        self.transport.is_some() || self.plain.is_some()
     }
 
     /// Payload bytes queued and not yet put into a record.
     #[must_use]
-    pub const fn buffered_amount(&self) -> usize {
-        self.send.buffered_amount()
+    pub fn buffered_amount(&self) -> usize {
+        self.plain.as_ref().map_or_else(|| self.send.buffered_amount(), Plain::buffered_amount)
     }
 
     /// Bytes of memory held: queued, kept for replay, received and not consumed.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.send.held() + self.receive.held()
+        self.send.held() + self.receive.held() + self.plain.as_ref().map_or(0, Plain::buffered_amount) as u64
     }
 
     /// What has been counted.

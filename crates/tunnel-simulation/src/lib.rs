@@ -55,6 +55,8 @@ pub struct World {
     pub rate: u64,
     /// The peers, by number.
     pub peers: Vec<Peer>,
+    /// What the relay speaks, whatever is offered.
+    pub dialect: router::Dialect,
     /// What the relay does to what it forwards.
     pub evil: Option<Evil>,
     /// Whether events are printed as they happen.
@@ -80,6 +82,7 @@ impl World {
             latency: Duration::from_millis(20),
             rate: 10_000_000,
             peers: Vec::new(),
+            dialect: router::Dialect::Tunnel,
             evil: None,
             trace: false,
             canary: None,
@@ -166,7 +169,7 @@ impl World {
     /// A connection swallows everything from now on, and nobody is told.
     pub fn black_hole(&mut self, connection: u64) {
         if let Some(connection) = self.connections.get_mut(&connection) {
-            connection.latency = Duration::from_secs(1_000_000_000);
+            connection.latency = network::NEVER;
         }
     }
 
@@ -282,6 +285,14 @@ impl World {
             }
         }
         if let Relay::Up(router) = &mut self.relay {
+            // A browser answers WebSocket pings though its page is frozen.
+            for connection in self.connections.values().filter(|connection| !connection.is_black_hole()) {
+                if let Some(link) = connection.relay_link
+                    && self.peers[connection.peer].frozen_until.is_some()
+                {
+                    router.handle_alive(link, now);
+                }
+            }
             router.handle_timeout(now);
         }
         while self.deliver() | self.drain_peers() | self.drain_relay() {}
@@ -334,7 +345,7 @@ impl World {
         match (parcel, connection.relay_link) {
             (Parcel::Open, _) => {
                 let peer = router::Peer {
-                    dialect: router::Dialect::Tunnel,
+                    dialect: self.dialect,
                     address: format!("192.0.2.{}", connection.peer),
                     origin: ORIGIN.to_owned(),
                     challenge: self.random.bytes(),

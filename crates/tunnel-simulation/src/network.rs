@@ -9,6 +9,9 @@ use tunnel_protocol::time::{Duration, Instant};
 /// Bytes that a connection takes before it has to be waited for, each way: a socket's buffer.
 const CAPACITY: usize = 256 * 1024;
 
+/// The delay of a connection that swallows everything.
+pub(crate) const NEVER: Duration = Duration::from_secs(1_000_000_000);
+
 /// One WebSocket of a peer.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -40,6 +43,12 @@ pub(crate) enum Parcel {
     Message(LinkMessage),
     /// The WebSocket's end.
     Close(u16, String),
+}
+
+impl Connection {
+    pub(crate) fn is_black_hole(&self) -> bool {
+        self.latency == NEVER
+    }
 }
 
 impl Lane {

@@ -317,6 +317,33 @@ fn a_frozen_page_is_not_taken_for_a_dead_one() {
 }
 
 #[test]
+fn a_page_may_be_frozen_for_longer_than_any_timeout() {
+    let (mut world, client, _) = connected();
+    world.peers[SERVER].frozen_until = Some(world.now + Duration::from_secs(3_000));
+    say(&mut world, CLIENT, client, "good morning");
+
+    let (_, events) = listen(&mut world, CLIENT, Duration::from_secs(2_990));
+    assert!(matches!(&events[..], [Event::Interrupted { .. }]), "noticed, and not given up: {events:?}");
+    let (texts, _) = listen(&mut world, SERVER, Duration::from_secs(120));
+    assert_eq!(texts, ["good morning"]);
+}
+
+#[test]
+fn a_channel_that_went_silent_is_replaced_though_the_link_lives() {
+    let (mut world, client, _) = connected();
+    world.advance(Duration::from_secs(1));
+    // The relay swallows the record and the news that the channel is closed.
+    world.evil = Some(Evil::new(1));
+    say(&mut world, CLIENT, client, "hello?");
+    world.advance(Duration::from_secs(2));
+    world.evil = None;
+
+    let (texts, _) = listen(&mut world, SERVER, Duration::from_secs(120));
+
+    assert_eq!(texts, ["hello?"]);
+}
+
+#[test]
 fn a_server_that_crashed_is_reported_after_the_absent_timeout() {
     let (mut world, _, _) = connected();
     let start = world.now;

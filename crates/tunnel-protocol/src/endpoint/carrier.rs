@@ -53,6 +53,13 @@ impl Carrier {
         }
     }
 
+    /// Lets a plain peer in.
+    pub(super) fn accept_plain(&mut self, channel: ChannelId) {
+        if let Self::Tunnel(link) = self {
+            link.accept(channel, Bytes::new());
+        }
+    }
+
     /// The second handshake message.
     pub(super) fn accept(&mut self, channel: ChannelId, message: Bytes) {
         match self {
@@ -95,7 +102,11 @@ impl Carrier {
                     return None;
                 }
                 let record = session.poll_record(&[], link.max_record(), now)?;
-                link.send_record(channel, record);
+                if session.is_plain() {
+                    link.send_plain(channel, &String::from_utf8_lossy(&record));
+                } else {
+                    link.send_record(channel, record);
+                }
                 link.poll_transmit(now).map(LinkMessage::Text)
             }
             _ => None,

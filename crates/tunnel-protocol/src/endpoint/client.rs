@@ -15,6 +15,10 @@ use bytes::Bytes;
 /// How long the server may take to answer the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a server of the livecode dialect may take to say who it is, before it is taken for a plain one where that
+/// is allowed.
+const PLAIN_AFTER: Duration = Duration::from_secs(3);
+
 /// How often a connection that never opened is tried when it fails for a passing reason.
 const MAX_FIRST_ATTEMPTS: u32 = 4;
 
@@ -52,6 +56,10 @@ enum State {
 }
 
 impl Client {
+    pub(super) const fn resume_timeout(&self) -> Duration {
+        self.options.resume_timeout
+    }
+
     pub(super) const fn tried_path(&self) -> Option<Path> {
         match &self.state {
             State::Asking { path, .. } | State::Handshaking { path, .. } => Some(*path),
@@ -94,8 +102,9 @@ impl Endpoint {
             absent_since: None,
             asked: false,
         };
-        let socket =
-            self.add_socket(Session::new(self.config.session.clone()), Side::Client(Box::new(client)));
+        let mut session = Session::new(self.config.session.clone());
+        session.keep_alive();
+        let socket = self.add_socket(session, Side::Client(Box::new(client)));
         self.dial_if_wanted(now);
         self.advance_client(socket, now);
         socket
@@ -144,7 +153,8 @@ impl Endpoint {
         if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(&link) {
             let path = Path { link, channel: carrier.connect(number, client.port) };
             client.server_key = None;
-            client.state = State::Asking { path, give_up_at: now + HANDSHAKE_TIMEOUT };
+            let patience = if client.options.allow_plain { PLAIN_AFTER } else { HANDSHAKE_TIMEOUT };
+            client.state = State::Asking { path, give_up_at: now + patience };
             self.by_path.insert(path, socket);
             self.touch(socket, now);
         }
@@ -158,6 +168,31 @@ impl Endpoint {
         {
             client.server_key = Some(key);
             self.advance_client(socket, now);
+        }
+    }
+
+    /// The server of the livecode dialect does not encrypt, and the application allows that.
+    fn open_plain_client(&mut self, socket: SocketId, path: Path, now: Instant) {
+        let session = Session::new_plain(self.config.session.clone());
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        client.state = State::Open;
+        client.options.resume_timeout = Duration::ZERO;
+        entry.session = session;
+        entry.path = Some(path);
+        entry.opened = true;
+        let remote = Remote::default();
+        self.events.push_back(Event::Opened { socket, protocol: String::new(), remote });
+        self.touch(socket, now);
+    }
+
+    /// Data for a client that has no session yet: a plain server talks.
+    pub(super) fn handle_early_data(&mut self, socket: SocketId, path: Path, text: Bytes, now: Instant) {
+        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Side::Client(client) = &entry.side else { return };
+        if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
+            self.open_plain_client(socket, path, now);
+            self.handle_data(socket, path, text, now);
         }
     }
 
@@ -368,10 +403,14 @@ impl Endpoint {
     }
 
     pub(super) fn handle_client_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &entry.side else { return };
         let timeouts = &client.options;
-        if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
+        if let Some(path) = entry.path.filter(|_| entry.session.is_stalled(now)) {
+            let reason = "the peer gives no sign of life on this path";
+            self.close_path(path, CloseCode::TIMEOUT, reason);
+            self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
+        } else if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
             let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
             self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
         } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
@@ -381,6 +420,13 @@ impl Endpoint {
             client.state
             && give_up_at <= now
         {
+            if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
+                return self.open_plain_client(socket, path, now);
+            }
+            // The relay knows the server, which says nothing: its page is frozen. That is no reason to give up.
+            if let Some(since) = &mut entry.interrupted_at {
+                *since = now;
+            }
             let reason = "the server did not answer the handshake";
             self.close_path(path, CloseCode::TIMEOUT, reason);
             self.retry_client(socket, CloseCode::TIMEOUT, reason, now);

@@ -23,6 +23,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Paths of one session that may wait for their first record: a replayed handshake must not push out the real one.
 const MAX_CANDIDATES: usize = 4;
 
+/// Texts that a plain peer may send before the application has decided.
+const MAX_EARLY: usize = 64;
+
 /// First handshake messages that may wait for the key.
 const MAX_WAITING: usize = 64;
 
@@ -58,7 +61,7 @@ pub(super) struct Serving {
     pub(super) session_id: SessionId,
     client_epoch: Epoch,
     address: String,
-    resume_timeout: Duration,
+    pub(super) resume_timeout: Duration,
     /// The application has not decided yet.
     undecided: Option<Undecided>,
     /// Paths whose first record has not come.
@@ -68,9 +71,17 @@ pub(super) struct Serving {
 #[derive(Debug)]
 struct Undecided {
     path: Path,
-    responder: Responder,
-    position: Position,
+    greeting: Greeting,
     give_up_at: Instant,
+}
+
+/// What the client has said to be let in.
+#[derive(Debug)]
+enum Greeting {
+    /// The first handshake message.
+    Sealed { responder: Responder, position: Position },
+    /// Nothing; a plain peer may already talk.
+    Plain { early: Vec<Bytes> },
 }
 
 /// A path that is the session's as soon as a record on it proves that the client is there and not a recording of it.
@@ -80,6 +91,16 @@ pub(super) struct Candidate {
     transport: Transport,
     position: Position,
     give_up_at: Instant,
+}
+
+/// A client that the application is asked about.
+struct Guest {
+    path: Path,
+    key: PublicKey,
+    session_id: SessionId,
+    client_epoch: Epoch,
+    greeting: Greeting,
+    session: Session,
 }
 
 impl Serving {
@@ -152,17 +173,46 @@ impl Endpoint {
     pub fn accept(&mut self, socket: SocketId, protocol: &str, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
-        let Some(undecided) = serving.undecided.take() else { return };
+        let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
         protocol.clone_into(&mut entry.protocol);
-        self.answer(socket, undecided.path, undecided.responder, undecided.position, now);
+        match greeting {
+            Greeting::Sealed { responder, position } => self.answer(socket, path, responder, position, now),
+            Greeting::Plain { early } => self.open_plain(socket, path, early, now),
+        }
+    }
+
+    /// A plain peer is in as soon as it is accepted.
+    fn open_plain(&mut self, socket: SocketId, path: Path, early: Vec<Bytes>, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Server(serving) = &entry.side else { return };
+        entry.opened = true;
+        entry.path = Some(path);
+        entry.remote = Remote { address: Some(serving.address.clone()), ..Remote::default() };
+        let remote = entry.remote.clone();
+        self.events.push_back(Event::Opened { socket, protocol: String::new(), remote });
+        for text in early {
+            // A plain peer can't break a protocol that it does not speak.
+            let _ = entry.session.handle_record(text, now);
+        }
+        if let Some(link) = self.links.get_mut(&path.link) {
+            link.accept_plain(path.channel);
+        }
+        self.touch(socket, now);
     }
 
     /// Answers [`Event::Offer`]: turn the client away. No [`Event::Closed`] follows.
     pub fn refuse(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
-        let Some(undecided) = serving.undecided.take() else { return };
-        self.turn_away(undecided.path, undecided.responder, code, reason);
+        let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
+        match greeting {
+            Greeting::Sealed { responder, .. } => self.turn_away(path, responder, code, reason),
+            Greeting::Plain { .. } => self.close_path(path, code, reason),
+        }
+        // Whoever refuses knows: no event follows.
+        if let Some(entry) = self.sockets.get_mut(&socket) {
+            entry.session.give_up(code, reason);
+        }
         self.forget(socket, now);
     }
 
@@ -217,7 +267,7 @@ impl Endpoint {
             return self.close_path(path, CloseCode::REFUSED, "the server is closing");
         };
         if incoming.kind == ChannelKind::Plain {
-            return self.close_path(path, CloseCode::REFUSED, "this server takes encrypted sessions only");
+            return self.handle_plain(incoming, now);
         }
         let prologue = prologue(incoming.port);
         let (responder, remote, payload) =
@@ -241,6 +291,39 @@ impl Endpoint {
             Ok(open) => self.handle_open(incoming, responder, remote, open, now),
             Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_string()),
         }
+    }
+
+    /// A peer that does not encrypt wants in.
+    fn handle_plain(&mut self, incoming: Incoming, now: Instant) {
+        let path = incoming.path;
+        if !self.config.allow_plain {
+            return self.close_path(path, CloseCode::REFUSED, "this server takes encrypted sessions only");
+        }
+        if self.is_busy() {
+            return self.close_path(path, CloseCode::TRY_AGAIN_LATER, "the server is busy");
+        }
+        // Nobody resumes a plain session: the name is only there so that all have one.
+        let (key, session_id) = (PublicKey(self.entropy.bytes()), SessionId(self.entropy.array()));
+        let offer = Offer {
+            port: incoming.port,
+            address: incoming.address,
+            remote: None,
+            protocols: Vec::new(),
+            path: String::new(),
+            plain: true,
+        };
+        let greeting = Greeting::Plain { early: Vec::new() };
+        let session = Session::new_plain(self.config.session.clone());
+        self.add_offer(
+            Guest { path, key, session_id, client_epoch: Epoch::default(), greeting, session },
+            offer,
+            now,
+        );
+    }
+
+    /// Whether there are too many clients that are not in yet.
+    fn is_busy(&self) -> bool {
+        self.sockets.values().filter(|entry| !entry.opened).count() >= self.config.max_pending
     }
 
     /// Handshakes that had to wait for the key.
@@ -292,7 +375,7 @@ impl Endpoint {
             // The client lost its first try before the application decided: the new try takes its place.
             (None, Some(undecided)) if same_page => {
                 let old = std::mem::replace(&mut undecided.path, path);
-                undecided.responder = responder;
+                undecided.greeting = Greeting::Sealed { responder, position };
                 self.by_path.insert(path, socket);
                 self.close_path(old, CloseCode::NORMAL, "");
             }
@@ -312,33 +395,10 @@ impl Endpoint {
     }
 
     fn offer(&mut self, incoming: Incoming, responder: Responder, key: PublicKey, open: Open, now: Instant) {
-        let pending = self.sockets.values().filter(|entry| !entry.opened).count();
-        if pending >= self.config.max_pending {
-            return self.turn_away(
-                incoming.path,
-                responder,
-                CloseCode::TRY_AGAIN_LATER,
-                "the server is busy",
-            );
+        let path = incoming.path;
+        if self.is_busy() {
+            return self.turn_away(path, responder, CloseCode::TRY_AGAIN_LATER, "the server is busy");
         }
-        let serving = Serving {
-            key,
-            session_id: open.session_id,
-            client_epoch: open.epoch,
-            address: incoming.address.clone(),
-            resume_timeout: self.config.resume_timeout,
-            undecided: Some(Undecided {
-                path: incoming.path,
-                responder,
-                position: open.position,
-                give_up_at: now + OFFER_TIMEOUT,
-            }),
-            candidates: Vec::new(),
-        };
-        let session = Session::new(self.config.session.clone());
-        let socket = self.add_socket(session, Side::Server(Box::new(serving)));
-        self.by_session.insert((key, open.session_id), socket);
-        self.by_path.insert(incoming.path, socket);
         let offer = Offer {
             port: incoming.port,
             address: incoming.address,
@@ -347,6 +407,27 @@ impl Endpoint {
             path: open.path,
             plain: false,
         };
+        let (session_id, client_epoch) = (open.session_id, open.epoch);
+        let greeting = Greeting::Sealed { responder, position: open.position };
+        let session = Session::new(self.config.session.clone());
+        self.add_offer(Guest { path, key, session_id, client_epoch, greeting, session }, offer, now);
+    }
+
+    /// Asks the application about a client.
+    fn add_offer(&mut self, guest: Guest, offer: Offer, now: Instant) {
+        let Guest { path, key, session_id, client_epoch, greeting, session } = guest;
+        let serving = Serving {
+            key,
+            session_id,
+            client_epoch,
+            address: offer.address.clone(),
+            resume_timeout: if offer.plain { Duration::ZERO } else { self.config.resume_timeout },
+            undecided: Some(Undecided { path, greeting, give_up_at: now + OFFER_TIMEOUT }),
+            candidates: Vec::new(),
+        };
+        let socket = self.add_socket(session, Side::Server(Box::new(serving)));
+        self.by_session.insert((key, session_id), socket);
+        self.by_path.insert(path, socket);
         self.events.push_back(Event::Offer { socket, offer });
         self.touch(socket, now);
     }
@@ -408,6 +489,15 @@ impl Endpoint {
     ) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
+        if let Some(Undecided { greeting: Greeting::Plain { early }, .. }) = &mut serving.undecided {
+            if early.len() < MAX_EARLY {
+                early.push(record);
+            } else {
+                self.close_path(path, CloseCode::OVERFLOW, "too much was said before the server had decided");
+                self.forget(socket, now);
+            }
+            return;
+        }
         let Some(at) = serving.candidates.iter().position(|candidate| candidate.path == path) else {
             return;
         };
@@ -453,7 +543,7 @@ impl Endpoint {
             self.forget(socket, now);
             return;
         }
-        if self.config.resume_timeout.is_zero() {
+        if !entry.resumes() {
             entry.session.give_up(CloseCode::ABNORMAL, reason);
         } else if code == CloseCode::ID_TAKEN_OVER {
             entry.session.give_up(code, reason);

@@ -152,6 +152,15 @@ impl Socket {
         [side, session, self.lingers_until].into_iter().flatten().min()
     }
 
+    /// Whether it goes on over another path when it loses the one that it has.
+    pub(super) fn resumes(&self) -> bool {
+        let timeout = match &self.side {
+            Side::Client(client) => client.resume_timeout(),
+            Side::Server(serving) => serving.resume_timeout,
+        };
+        !timeout.is_zero()
+    }
+
     /// Whether it is a client without a path.
     pub(super) fn wants_path(&self) -> bool {
         self.path.is_none() && matches!(self.side, Side::Client(_))

@@ -80,8 +80,18 @@ impl End {
 
     /// Whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
     /// does not wait for that.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.known && matches!(self.stage, EndStage::Connecting { .. })
+    }
+
+    #[cfg(test)]
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    #[cfg(test)]
+    pub(super) fn cost_of_queue(&self) -> usize {
+        self.queue.iter().map(|transmit| transmit.len() + FRAME_OVERHEAD).sum()
     }
 
     /// The end at the other peer, if it is still there.
@@ -128,7 +138,7 @@ impl Router {
         if let Some(link) = self.links.get_mut(end.link.0) {
             link.channels.remove(&end.id);
             link.outbox.flow.remove(&end.id);
-            link.outbox.ready.remove(&end.id);
+            link.outbox.ready.remove(&end.id.into());
             link.outbox.buffered -= end.queued;
             if let Some(livecode) = &mut link.livecode {
                 livecode.forget(end.id, key);
@@ -215,7 +225,7 @@ impl Router {
         end.queue = VecDeque::new();
         self.buffered -= freed;
         if let Some(link) = self.links.get_mut(end.link.0) {
-            link.outbox.ready.remove(&end.id);
+            link.outbox.ready.remove(&end.id.into());
             link.outbox.buffered -= freed;
         }
     }
@@ -256,7 +266,7 @@ impl Router {
         let Some(end) = self.ends.get(key).filter(|end| !end.queue.is_empty()) else { return };
         let link = end.link;
         if let Some(state) = self.links.get_mut(link.0) {
-            state.outbox.ready.insert(end.id, key);
+            state.outbox.ready.insert(end.id.into(), key);
         }
         self.announce(link);
     }
@@ -292,7 +302,7 @@ impl Router {
         }
         if was_empty {
             end.deficit = 0;
-            link.outbox.ready.insert(id, key);
+            link.outbox.ready.insert(id.into(), key);
         }
         self.announce(link_id);
     }
@@ -309,7 +319,7 @@ impl Router {
         self.buffered -= cost;
         link.outbox.buffered -= cost;
         if end.queue.is_empty() {
-            link.outbox.ready.remove(&end.id);
+            link.outbox.ready.remove(&end.id.into());
             if end.stage == EndStage::Closing {
                 self.remove_end(key);
                 return Some(transmit);
@@ -318,7 +328,7 @@ impl Router {
                 end.queue = VecDeque::new();
             }
         } else if end.is_held() {
-            link.outbox.ready.remove(&end.id);
+            link.outbox.ready.remove(&end.id.into());
         }
         if end.behind && end.queued <= self.config.channel_low {
             self.set_behind(key, false);

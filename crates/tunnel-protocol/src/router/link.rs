@@ -62,13 +62,26 @@ pub(super) struct Outbox {
     /// Channels whose sender, this peer, may have to be told to pause or to go on.
     pub(super) flow: BTreeSet<ChannelId>,
     /// Channels that hold something.
-    pub(super) ready: BTreeMap<ChannelId, EndKey>,
+    pub(super) ready: BTreeMap<Turn, EndKey>,
     /// The channel whose turn it is, or was if it holds nothing any more.
-    turn: Option<(ChannelId, EndKey)>,
+    turn: Option<(Turn, EndKey)>,
     /// Bytes held for the link, overhead included.
     pub(super) buffered: usize,
     /// Whether the owner was told that there is something.
     pub(super) announced: bool,
+}
+
+/// A channel's place in the round: those that the router opened by number, then those that the peer opened.
+///
+/// INCOMING has to reach the peer in the order of its channels. A new channel is behind all others of its kind, so the
+/// round does not pass it before it has passed the ones opened earlier.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Turn(u32);
+
+impl From<ChannelId> for Turn {
+    fn from(channel: ChannelId) -> Self {
+        Self(channel.0.rotate_right(1))
+    }
 }
 
 impl Link {
@@ -105,6 +118,11 @@ pub(super) const fn is_opened_by_peer(channel: ChannelId) -> bool {
 }
 
 impl Outbox {
+    #[cfg(test)]
+    pub(super) const fn control_len(&self) -> usize {
+        self.control_len
+    }
+
     /// Queues a frame if no more than `max` bytes wait with it; what it costs.
     pub(super) fn push_control(&mut self, transmit: Transmit, max: usize) -> Option<usize> {
         let cost = transmit.len() + FRAME_OVERHEAD;

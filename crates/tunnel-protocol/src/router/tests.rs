@@ -1,9 +1,11 @@
 //! Stories of links, told to a router whose clock and sockets are the test's.
 
+mod books;
 mod channels;
 mod limits;
 mod links;
 mod livecode;
+mod model;
 
 use super::*;
 use crate::frame::{ChannelKind, Welcome};

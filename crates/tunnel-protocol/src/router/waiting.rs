@@ -42,6 +42,17 @@ impl WaitingRoom {
         self.requests.is_empty() && self.servers.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn cost(&self) -> usize {
+        self.requests.values().map(|(_, request)| request.cost()).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn cost_of(&self, link: LinkId, ends: &super::Slab<super::End>) -> usize {
+        let of_link = |end: EndKey| ends.get(end).is_some_and(|end| end.link == link);
+        self.requests.values().filter(|(end, _)| of_link(*end)).map(|(_, request)| request.cost()).sum()
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.requests.first_key_value().map(|(key, _)| key.0)
     }

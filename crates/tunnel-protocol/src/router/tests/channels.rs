@@ -317,6 +317,21 @@ fn a_chat_channel_does_not_wait_behind_a_file_channel() {
 }
 
 #[test]
+fn channels_are_offered_in_their_order_whosever_turn_it_is() {
+    let mut net = Net::new(config());
+    let (client, server) = net.pair();
+    // The server is a client, too, and its own channel 5 had the last turn.
+    net.send(server, connect(5, server_id(9)));
+    net.advance(Duration::from_secs(2));
+    assert_eq!(net.received(server), [closed(5, CloseCode::SERVER_NOT_FOUND)]);
+    for channel in [3, 5, 7] {
+        net.send(client, connect(channel, server_id(1)));
+    }
+    let offered: Vec<_> = net.received(server).iter().map(Frame::channel).collect();
+    assert_eq!(offered, [4, 6, 8].map(ChannelId));
+}
+
+#[test]
 fn channels_share_a_link_by_bytes_not_by_frames() {
     let mut net = Net::new(config());
     let (client, server) = net.pair();
