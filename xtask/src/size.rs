@@ -9,8 +9,21 @@ use crate::build::WASM;
 use crate::process::output;
 use crate::workspace::Workspace;
 
-/// Prints size and compressed size of wasm and JavaScript in the package; fails over the budget.
+/// Prints the sizes; fails over the budget.
 pub(crate) fn size(workspace: &Workspace) -> Result<()> {
+    let (total, budget) = (print(workspace)?, workspace.config.size.brotli_bytes);
+    if total > budget {
+        bail!(
+            "{} bytes are {} over the budget (size.brotli-bytes in wasm-pack.toml)",
+            grouped(total),
+            grouped(total - budget)
+        );
+    }
+    Ok(())
+}
+
+/// Prints size and compressed size of wasm and JavaScript in the package; returns what is loaded, in bytes.
+pub(crate) fn print(workspace: &Workspace) -> Result<usize> {
     let package = workspace.package();
     if !package.join(WASM).is_file() {
         bail!("there is no {WASM} in {}: run `cargo xtask build` first", package.display());
@@ -42,14 +55,7 @@ pub(crate) fn size(workspace: &Workspace) -> Result<()> {
         grouped(total.1),
         grouped(budget)
     );
-    if total.1 > budget {
-        bail!(
-            "{} bytes are {} over the budget (size.brotli-bytes in wasm-pack.toml)",
-            grouped(total.1),
-            grouped(total.1 - budget)
-        );
-    }
-    Ok(())
+    Ok(total.1)
 }
 
 /// All JavaScript files in the folder and below it, in order.

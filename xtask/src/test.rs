@@ -23,15 +23,22 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         run(workspace.cargo().args(["test", "--workspace", "--exclude", "tunnel-e2e"]))
     })?;
     report.step("cipher tests in WebAssembly", || cipher_tests(workspace))?;
-    report.step("package", || build::build(workspace))?;
-    report.step("size", || size::size(workspace))?;
-    report.step("relay", || relay::build(workspace, false))?;
+    report.step("package", || {
+        build::build(workspace)?;
+        // To be seen: whether it is too much, `cargo xtask size` says.
+        size::print(workspace).map(drop)
+    })?;
+    let relay = report.step("relay", || {
+        relay::build(workspace, false)?;
+        Relay::start(workspace)
+    })?;
     for &browser in browsers {
         for &mode in &workspace.config.test.modes {
             let name = format!("browser tests, {browser:?}, {}", mode.name());
-            report.step(&name, || browser_tests(workspace, browser, mode))?;
+            report.step(&name, || browser_tests(workspace, browser, mode, &relay))?;
         }
     }
+    drop(relay);
     report.step("multi-tab tests", || multi_tab_tests(workspace))?;
     report.finish();
     Ok(())
@@ -46,9 +53,8 @@ fn cipher_tests(workspace: &Workspace) -> Result<()> {
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }
 
-/// `tests/*.rs` in a browser, with a relay to talk to.
-fn browser_tests(workspace: &Workspace, browser: Browser, mode: Mode) -> Result<()> {
-    let relay = Relay::start(workspace)?;
+/// `tests/*.rs` in a browser. The relay is one for all modes: its address is compiled into the tests.
+fn browser_tests(workspace: &Workspace, browser: Browser, mode: Mode, relay: &Relay) -> Result<()> {
     let arguments = ["test", "--headless", browser.wasm_pack_option(), "--mode", "no-install"];
     run(workspace
         .command("wasm-pack")
