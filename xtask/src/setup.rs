@@ -33,6 +33,9 @@ impl<'a> Needs<'a> {
     }
 }
 
+/// Target folder of the tools that come from crates.io, shared so that they share their dependencies.
+const BUILDS: &str = "tools-build";
+
 /// How a step ended.
 enum Outcome {
     Present,
@@ -50,6 +53,7 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     step(&format!("wasm-pack {}", tools.wasm_pack), || {
         cargo_tool(workspace, "wasm-pack", "wasm-pack", &tools.wasm_pack)
     })?;
+    drop_builds(workspace)?;
     step("Node.js with npm", || debian(workspace, &["node", "npm"], &["nodejs", "npm"]))?;
     step(&format!("wasm-opt of binaryen {}", tools.binaryen), || wasm_opt(workspace, &tools.binaryen))?;
     for browser in needs.browsers {
@@ -137,7 +141,7 @@ fn cargo_tool(workspace: &Workspace, program: &str, package: &str, version: &str
     announce(&format!("building {package} {version}, which takes minutes"));
     let mut command = workspace.cargo();
     command.args(["install", package, "--version", version, "--force", "--root"]).arg(&workspace.tools);
-    command.arg("--target-dir").arg(workspace.tools.join("build"));
+    command.arg("--target-dir").arg(workspace.tools.join(BUILDS));
     if !std::io::stderr().is_terminal() {
         command.arg("--quiet");
     }
@@ -147,6 +151,15 @@ fn cargo_tool(workspace: &Workspace, program: &str, package: &str, version: &str
         bail!("{} holds no {program} {version} after its installation", workspace.tools.display());
     }
     Ok(Outcome::Installed)
+}
+
+/// Removes what building the tools has left behind: 700 MB that nothing needs.
+fn drop_builds(workspace: &Workspace) -> Result<()> {
+    let builds = workspace.tools.join(BUILDS);
+    if !builds.is_dir() {
+        return Ok(());
+    }
+    fs::remove_dir_all(&builds).with_context(|| format!("cannot remove {}", builds.display()))
 }
 
 /// Whether the program that our commands would run says that it is this version.
