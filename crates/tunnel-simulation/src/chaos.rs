@@ -176,7 +176,7 @@ impl Run {
     fn play(&mut self) -> Result<(), String> {
         self.pass(Duration::from_secs(2))?;
         self.connect();
-        let acts = 10 + self.random.below(50);
+        let acts = 5 + self.random.below(30);
         for _ in 0..acts {
             self.act();
             let pause = self.random.choose(&[0, 100, 3_000, 50_000, 400_000, 3_000_000]);
