@@ -13,6 +13,7 @@ mod event;
 mod link;
 mod livecode;
 mod peer;
+mod room;
 mod slab;
 mod timer;
 mod waiting;
@@ -47,6 +48,8 @@ pub struct Router {
     drain: Drain,
     /// Bytes held for all links.
     buffered: usize,
+    /// Which links were looked at for one that fills the buffers.
+    sampled: usize,
     /// Nonces of the PINGs.
     pings: u64,
     /// The number of the server that was numbered last.
@@ -93,6 +96,7 @@ impl Router {
             events: VecDeque::new(),
             drain: Drain::No,
             buffered: 0,
+            sampled: 0,
             pings: 0,
             last_livecode_server: 0,
             totals: Stats::default(),

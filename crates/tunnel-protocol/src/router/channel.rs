@@ -78,13 +78,21 @@ impl End {
         }
     }
 
+    /// Whether a message of this length is better copied than kept in the memory that it came in.
+    ///
+    /// That may be a large read buffer, of which a small message that waits would keep all. Copying a small message
+    /// costs no more than sharing its memory; a larger one is copied if it will wait.
+    pub(super) fn wants_copy(&self, len: usize) -> bool {
+        len < 1 << 10 || len < 16 << 10 && !self.queue.is_empty()
+    }
+
     /// Whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
     /// does not wait for that.
     pub(super) fn is_held(&self) -> bool {
         self.known && matches!(self.stage, EndStage::Connecting { .. })
     }
 
-    #[cfg(test)]
+    /// Bytes in the queue, overhead included.
     pub(super) const fn queued(&self) -> usize {
         self.queued
     }
@@ -232,33 +240,16 @@ impl Router {
 
     /// Queues what one peer sent for the other, or ends the channel if there is no room.
     pub(super) fn forward(&mut self, from: EndKey, to: EndKey, transmit: Transmit) {
-        if let Err(reason) = self.room(to, transmit.len() + FRAME_OVERHEAD) {
+        if let Err(reason) = self.make_room(to, transmit.len() + FRAME_OVERHEAD) {
             return self.lose_channel(from, to, CloseCode::OVERFLOW, reason);
         }
         self.enqueue(to, transmit);
         let Some(end) = self.ends.get(to).filter(|end| !end.behind) else { return };
-        let Some(link) = self.links.get(end.link.0) else { return };
-        let config = &self.config;
-        let crowded =
-            link.outbox.buffered > config.link_buffer / 2 || self.buffered > config.total_buffer / 2;
-        let high = if crowded { config.channel_low } else { config.channel_high };
+        let crowded = self.is_crowded(end.link);
+        let high = if crowded { self.config.channel_low } else { self.config.channel_high };
         if end.queued > high {
             self.set_behind(to, true);
         }
-    }
-
-    /// Whether `cost` more bytes may be queued at an end; if not, why.
-    pub(super) fn room(&self, to: EndKey, cost: usize) -> Result<(), &'static str> {
-        let config = &self.config;
-        let Some(end) = self.ends.get(to) else { return Err("the channel is closed") };
-        if end.queued + cost > config.channel_buffer {
-            return Err("the sender ignored PAUSE: the relay's buffer for it is full");
-        }
-        let held = self.links.get(end.link.0).map_or(0, |link| link.outbox.buffered);
-        if held + cost > config.link_buffer || self.buffered + cost > config.total_buffer {
-            return Err("the receiver is too slow: the relay's buffer is full");
-        }
-        Ok(())
     }
 
     /// Lets go what was held until the server accepted.

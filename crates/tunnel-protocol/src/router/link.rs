@@ -181,12 +181,20 @@ impl Outbox {
         {
             return Some(key);
         }
-        let after = self.turn.map_or(Bound::Unbounded, |(id, _)| Bound::Excluded(id));
-        let next =
-            self.ready.range((after, Bound::Unbounded)).next().or_else(|| self.ready.first_key_value());
-        let (&id, &key) = next?;
-        self.turn = Some((id, key));
+        let after = self.after_turn();
+        let next = self.ready.range(after).next().or_else(|| self.ready.first_key_value());
+        let (&turn, &key) = next?;
+        self.turn = Some((turn, key));
         ends.get_mut(key)?.start_turn(quantum);
         Some(key)
+    }
+
+    /// The channels that hold something, in the order of their turns.
+    pub(super) fn round(&self) -> impl Iterator<Item = EndKey> {
+        self.ready.range(self.after_turn()).chain(&self.ready).map(|(_, key)| *key).take(self.ready.len())
+    }
+
+    fn after_turn(&self) -> (Bound<Turn>, Bound<Turn>) {
+        (self.turn.map_or(Bound::Unbounded, |(turn, _)| Bound::Excluded(turn)), Bound::Unbounded)
     }
 }

@@ -210,7 +210,7 @@ impl Router {
             Dialect::Livecode => Transmit::Text(self.text_for(to, data)),
         };
         let too_long = end.dialect == Dialect::Tunnel && transmit.len() > self.config.max_frame as usize;
-        if too_long || self.room(to, transmit.len() + FRAME_OVERHEAD).is_err() {
+        if too_long || self.make_room(to, transmit.len() + FRAME_OVERHEAD).is_err() {
             return false;
         }
         self.note(from, to, data.as_bytes());

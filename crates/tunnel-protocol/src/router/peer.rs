@@ -206,7 +206,7 @@ impl Router {
         let address = self.links.get(client_end.link.0).ok_or(GONE)?.peer.address.clone();
         let client_dialect = client_end.dialect;
         let state = self.links.get(server.0).ok_or(GONE)?;
-        let (dialect, held) = (state.peer.dialect, state.outbox.buffered);
+        let dialect = state.peer.dialect;
         let number = state.last_incoming.0.checked_add(2);
         let (Some(number), true) = (number, state.incoming < self.config.max_incoming) else {
             return Err((CloseCode::TRY_AGAIN_LATER, "the server has too many channels"));
@@ -233,7 +233,7 @@ impl Router {
         if offer.len() > self.config.max_frame as usize {
             return Err((CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded"));
         }
-        if held + cost > self.config.link_buffer || self.buffered + cost > self.config.total_buffer {
+        if !self.has_room(server, cost) {
             return Err((CloseCode::TRY_AGAIN_LATER, "the relay's buffer is full"));
         }
         let end = self.add_end(server, id, EndStage::Connecting { other: client });
@@ -297,7 +297,12 @@ impl Router {
             return Ok(());
         }
         restamp(&mut message, receiver.id);
-        self.forward(from, to, Transmit::Binary(message.freeze()));
+        let message = if receiver.wants_copy(message.len()) {
+            Bytes::copy_from_slice(&message)
+        } else {
+            message.freeze()
+        };
+        self.forward(from, to, Transmit::Binary(message));
         Ok(())
     }
 

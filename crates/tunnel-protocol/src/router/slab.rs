@@ -62,10 +62,15 @@ impl<T> Slab<T> {
 
     /// The keys in use, in a fixed order.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
-        let used = |(index, slot): (usize, &Slot<T>)| {
-            slot.value.is_some().then_some(key(index as u32, slot.generation))
-        };
-        self.slots.iter().enumerate().filter_map(used)
+        self.keys_from(0)
+    }
+
+    /// The keys in use, from the slot at `start` (counted round and round) on, each once.
+    pub(super) fn keys_from(&self, start: usize) -> impl Iterator<Item = Key> {
+        let (before, after) = self.slots.split_at(start % self.slots.len().max(1));
+        let from = before.len();
+        let slots = (from..).zip(after).chain(before.iter().enumerate());
+        slots.filter_map(|(index, slot)| slot.value.as_ref().map(|_| key(index as u32, slot.generation)))
     }
 }
 
@@ -90,5 +95,19 @@ mod tests {
         assert_eq!(slab.get(second), Some(&"second"));
         assert_eq!(slab.len(), 1);
         assert_eq!(slab.keys().collect::<Vec<_>>(), [second]);
+    }
+
+    #[test]
+    fn keys_come_round_from_any_start_each_once() {
+        let mut slab = Slab::new();
+        assert_eq!(slab.keys_from(7).next(), None);
+        let keys = ["a", "b", "c", "d"].map(|value| slab.insert(value));
+        slab.remove(keys[1]);
+        for (start, first) in [(0, 0), (1, 2), (2, 2), (3, 3), (4, 0), (6, 2)] {
+            let mut order: Vec<_> = slab.keys_from(start).collect();
+            assert_eq!(order[0], keys[first], "from {start}");
+            order.sort_unstable();
+            assert_eq!(order, [keys[0], keys[2], keys[3]]);
+        }
     }
 }

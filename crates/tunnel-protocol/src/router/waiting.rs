@@ -88,12 +88,14 @@ impl WaitingRoom {
 impl Router {
     /// Has a client wait for its server, if there is room.
     pub(super) fn wait(&mut self, link_id: LinkId, end: EndKey, request: Request, now: Instant) {
+        // Its own memory: the message may be a small part of a large buffer.
+        let request = Request { payload: Bytes::copy_from_slice(&request.payload), ..request };
         let cost = request.cost();
+        let has_room = self.has_room(link_id, cost);
         let Some(link) = self.links.get_mut(link_id.0) else { return };
         if self.waiting.len() >= self.config.max_waiting
             || link.waiting >= self.config.max_waiting_per_link
-            || link.outbox.buffered + cost > self.config.link_buffer
-            || self.buffered + cost > self.config.total_buffer
+            || !has_room
         {
             return self.refuse(
                 end,

@@ -201,3 +201,112 @@ fn a_limit_that_no_handshake_fits_into_is_raised() {
     let mut net = Net::new(Config { max_frame: 1, ..config() });
     assert_eq!(net.welcomed().1.max_frame, 8_192);
 }
+
+/// Opens channels from a client of its own to the server of a pair, and returns the client.
+fn flood(net: &mut Net, server: LinkId, channels: u32, bytes: usize) -> LinkId {
+    let client = net.link();
+    for number in 0..channels {
+        net.send(client, connect(2 * number + 1, server_id(1)));
+    }
+    let offered: Vec<_> = net.received(server).iter().map(Frame::channel).collect();
+    for channel in offered {
+        net.send(server, accept(channel.0));
+    }
+    net.received(client);
+    for number in 0..channels {
+        net.send(client, data(2 * number + 1, vec![0; bytes]));
+    }
+    client
+}
+
+#[test]
+fn whoever_fills_a_links_buffer_loses_a_channel_and_a_small_one_gets_through() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    let flooder = flood(&mut net, server, 3, 33_000);
+    assert!(net.router.stats().buffered > 99_000);
+    net.send(client, data(1, vec![7; 1_000]));
+    let lost = net.received(flooder).into_iter().filter(|frame| matches!(frame, Frame::Close { .. })).count();
+    assert_eq!((lost, net.received(client)), (1, vec![]));
+    assert!(net.received(server).contains(&data(2, vec![7; 1_000])));
+}
+
+#[test]
+fn whoever_fills_the_relay_loses_a_channel_and_those_of_others_get_through() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    let mut flooders = Vec::new();
+    for secret in [2, 3] {
+        let receiver = net.server(secret);
+        let sender = net.link();
+        for channel in [1, 3] {
+            net.send(sender, connect(channel, server_id(secret)));
+        }
+        net.received(receiver);
+        for channel in [1, 3] {
+            net.send(receiver, accept(channel + 1));
+            net.received(sender);
+            net.send(sender, data(channel, vec![0; 37_400]));
+        }
+        net.received(sender);
+        flooders.push(sender);
+    }
+    assert!(net.router.stats().buffered > 149_500);
+    net.send(client, data(1, vec![7; 1_000]));
+    assert_eq!(net.received(client), []);
+    assert_eq!(net.received(server), [data(2, vec![7; 1_000])]);
+    let lost: Vec<_> = flooders.into_iter().flat_map(|flooder| net.received(flooder)).collect();
+    assert!(matches!(lost[..], [Frame::Close { code: CloseCode::OVERFLOW, .. }]), "{lost:?}");
+}
+
+#[test]
+fn whoever_has_the_longest_queue_loses_its_own_channel() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    let flooder = flood(&mut net, server, 3, 30_000);
+    net.send(client, data(1, vec![7; 39_000]));
+    assert_eq!(net.received(client), [closed(1, CloseCode::OVERFLOW)]);
+    assert!(net.received(flooder).iter().all(|frame| matches!(frame, Frame::Pause { .. })));
+}
+
+#[test]
+fn a_channel_that_fills_the_relay_the_other_way_is_lost_whole() {
+    let mut net = Net::new(Config { total_buffer: 39_000, ..small() });
+    let (client, server) = net.pair();
+    net.send(server, data(2, vec![0; 38_000]));
+    net.send(client, data(1, vec![0; 2_000]));
+    assert_eq!(net.received(server), [closed(2, CloseCode::OVERFLOW)]);
+    assert_eq!(net.received(client), [closed(1, CloseCode::OVERFLOW)]);
+    assert_eq!((net.router.stats().channel_ends, net.router.stats().buffered), (0, 0));
+}
+
+#[test]
+fn senders_are_paused_early_when_the_receivers_link_holds_much() {
+    let mut net = Net::new(small());
+    let (client, server) = net.pair();
+    flood(&mut net, server, 3, 18_000);
+    net.send(client, data(1, vec![0; 6_000]));
+    assert_eq!(net.received(client), [Frame::Pause { channel: ChannelId(1) }]);
+}
+
+#[test]
+fn a_small_message_that_waits_does_not_keep_the_buffer_that_it_came_in() {
+    let mut net = Net::new(config());
+    let (client, server) = net.pair();
+    for (waiting, len, is_copied) in
+        [(false, 100, true), (false, 10_000, false), (true, 10_000, true), (true, 50_000, false)]
+    {
+        net.received(server);
+        if waiting {
+            net.send(client, data(1, "first"));
+        }
+        let message = BytesMut::from(&data(1, vec![7; len]).encode()[..]);
+        let memory = message.as_ptr();
+        net.router.handle_message(client, message, net.now);
+        if waiting {
+            net.take(server);
+        }
+        let Some(Transmit::Binary(forwarded)) = net.router.poll_transmit(server) else { panic!("nothing") };
+        assert_eq!(forwarded.as_ptr() != memory, is_copied, "{len} bytes, waiting: {waiting}");
+    }
+}
