@@ -1,0 +1,14 @@
+//! No message makes the decoder panic, and what it understands it writes and reads again.
+
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use tunnel_protocol::Frame;
+
+fuzz_target!(|message: &[u8]| {
+    let Ok(Some(frame)) = Frame::decode(Bytes::copy_from_slice(message)) else { return };
+    let encoded = frame.encode();
+    assert!(encoded.len() <= message.len(), "no frame grows: {frame:?}");
+    assert_eq!(Frame::decode(encoded), Ok(Some(frame)));
+});
