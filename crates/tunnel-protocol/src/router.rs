@@ -67,6 +67,8 @@ enum Drain {
     Until(Instant),
     /// The time is over; the owner closes what is left.
     Over,
+    /// The last link is gone.
+    Done,
 }
 
 /// What a peer did wrong: it is told, and its link ends.
@@ -201,7 +203,7 @@ impl Router {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drain = match self.drain {
             Drain::Until(deadline) => Some(deadline),
-            Drain::No | Drain::Over => None,
+            Drain::No | Drain::Over | Drain::Done => None,
         };
         let check = self.checks.first().map(|(at, _)| *at);
         [check, self.waiting.next_timeout(), drain].into_iter().flatten().min()
@@ -320,7 +322,8 @@ impl Router {
     }
 
     fn report_drained(&mut self) {
-        if self.drain != Drain::No && self.links.len() == 0 {
+        if matches!(self.drain, Drain::Until(_) | Drain::Over) && self.links.len() == 0 {
+            self.drain = Drain::Done;
             self.events.push_back(Event::Drained);
         }
     }

@@ -339,6 +339,11 @@ fn draining_without_links_is_over_at_once() {
     let mut net = Net::new(config());
     net.router.drain(Duration::from_secs(5), "", net.now);
     assert_eq!(net.events(), [Event::Drained]);
+    let late = net.socket();
+    assert_eq!(net.closes(), [(late, CloseCode::DRAINING)]);
+    net.hang_up(late);
+    assert_eq!(net.events(), [], "said once");
+    net.assert_empty();
 }
 
 #[test]
