@@ -33,7 +33,7 @@ impl<'a> Needs<'a> {
     }
 }
 
-/// Target folder of the tools that come from crates.io, shared so that they share their dependencies.
+/// Target folder of the tools that come from the Rust registry, shared so that they share their dependencies.
 const BUILDS: &str = "tools-build";
 
 /// How a step ended.
@@ -133,7 +133,7 @@ fn rust_target(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Installed)
 }
 
-/// A program from crates.io in exactly this version: ours, or the machine's.
+/// A program from the Rust registry in exactly this version: ours, or the machine's.
 fn cargo_tool(workspace: &Workspace, program: &str, package: &str, version: &str) -> Result<Outcome> {
     if has_version(workspace, program, version) {
         return Ok(Outcome::Present);
