@@ -9,7 +9,7 @@ use std::cell::Cell;
 use tunnel_protocol::ServerId;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/common.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     #[wasm_bindgen(js_name = start)]
     fn start_classes(connector: Connector);

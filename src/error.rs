@@ -2,7 +2,7 @@
 
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/common.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     #[wasm_bindgen(js_name = tunnelError)]
     fn new_tunnel_error(message: &str, code: &str) -> JsValue;

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/common.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     /// Has [`run_one`] called many times from one task of the event loop, with microtasks run after each, and then
     /// [`finish_round`].

@@ -4,7 +4,7 @@ use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::server_id::PublicKey;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/identity.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     /// A key: either its secret half, or the public half of one that stays with WebCrypto.
     #[wasm_bindgen(js_name = Object)]

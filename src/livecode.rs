@@ -9,7 +9,7 @@ use tunnel_protocol::livecode::{
 };
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/livecode.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     /// One WebSocket, and what its `LivecodeCore` tells it.
     pub(crate) type Connection;

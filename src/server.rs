@@ -12,7 +12,7 @@ use tunnel_protocol::endpoint::{Endpoint, Event, Offer, SocketId};
 use tunnel_protocol::identity::StaticKey;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/server.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
     #[wasm_bindgen(extends = web_sys::EventTarget)]

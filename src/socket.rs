@@ -13,7 +13,7 @@ use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remot
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/sockets.js")]
+#[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
     /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
     #[wasm_bindgen(extends = web_sys::EventTarget)]
