@@ -165,7 +165,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     this.#accepts = true;
     const socket = this.#backlog.shift();
     if (socket) {
-      socket.core.hold(false);
+      socket.core.unpark();
       return Promise.resolve(socket.socket);
     }
     const taker = deferred();
@@ -265,8 +265,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     if (!unclaimed) return;
     const taker = this.#takers.shift();
     if (taker) return taker.resolve(socket);
-    // It keeps its messages until somebody accepts it.
-    core.hold(true);
+    // It keeps its messages until somebody accepts it, even when its client goes meanwhile.
+    core.park();
     this.#backlog.push({ socket, core });
   }
 

@@ -244,7 +244,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   get readable() {
     if (this.#readable) return this.#readable;
-    this.#core.hold(true);
+    this.#core.hold();
     const pull = async controller => {
       const data = await this.#next();
       if (data === undefined) controller.close();
@@ -273,7 +273,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   [Symbol.asyncIterator]() {
-    this.#core.hold(true);
+    this.#core.hold();
     const messages = async function* (socket) {
       for (let data; (data = await socket.#next()) !== undefined; ) yield socket.#convert(data);
     };

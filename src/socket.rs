@@ -67,6 +67,18 @@ pub(crate) fn fire(target: &JsValue, event_type: &str) {
     fire_plain(target, event_type);
 }
 
+/// Who gets the messages of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Taker {
+    /// The listeners to `message`.
+    #[default]
+    Listeners,
+    /// A reader, one by one.
+    Reader,
+    /// Nobody until the socket has been accepted.
+    Nobody,
+}
+
 /// What belongs to one socket on this side of the class.
 #[derive(Debug, Default)]
 pub(crate) struct Socket {
@@ -74,8 +86,10 @@ pub(crate) struct Socket {
     target: RefCell<Option<PeerToPeerWebSocket>>,
     /// What `bufferedAmount` shows.
     buffered: Cell<usize>,
-    /// Whether somebody reads instead of listening to `message`.
-    held: Cell<bool>,
+    /// Who gets its messages.
+    taker: Cell<Taker>,
+    /// How it ended while it waited to be accepted.
+    end: RefCell<Option<Event>>,
     /// Messages that have had no event yet.
     inbox: RefCell<VecDeque<Message>>,
 }
@@ -112,12 +126,14 @@ impl Socket {
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
             Event::Closed { code, reason, was_clean, failed, .. } => {
-                let to_deliver = !self.held.get() && !self.inbox.borrow().is_empty();
-                if to_deliver {
-                    // They have been given tasks, which come first.
-                    let (socket, driver) = (self.clone(), driver.clone());
-                    let event = Event::Closed { socket: id, code, reason, was_clean, failed };
-                    event::post(move || socket.fire(&driver, id, event));
+                if !self.inbox.borrow().is_empty() && self.taker.get() != Taker::Reader {
+                    let end = Event::Closed { socket: id, code, reason, was_clean, failed };
+                    if self.taker.get() == Taker::Nobody {
+                        self.end.replace(Some(end));
+                    } else {
+                        // The messages have been given tasks, which come first.
+                        self.post(driver, id, end);
+                    }
                     return;
                 }
                 let name = code.name().unwrap_or("closed");
@@ -130,6 +146,12 @@ impl Socket {
         }
     }
 
+    /// Tells the class in a task of its own.
+    fn post(self: &Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
+        let (socket, driver) = (self.clone(), driver.clone());
+        event::post(move || socket.fire(&driver, id, event));
+    }
+
     fn target(&self) -> Option<PeerToPeerWebSocket> {
         self.target.borrow().clone()
     }
@@ -137,7 +159,7 @@ impl Socket {
     /// Gives the oldest message to the listeners, or tells the reader that there is one.
     fn deliver(&self, driver: &Driver, id: SocketId) {
         let Some(target) = self.target() else { return };
-        if self.held.get() {
+        if self.taker.get() != Taker::Listeners {
             return fire_available(&target);
         }
         let message = self.inbox.borrow_mut().pop_front();
@@ -248,13 +270,26 @@ impl SocketCore {
         self.command(|endpoint, id, now| endpoint.abort(id, CloseCode::ABORTED, reason, now));
     }
 
-    /// Keeps messages for [`take`](Self::take), or has events fired for them.
-    pub fn hold(&self, held: bool) {
-        self.socket.held.set(held);
-        let Some(id) = self.id.get().filter(|_| !held) else { return };
+    /// Keeps messages for [`take`](Self::take).
+    pub fn hold(&self) {
+        self.socket.taker.set(Taker::Reader);
+    }
+
+    /// Keeps messages, and what comes after them, until [`unpark`](Self::unpark).
+    pub fn park(&self) {
+        self.socket.taker.set(Taker::Nobody);
+    }
+
+    /// Has events fired for what was kept.
+    pub fn unpark(&self) {
+        self.socket.taker.set(Taker::Listeners);
+        let Some(id) = self.id.get() else { return };
         for _ in 0..self.socket.inbox.borrow().len() {
             let (socket, driver) = (self.socket.clone(), self.driver.clone());
             event::post(move || socket.deliver(&driver, id));
+        }
+        if let Some(end) = self.socket.end.take() {
+            self.socket.post(&self.driver, id, end);
         }
     }
 
