@@ -17,6 +17,9 @@ use wasm_bindgen::JsCast;
 /// How soon a full WebSocket is looked at again: it does not tell when it has room. Browsers don't go lower.
 const RETRY: Duration = Duration::from_millis(4);
 
+/// How often sending and its effects take turns before the page gets its own; what is left comes with the timer.
+const MAX_ROUNDS: usize = 8;
+
 thread_local! {
     /// All drivers that have something to do: they live without anybody else holding them.
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
@@ -154,13 +157,18 @@ impl Driver {
     /// Acts on all that the endpoint has to say.
     fn settle(&self) {
         self.handle_events();
-        let mut full = self.transmit(WebSocketLink::has_room);
-        // What is due already, such as hanging up behind the last message, is not left to a timer.
-        let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now());
-        if due {
-            self.endpoint.borrow_mut().handle_timeout(now());
-            self.handle_events();
+        let mut full = false;
+        // Sending has effects of its own (a socket's last record ends it), and what is due already, such as hanging up
+        // behind the last message, is not left to a timer.
+        for _ in 0..MAX_ROUNDS {
             full = self.transmit(WebSocketLink::has_room);
+            let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now());
+            if due {
+                self.endpoint.borrow_mut().handle_timeout(now());
+            }
+            if !self.handle_events() && !due {
+                break;
+            }
         }
         self.settle_buffers();
         let retry = full.then(|| now() + RETRY);
@@ -173,10 +181,13 @@ impl Driver {
         }
     }
 
-    fn handle_events(&self) {
+    /// Acts on the endpoint's events; whether there were any.
+    fn handle_events(&self) -> bool {
+        let mut any = false;
         loop {
             let event = self.endpoint.borrow_mut().poll_event();
-            let Some(event) = event else { break };
+            let Some(event) = event else { return any };
+            any = true;
             self.handle_event(event);
         }
     }
