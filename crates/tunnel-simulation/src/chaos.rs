@@ -251,9 +251,9 @@ impl Run {
             return;
         }
         for _ in 0..self.random.choose(&[1, 1, 5, 40]) {
-            let len = self.random.choose(&[0, 1, 13, 300, 4_095, 4_096, 20_000, 90_000, 300_000]);
+            let len = self.random.choose(&[0, 1, 13, 300, 4_095, 4_096, 20_000, 70_000]);
             // A stream of single bytes tells no more after the first hundreds, and takes a step for each.
-            let most = self.config.session.window.min(self.config.session.replay_buffer as u64) * 300;
+            let most = self.config.session.window.min(self.config.session.replay_buffer as u64) * 30;
             let len = len.min(most);
             let message = self.message(len as usize);
             if self.world.peers[peer].endpoint.send(socket, message.clone()).is_ok() {

@@ -2,8 +2,8 @@
 
 use tunnel_simulation::chaos;
 
-/// The same stories on every run, as many as fit into a minute; `cargo xtask simulate` goes further.
-const SEEDS: u64 = 1_000;
+/// The same stories on every run, as many as fit into two minutes; `cargo xtask simulate` goes further.
+const SEEDS: u64 = 10_000;
 
 #[test]
 fn whatever_the_network_does_nothing_is_lost_doubled_or_out_of_order() {
