@@ -87,7 +87,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   static async newThrough(relayUrl, options) {
     requireArguments(arguments, 1, "Failed to execute 'newThrough' on 'ForwardingServerWebSocket'");
     connector();
-    const { identity, token, signal, protocols } = options ?? {};
+    const { identity, token, signal, protocols, allowPlain } = options ?? {};
     const server = new ForwardingServerWebSocket(INTERNAL);
     server.#relay = toRelayUrl(relayUrl);
     server.#protocols = toChooser(protocols);
@@ -97,7 +97,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       server.#ended.promise.then(server.#identity.release);
     }
     const { href, host } = server.#relay;
-    const dial = { relay: href, host, token: token === undefined ? '' : `${token}` };
+    const dial = { relay: href, host, token: token === undefined ? '' : `${token}`, allowPlain: !!allowPlain };
     server.#core = tunnel.host(server, dial, server.#identity);
     const abort = () => {
       server.#registered.reject(signal.reason);

@@ -189,8 +189,7 @@ export type ProtocolChoice =
 export interface ServerOptions {
   /**
    * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:
-   * `identity-in-use` otherwise. Default: a fresh key. A page that is reloaded
-   * keeps its server ID so.
+   * `identity-in-use` otherwise. Default: a fresh key. A page that is reloaded keeps its server ID so.
    */
   identity?: string;
   /** Access token, for relays that want one. */
@@ -199,6 +198,8 @@ export interface ServerOptions {
   signal?: AbortSignal;
   /** For all listeners that say nothing about subprotocols. */
   protocols?: ProtocolChoice;
+  /** Whether clients of the livecode dialect that do not encrypt are let in: false. Their messages are texts. */
+  allowPlain?: boolean;
 }
 
 export interface ListenOptions {

@@ -50,11 +50,12 @@ impl Driver {
         let found = DRIVERS.with_borrow(|drivers| {
             drivers.iter().find(|driver| driver.server.is_none() && driver.relay == *relay).cloned()
         });
-        found.unwrap_or_else(|| Self::new(relay.clone(), None))
+        found.unwrap_or_else(|| Self::new(relay.clone(), None, false))
     }
 
-    pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>) -> Rc<Self> {
-        let config = Config { origin: relay.host.clone(), token: relay.token.clone(), ..Config::default() };
+    pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>, allow_plain: bool) -> Rc<Self> {
+        let (origin, token) = (relay.host.clone(), relay.token.clone());
+        let config = Config { origin, token, allow_plain, ..Config::default() };
         let driver = Rc::new_cyclic(|this: &Weak<Self>| {
             let owner = this.clone();
             let on_timer = move || {

@@ -32,7 +32,7 @@ extern "C" {
     #[wasm_bindgen(method, getter, js_name = absentTimeout)]
     fn absent_timeout(this: &Dial) -> f64;
     #[wasm_bindgen(method, getter, js_name = allowPlain)]
-    fn allow_plain(this: &Dial) -> bool;
+    pub(crate) fn allow_plain(this: &Dial) -> bool;
 }
 
 /// The relay of a client or a server.

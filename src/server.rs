@@ -106,7 +106,7 @@ impl ServerCore {
     /// Begins to host a server.
     pub(crate) fn host(target: ForwardingServerWebSocket, dial: &Dial, identity: Option<Identity>) -> Self {
         let server = Rc::new(Server { target: RefCell::new(Some(target)) });
-        let driver = Driver::new(options::relay(dial), Some(server));
+        let driver = Driver::new(options::relay(dial), Some(server), dial.allow_plain());
         let key = identity.as_ref().and_then(Identity::key);
         let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
         driver.add_identity(key.public(), identity);

@@ -328,8 +328,14 @@ impl Endpoint {
 
     /// A WebSocket is closed, or could not be opened.
     pub fn handle_link_closed(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
-        let reason = if reason.is_empty() { "the connection to the relay was lost" } else { reason };
-        self.lose_link(id, code, reason, now);
+        if !reason.is_empty() {
+            return self.lose_link(id, code, reason, now);
+        }
+        let reason = match self.links.get(&id) {
+            Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
+            _ => format!("no relay answers at {}: is it running, and in reach?", self.config.origin),
+        };
+        self.lose_link(id, code, &reason, now);
     }
 
     /// Acts on the clock; calling it too early is harmless.

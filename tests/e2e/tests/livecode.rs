@@ -65,6 +65,34 @@ fn a_relay_of_ours_takes_the_same_configurer() {
 }
 
 #[test]
+fn a_server_that_allows_it_takes_clients_that_do_not_encrypt_and_knows_it() {
+    on_stage(async |stage| {
+        let (_node, url) = livecode_server(CREDENTIAL)?;
+        let server = tab(stage, "server", &url, Some(CREDENTIAL)).await?;
+        let client = tab(stage, "client", &url, None).await?;
+        let id = server
+            .run(
+                "const server = await ForwardingServerWebSocket.newThrough(node, { allowPlain: true })
+                 server.listen(80, socket => {
+                   socket.onmessage = ({ data }) => socket.send(`${data}, encrypted: ${socket.encrypted}`)
+                 })
+                 return server.serverId",
+            )
+            .await?;
+        let echoed = client
+            .run_with(
+                id,
+                "const socket = await opened(ForwardingClientWebSocket.toPort(80, given, node))
+                 socket.send('hello')
+                 return (await next(socket, 'message')).data",
+            )
+            .await?;
+        assert_eq!(echoed, json!("hello, encrypted: false"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_wrong_credential_is_rejected() {
     on_stage(async |stage| {
         let (_node, url) = livecode_server(CREDENTIAL)?;
