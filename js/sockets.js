@@ -388,8 +388,8 @@ export class PeerToPeerWebSocket extends EventTarget {
       const failed = !socket.#wasOpen;
       const error = new TunnelError(reason || `the connection ended with code ${code}`, { code: name });
       socket.#readyState = 3;
-      // All that a page may be told by the code of an attempt that failed is 1006: the reason says the rest.
-      if (failed) [code, reason, wasClean] = [1006, `${name}: ${reason}`, false];
+      // All that a page may be told by the code of an attempt that failed is 1006: the reason begins with its name.
+      if (failed) [code, wasClean] = [1006, false];
       socket.#end = { wasClean, error: Object.assign(error, { closeCode: code, reason }) };
       socket.#wake();
       if (wasClean) socket.#closed.resolve({ closeCode: code, reason });
