@@ -1,5 +1,6 @@
 //! Set-up, build, demo and test of tunnel-wasm, one command each.
 
+mod bench;
 mod build;
 mod config;
 mod demo;
@@ -13,6 +14,7 @@ mod test;
 mod workspace;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -47,6 +49,15 @@ enum Command {
         /// Browsers to test in, separated by commas; the default is in wasm-pack.toml
         #[arg(long, value_delimiter = ',')]
         browsers: Vec<Browser>,
+    },
+    /// Measures two tabs through our relay beside two tabs with native WebSockets through a plain forwarder
+    Bench {
+        /// How often each is measured, in turns
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Where the results go; the default is bench/tabs.json in the target folder
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
@@ -100,6 +111,7 @@ fn run(command: Command) -> Result<()> {
                 if browsers.is_empty() { workspace.config.test.browsers.clone() } else { browsers };
             test::test(&workspace, &browsers)
         }
+        Command::Bench { rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Lint => lint::lint(&workspace),
         Command::Size => size::size(&workspace),
     }

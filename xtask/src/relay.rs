@@ -19,10 +19,13 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts the relay that `cargo build` has made, and waits until it listens.
-    pub(crate) fn start(workspace: &Workspace) -> Result<Self> {
-        let mut command = Command::new(workspace.binary("debug", "tunnel-relay")?);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    /// Starts the relay that was built with the `debug` or `release` profile, and waits until it listens.
+    ///
+    /// `log` is the least that it logs.
+    pub(crate) fn start(workspace: &Workspace, profile: &str, log: &str) -> Result<Self> {
+        let mut command = Command::new(workspace.binary(profile, "tunnel-relay")?);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", log]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start `{}`", shown(&command)))?;
         let output = process.stdout.take().context("the relay has no output")?;
         let mut relay = Self { process, url: String::new(), output: BufReader::new(output) };

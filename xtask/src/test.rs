@@ -30,7 +30,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     })?;
     let relay = report.step("relay", || {
         relay::build(workspace, false)?;
-        Relay::start(workspace)
+        Relay::start(workspace, "debug", "info")
     })?;
     for &browser in browsers {
         for &mode in &workspace.config.test.modes {

@@ -1,0 +1,47 @@
+// Opens the tabs that measure, a fresh pair each time, and reports what they found. It is idle while they work.
+
+const { relay, rounds } = Object.fromEntries(new URLSearchParams(location.search));
+const channel = new BroadcastChannel('bench');
+const print = text => fetch('/', { method: 'POST', body: text });
+
+let tabs = 0;
+
+/** Opens a tab in a process and a window of its own; resolves to what it has to say. */
+function open(parameters) {
+  const name = `${++tabs}`;
+  const said = new Promise((resolve, reject) => {
+    const listen = ({ data }) => {
+      if (data.name !== name) return;
+      channel.removeEventListener('message', listen);
+      if (data.error) reject(new Error(data.error));
+      else resolve(data);
+    };
+    channel.addEventListener('message', listen);
+  });
+  window.open(`tab.html?${new URLSearchParams({ ...parameters, relay, name })}`, '', 'noopener,popup,width=600,height=400');
+  return said;
+}
+
+async function measure(via) {
+  const server = await open({ via, role: 'server' });
+  const client = await open({ via, role: 'client', serverId: server.serverId ?? '' });
+  channel.postMessage({ close: server.name });
+  return client.result;
+}
+
+async function run() {
+  if (!crossOriginIsolated) throw new Error('the page is not isolated: its clock would be too coarse');
+  const report = [];
+  for (let round = 0; round < rounds; round++) {
+    const order = round % 2 ? ['forwarder', 'tunnel'] : ['tunnel', 'forwarder'];
+    const result = {};
+    for (const via of order) {
+      await print(`progress round ${round + 1} of ${rounds}: ${via}`);
+      result[via] = await measure(via);
+    }
+    report.push(result);
+  }
+  await print(`report ${JSON.stringify(report)}`);
+}
+
+run().catch(error => print(`error ${error.message}`));
