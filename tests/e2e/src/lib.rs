@@ -6,6 +6,7 @@
 //!
 //! `cargo xtask test` builds what these tests need.
 
+mod chaos;
 mod clock;
 mod paths;
 mod process;
@@ -13,6 +14,7 @@ mod stage;
 mod tab;
 mod webdriver;
 
+pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use process::Program;
 pub use stage::{Relay, Stage, livecode_server, on_stage, unused_address};
