@@ -10,6 +10,7 @@ mod relay;
 mod report;
 mod setup;
 mod size;
+mod soak;
 mod test;
 mod workspace;
 
@@ -73,6 +74,18 @@ enum Command {
         #[arg(long, conflicts_with_all = ["seeds", "first"])]
         seed: Option<u64>,
     },
+    /// Sends both ways between two tabs while the relay is killed and the network cuts, stalls and tears
+    Soak {
+        /// How often the relay is killed and started again
+        #[arg(long, default_value_t = 50)]
+        kills: u64,
+        /// How much is sent each way, in MiB
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+        megabytes: u64,
+        /// Repeats the kills, the network's moods and the messages of a run; any number
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Prints the sizes of what a page loads from pkg/; fails over the budget
     Size,
 }
@@ -112,6 +125,7 @@ fn run(command: Command) -> Result<()> {
             test::test(&workspace, &browsers)
         }
         Command::Bench { rounds, json } => bench::bench(&workspace, rounds, json),
+        Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Lint => lint::lint(&workspace),
         Command::Size => size::size(&workspace),
     }

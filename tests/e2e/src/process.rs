@@ -51,6 +51,15 @@ impl Program {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
+    /// Ends it at once: with SIGKILL, where there are signals.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .with_context(|| format!("cannot kill {}", self.name))?;
+        Ok(())
+    }
+
     /// Its name, without the folder.
     pub fn name(&self) -> &str {
         &self.name

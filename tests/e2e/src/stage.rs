@@ -43,6 +43,7 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Relay {
     program: Program,
+    options: Vec<String>,
     /// `ws://127.0.0.1:PORT`.
     pub url: String,
 }
@@ -52,25 +53,52 @@ impl Relay {
     ///
     /// `options` go to its command line, after the others.
     pub fn start(options: &[&str]) -> Result<Self> {
-        let mut command = Command::new(paths::relay()?);
-        let (root, package) = (paths::root()?, paths::package()?);
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--www").arg(format!("/pkg={}", package.display()));
-        command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
-        command.arg("--www").arg(root.join("www")).args(options);
-        let (program, url) = Program::start(command, "listening on ")?;
-        Ok(Self { program, url })
+        let options = options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>();
+        let (program, url) = run_relay("127.0.0.1:0", &options)?;
+        Ok(Self { program, options, url })
+    }
+
+    /// Kills it without a word, as a crash does. Nobody listens on its port until [`restart`](Self::restart).
+    pub fn kill(&mut self) -> Result<()> {
+        self.program.kill()
+    }
+
+    /// Starts it again on the port that it had. Blocks until it listens.
+    pub fn restart(&mut self) -> Result<()> {
+        let address = self.address()?.to_string();
+        (self.program, _) = run_relay(&address, &self.options)?;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.url.trim_start_matches("ws://");
+        address.parse().with_context(|| format!("the relay printed {:?} for its address", self.url))
     }
 
     /// Address of a page that it serves; `path` begins with a slash.
     pub fn page(&self, path: &str) -> String {
-        format!("{}{path}", self.url.replacen("ws", "http", 1))
+        page_at(&self.url, path)
     }
 
     /// What it has logged.
     pub fn said(&self) -> String {
         self.program.said()
     }
+}
+
+fn page_at(url: &str, path: &str) -> String {
+    format!("{}{path}", url.replacen("ws", "http", 1))
+}
+
+fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
+    let mut command = Command::new(paths::relay()?);
+    let (root, package) = (paths::root()?, paths::package()?);
+    command.args(["serve", "--listen", listen]);
+    command.arg("--www").arg(format!("/pkg={}", package.display()));
+    command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
+    command.arg("--www").arg(root.join("www")).args(options);
+    Program::start(command, "listening on ")
 }
 
 /// A livecoding server in Node, as those of 2017 were, and its `ws://` address.
@@ -109,9 +137,13 @@ impl Stage {
     ///
     /// Its scripts find the classes of the package, the helpers of `pages/tab.js`, and the relay's address as `relay`.
     pub async fn tab(&self, name: &str) -> Result<Tab<'_>> {
-        let relay = self.relay()?;
-        let tab = self.tab_at(name, &relay.page("/e2e/tab.html")).await?;
-        tab.run_with(json!({ "relay": relay.url }), "await library; globalThis.relay = given.relay")
+        self.tab_through(name, &self.relay()?.url).await
+    }
+
+    /// The same through another relay, or whatever passes everything on to one.
+    pub async fn tab_through(&self, name: &str, relay: &str) -> Result<Tab<'_>> {
+        let tab = self.tab_at(name, &page_at(relay, "/e2e/tab.html")).await?;
+        tab.run_with(json!({ "relay": relay }), "await library; globalThis.relay = given.relay")
             .await
             .context("the library does not load")?;
         Ok(tab)
@@ -178,6 +210,14 @@ impl Stage {
 /// # Panics
 /// When the test fails, after having printed what the browser and the relay have to say about it.
 pub fn on_stage(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+    on_stage_within(TEST_LIMIT, test);
+}
+
+/// The same with another limit for the whole.
+///
+/// # Panics
+/// As [`on_stage`].
+pub fn on_stage_within(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
     let name = thread::current().name().unwrap_or("test").replace("::", " ");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing that a test machine lacks");
@@ -185,9 +225,8 @@ pub fn on_stage(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
         Ok(stage) => stage,
         Err(error) => panic!("cannot set the stage: {error:#}"),
     };
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(within(TEST_LIMIT, "the whole test", test(&stage)))
-    }));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(within(limit, "the whole test", test(&stage)))));
     if !matches!(result, Ok(Ok(()))) {
         runtime.block_on(stage.explain(&name));
     }
