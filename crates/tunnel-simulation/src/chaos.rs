@@ -176,7 +176,8 @@ impl Run {
     fn play(&mut self) -> Result<(), String> {
         self.pass(Duration::from_secs(2))?;
         self.connect();
-        let acts = 5 + self.random.below(30);
+        let most = if self.random.one_in(4) { 32 } else { 12 };
+        let acts = 3 + self.random.below(most);
         for _ in 0..acts {
             self.act();
             let pause = self.random.choose(&[0, 100, 3_000, 50_000, 400_000, 3_000_000]);
