@@ -1,5 +1,6 @@
 //! The sending half of a session's byte stream: what is queued, what is out, what may have to go out again.
 
+use super::receive::CLOSE;
 use crate::codec::{put_varint, varint_len};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -57,8 +58,9 @@ impl SendStream {
         let header = 1 + varint_len(len);
         self.tail.put_u8(kind);
         put_varint(&mut self.tail, len);
-        let payload_start = self.end + header as u64;
-        self.end = payload_start + len;
+        self.end += header as u64 + len;
+        // A close is not the application's data: `bufferedAmount` does not count it.
+        let payload_start = if kind == CLOSE { self.end } else { self.end - len };
         if payload.len() < COPY_BELOW {
             self.tail.put_slice(&payload);
             if self.tail.len() >= PIECE {
@@ -69,7 +71,7 @@ impl SendStream {
             self.pieces.push_back(payload);
         }
         self.waiting.push_back(Waiting { payload_start, end: self.end });
-        self.waiting_payload += len as usize;
+        self.waiting_payload += (self.end - payload_start) as usize;
     }
 
     fn finish_tail(&mut self) {
@@ -224,6 +226,16 @@ mod tests {
         let mut out = BytesMut::new();
         stream.take(len, &mut out);
         out.to_vec()
+    }
+
+    #[test]
+    fn a_close_is_not_counted_among_what_is_buffered() {
+        let mut stream = SendStream::default();
+        stream.push(CLOSE, Bytes::from_static(b"\x03\xe8enough"));
+        assert_eq!(stream.buffered_amount(), 0);
+        stream.acknowledge(0, 4);
+        taken(&mut stream, 4);
+        assert_eq!(stream.buffered_amount(), 0, "when a part of it is out");
     }
 
     #[test]
