@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hyper::Method;
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -167,6 +167,16 @@ impl Stage {
         self.browser.command(Method::POST, "/window", Some(&json!({ "handle": self.spare }))).await?;
         current.clone_from(&self.spare);
         Ok(())
+    }
+
+    /// Crashes a tab, which has to be the current one. What is left of it takes no commands.
+    pub(crate) async fn crash(&self, current: &str) -> Result<()> {
+        self.tabs.borrow_mut().retain(|(_, handle)| handle != current);
+        match self.browser.cdp("Page.crash", json!({})).await {
+            Err(error) if format!("{error:#}").contains("tab crashed") => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => bail!("the tab did not crash"),
+        }
     }
 
     /// Waits until the browser has saved a file of this name, and returns its content.

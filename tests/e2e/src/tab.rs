@@ -65,6 +65,12 @@ impl<'a> Tab<'a> {
         Ok(())
     }
 
+    /// Loads the page again, as the browser's own button does.
+    pub async fn reload(&self) -> Result<()> {
+        self.command(Method::POST, "/refresh", Some(&json!({}))).await?;
+        Ok(())
+    }
+
     /// Runs the body of an async function in the page and returns what that returns.
     pub async fn run(&self, script: &str) -> Result<Value> {
         self.run_with(Value::Null, script).await
@@ -184,6 +190,12 @@ impl<'a> Tab<'a> {
     pub async fn close(self) -> Result<()> {
         let mut current = self.turn().await?;
         self.stage.close(&mut current).await
+    }
+
+    /// Ends the process that runs the page, so that the page has no last word.
+    pub async fn crash(self) -> Result<()> {
+        let current = self.turn().await?;
+        self.stage.crash(&current).await
     }
 
     async fn command(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
