@@ -26,12 +26,17 @@ let taskPort;
 
 export const postTasks = () => taskPort.postMessage(null);
 
+export function runTasksAfter(target) {
+  const runTask = event => tunnel.runTask() || event.stopImmediatePropagation();
+  for (let i = 0; i < TASKS_IN_ONE; i++) target.addEventListener('message', event => runTask(event));
+  target.addEventListener('message', () => tunnel.finishTasks());
+}
+
 export function start(connector) {
   tunnel = connector;
   const { port1, port2 } = new MessageChannel();
-  for (let i = 0; i < TASKS_IN_ONE; i++) port1.addEventListener('message', () => tunnel.runTask());
-  port1.addEventListener('message', () => tunnel.finishTasks());
-  port1.start();
+  port1.onmessage = () => tunnel.beginTasks();
+  runTasksAfter(port1);
   taskPort = port2;
 
   const probe = () => globalThis.document?.visibilityState === 'hidden' || tunnel.probe();

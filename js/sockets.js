@@ -43,7 +43,7 @@ const LIVENESS = ['alive', 'waiting', 'interrupted'];
 
 /** Makes the socket of a server's new client. */
 export let openIncoming;
-export let fireOpen, fireMessage, fireAvailable, fireDrained, fireClosed;
+export let fireOpen, fireMessage, fireBytes, fireAvailable, fireDrained, fireClosed;
 
 export class PeerToPeerWebSocket extends EventTarget {
   #core;
@@ -373,6 +373,9 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (socket.#readyState !== 1) return;
       socket.dispatchEvent(new MessageEvent('message', { data: socket.#convert(data), origin: socket.#origin }));
     };
+
+    /** `bytes` are a view of wasm's memory. */
+    fireBytes = (socket, bytes) => fireMessage(socket, bytes.slice().buffer);
 
     fireAvailable = socket => {
       socket.#arrival?.resolve();

@@ -62,10 +62,16 @@ impl Connector {
         });
     }
 
-    /// Runs the oldest task, if there is one.
+    /// Begins the round of tasks that was asked for.
+    #[wasm_bindgen(js_name = beginTasks)]
+    pub fn begin_tasks(&self) {
+        event::begin_asked_round();
+    }
+
+    /// Runs the oldest task; ends the round, and says `false`, if there is none.
     #[wasm_bindgen(js_name = runTask)]
-    pub fn run_task(&self) {
-        event::run_one();
+    pub fn run_task(&self) -> bool {
+        event::run_one()
     }
 
     /// Ends a round of tasks, and asks for another one if some are left.

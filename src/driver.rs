@@ -7,14 +7,15 @@ use crate::server::Server;
 use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, SocketId};
+use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::JsCast;
 
-/// How soon a full WebSocket is looked at again: it does not tell when it has room. Browsers don't go lower.
+/// How soon a full WebSocket is looked at again: it does not tell when it has room. So soon `bufferedAmount` falls, too,
+/// if no message comes before. Browsers don't go lower.
 const RETRY: Duration = Duration::from_millis(4);
 
 /// How often sending and its effects take turns before the page gets its own; what is left comes with the timer.
@@ -35,7 +36,8 @@ pub(crate) struct Driver {
     sockets: RefCell<SortedMap<SocketId, Rc<Socket>>>,
     /// Sockets whose `bufferedAmount` may fall.
     buffering: RefCell<Vec<(SocketId, Rc<Socket>)>>,
-    settling_buffers: Cell<bool>,
+    /// Payload bytes that listeners have taken in since the endpoint heard of it last.
+    consumed: RefCell<Vec<(SocketId, usize)>>,
     /// The server that the endpoint hosts.
     server: Option<Rc<Server>>,
     /// Who computes for which key.
@@ -61,6 +63,7 @@ impl Driver {
             let on_timer = move || {
                 if let Some(driver) = owner.upgrade() {
                     driver.timer.fired();
+                    driver.settle_buffers();
                     driver.with(Endpoint::handle_timeout);
                 }
             };
@@ -71,7 +74,7 @@ impl Driver {
                 links: RefCell::default(),
                 sockets: RefCell::default(),
                 buffering: RefCell::default(),
-                settling_buffers: Cell::new(false),
+                consumed: RefCell::default(),
                 server,
                 identities: RefCell::default(),
                 timer: Timer::new(on_timer),
@@ -92,6 +95,11 @@ impl Driver {
     /// Like [`with`](Self::with), but acts when the page's script has had its turn.
     pub(crate) fn with_later<T>(&self, act: impl FnOnce(&mut Endpoint, Instant) -> T) -> T {
         let result = act(&mut self.endpoint.borrow_mut(), now());
+        self.settle_later();
+        result
+    }
+
+    fn settle_later(&self) {
         if !self.flushing.replace(true) {
             let this = self.this.clone();
             event::defer(move || {
@@ -101,7 +109,6 @@ impl Driver {
                 }
             });
         }
-        result
     }
 
     /// Reads the endpoint.
@@ -142,10 +149,31 @@ impl Driver {
     pub(crate) fn send(&self, id: SocketId, socket: &Rc<Socket>, message: Message) {
         let len = message.len();
         // A socket that has ended, and whose page has not heard of it yet, takes and drops what is sent.
-        let _ = self.with_later(|endpoint, _| endpoint.send(id, message));
+        let _ = self.endpoint.borrow_mut().send(id, message);
+        self.settle_later();
         if socket.add_buffered(len) {
             self.buffering.borrow_mut().push((id, socket.clone()));
         }
+    }
+
+    /// A listener has taken a message of so many bytes in. The endpoint hears of it once for each turn, which is what
+    /// the peer is told.
+    pub(crate) fn consume(&self, id: SocketId, len: usize) {
+        let mut consumed = self.consumed.borrow_mut();
+        match consumed.last_mut() {
+            Some((last, sum)) if *last == id => *sum += len,
+            _ => consumed.push((id, len)),
+        }
+        self.settle_later();
+    }
+
+    /// Takes in one message of a WebSocket, whose task becomes a round: all that comes of it leaves together.
+    pub(crate) fn handle_message(&self, link: LinkId, message: LinkMessage) {
+        event::begin_round();
+        self.settle_buffers();
+        self.endpoint.borrow_mut().handle_message(link, message, now());
+        self.handle_events();
+        self.settle_later();
     }
 
     pub(crate) fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
@@ -157,6 +185,9 @@ impl Driver {
 
     /// Acts on all that the endpoint has to say.
     fn settle(&self) {
+        for (id, len) in self.consumed.take() {
+            self.endpoint.borrow_mut().consume(id, len, now());
+        }
         self.handle_events();
         let mut full = false;
         // Sending has effects of its own (a socket's last record ends it), and what is due already, such as hanging up
@@ -171,8 +202,7 @@ impl Driver {
                 break;
             }
         }
-        self.settle_buffers();
-        let retry = full.then(|| now() + RETRY);
+        let retry = (full || self.has_settled()).then(|| now() + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
         if let Some(at) = retry.into_iter().chain(timeout).min() {
             self.timer.arm(at);
@@ -270,22 +300,17 @@ impl Driver {
         full
     }
 
-    /// Lets `bufferedAmount` fall, in a task of its own: a script sees no change within its turn.
+    /// Whether a socket has less to send than its `bufferedAmount` shows.
+    fn has_settled(&self) -> bool {
+        let endpoint = self.endpoint.borrow();
+        self.buffering.borrow().iter().any(|(id, socket)| endpoint.buffered_amount(*id) < socket.buffered())
+    }
+
+    /// Lets `bufferedAmount` fall. Called where a task begins: a script sees no change within its turn.
     fn settle_buffers(&self) {
-        if self.buffering.borrow().is_empty() || self.settling_buffers.replace(true) {
-            return;
-        }
-        let this = self.this.clone();
-        event::post(move || {
-            let Some(driver) = this.upgrade() else { return };
-            driver.settling_buffers.set(false);
-            let sockets = driver.buffering.take();
-            let still = sockets
-                .into_iter()
-                .filter(|(id, socket)| socket.settle_buffered(*id, &driver))
-                .collect::<Vec<_>>();
-            driver.buffering.borrow_mut().extend(still);
-        });
+        let mut sockets = self.buffering.take();
+        sockets.retain(|(id, socket)| socket.settle_buffered(*id, self));
+        self.buffering.borrow_mut().append(&mut sockets);
     }
 }
 

@@ -1,8 +1,10 @@
 //! The tasks in which a page's listeners run.
 //!
 //! Each event is fired from a task of its own, with no borrow held and microtasks run before the next, as the platform
-//! does it: what follows `await socket.opened` runs before the first message event. A task is a `MessageChannel`'s:
-//! browsers clamp timers to 4 ms, and to a second or a minute in background tabs.
+//! does it: what follows `await socket.opened` runs before the first message event. Tasks run in rounds: one task of the
+//! event loop that `js/common.js` makes many of. The message of a WebSocket is such a round for what it brings about;
+//! for all else one is asked for by a `MessageChannel`: browsers clamp timers to 4 ms, and to a second or a minute in
+//! background tabs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,10 +12,14 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
-    /// Has [`run_one`] called many times from one task of the event loop, with microtasks run after each, and then
-    /// [`finish_round`].
+    /// Asks for a round: [`begin_asked_round`] and then, with microtasks run after each, as many [`run_one`] as there
+    /// is time for, and [`finish_round`].
     #[wasm_bindgen(js_name = postTasks)]
     fn post_tasks();
+
+    /// Makes each message of `target` a round, behind the listener that it has: that one begins it.
+    #[wasm_bindgen(js_name = runTasksAfter)]
+    pub(crate) fn run_tasks_after(target: &web_sys::EventTarget);
 }
 
 #[wasm_bindgen]
@@ -26,8 +32,10 @@ type Task = Box<dyn FnOnce()>;
 
 thread_local! {
     static QUEUE: RefCell<VecDeque<Task>> = const { RefCell::new(VecDeque::new()) };
-    /// Whether a round of tasks is going on, or coming without further asking.
-    static POSTED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a round was asked for that has not begun.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a round is going on.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
     static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
     static RUN_DEFERRED: Closure<dyn Fn()> = Closure::new(run_deferred);
 }
@@ -35,12 +43,18 @@ thread_local! {
 /// Runs `task` later, after all that were posted before it, outside any borrow.
 pub(crate) fn post(task: impl FnOnce() + 'static) {
     QUEUE.with_borrow_mut(|queue| queue.push_back(Box::new(task)));
-    if !POSTED.replace(true) {
+    if !RUNNING.get() {
+        ask();
+    }
+}
+
+fn ask() {
+    if !ASKED.replace(true) {
         post_tasks();
     }
 }
 
-/// Runs `task` when the page's script has had its turn; if more events wait for theirs, after these.
+/// Runs `task` when the page's script has had its turn; at the end of the round if there is one.
 ///
 /// What a page sends in answer to many messages is so packed together.
 pub(crate) fn defer(task: impl FnOnce() + 'static) {
@@ -48,27 +62,43 @@ pub(crate) fn defer(task: impl FnOnce() + 'static) {
         deferred.push(Box::new(task));
         deferred.len() == 1
     });
-    let more_to_come = QUEUE.with_borrow(|queue| !queue.is_empty()) && POSTED.get();
-    if first && !more_to_come {
+    if first && !RUNNING.get() && !ASKED.get() {
         RUN_DEFERRED.with(|run| queue_microtask(run.as_ref().unchecked_ref()));
     }
 }
 
-/// Runs the oldest task, if there is one.
-pub(crate) fn run_one() {
+/// Begins a round.
+pub(crate) fn begin_round() {
+    RUNNING.set(true);
+}
+
+/// Begins the round that was asked for.
+pub(crate) fn begin_asked_round() {
+    ASKED.set(false);
+    begin_round();
+}
+
+/// Runs the oldest task; ends the round, and says `false`, if there is none.
+pub(crate) fn run_one() -> bool {
     let task = QUEUE.with_borrow_mut(VecDeque::pop_front);
-    if let Some(task) = task {
-        task();
+    match task {
+        Some(task) => {
+            task();
+            true
+        }
+        None => {
+            finish_round();
+            false
+        }
     }
 }
 
-/// Ends a round of tasks, and asks for another one if some are left.
+/// Ends a round, and asks for another one if tasks are left.
 pub(crate) fn finish_round() {
     run_deferred();
-    let more = QUEUE.with_borrow(|queue| !queue.is_empty());
-    POSTED.set(more);
-    if more {
-        post_tasks();
+    RUNNING.set(false);
+    if QUEUE.with_borrow(|queue| !queue.is_empty()) {
+        ask();
     }
 }
 

@@ -2,6 +2,7 @@
 //! drives: a timer, the clock, randomness.
 
 use crate::driver::Driver;
+use crate::event;
 use bytes::Bytes;
 use js_sys::{Function, Uint8Array};
 use std::cell::RefCell;
@@ -71,7 +72,7 @@ impl WebSocketLink {
                     Some(text) => LinkMessage::Text(text),
                     None => LinkMessage::Binary(Bytes::from(Uint8Array::new(&data).to_vec())),
                 };
-                driver.with(|endpoint, now| endpoint.handle_message(id, message, now));
+                driver.handle_message(id, message);
             }
         });
         let on_change = Closure::<dyn Fn(Event)>::new(move |event: Event| {
@@ -84,6 +85,7 @@ impl WebSocketLink {
             }
         });
         socket.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+        event::run_tasks_after(&socket);
         socket.set_onopen(Some(on_change.as_ref().unchecked_ref()));
         socket.set_onclose(Some(on_change.as_ref().unchecked_ref()));
         Ok(Self { socket, _on_message: on_message, _on_change: on_change })

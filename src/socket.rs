@@ -51,7 +51,10 @@ extern "C" {
         encrypted: bool,
     );
     #[wasm_bindgen(js_name = fireMessage)]
-    fn fire_message(socket: &PeerToPeerWebSocket, data: &JsValue);
+    fn fire_text(socket: &PeerToPeerWebSocket, text: &str);
+    /// Copies the bytes before it calls anybody.
+    #[wasm_bindgen(js_name = fireBytes)]
+    fn fire_bytes(socket: &PeerToPeerWebSocket, bytes: &[u8]);
     #[wasm_bindgen(js_name = fireAvailable)]
     fn fire_available(socket: &PeerToPeerWebSocket);
     #[wasm_bindgen(js_name = fireDrained)]
@@ -98,6 +101,11 @@ impl Socket {
     /// Counts what `send` took; says whether nothing was counted before.
     pub(crate) fn add_buffered(&self, len: usize) -> bool {
         self.buffered.replace(self.buffered.get() + len) == 0
+    }
+
+    /// What `bufferedAmount` shows.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered.get()
     }
 
     /// Shows how much really is buffered; says whether something is.
@@ -164,8 +172,11 @@ impl Socket {
         }
         let message = self.inbox.borrow_mut().pop_front();
         if let Some(message) = message {
-            fire_message(&target, &message::to_js(&message));
-            driver.with_later(|endpoint, now| endpoint.consume(id, message.len(), now));
+            match &message {
+                Message::Text(text) => fire_text(&target, text),
+                Message::Binary(data) => fire_bytes(&target, data),
+            }
+            driver.consume(id, message.len());
         }
     }
 }
