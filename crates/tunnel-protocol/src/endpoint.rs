@@ -41,6 +41,9 @@ pub enum LinkMessage {
     Text(String),
 }
 
+/// What a session may keep however many there are, in bytes: a record's worth.
+const MIN_SHARE: u64 = 64 * 1024;
+
 /// How an endpoint behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -58,6 +61,9 @@ pub struct Config {
     pub allow_plain: bool,
     /// Bounds of each session.
     pub session: session::Config,
+    /// Bytes that all sessions together may keep to be sent again, and as many that their peers may be ahead: each has
+    /// its share, but never less than 64 KiB.
+    pub total_buffer: u64,
 }
 
 impl Default for Config {
@@ -70,6 +76,7 @@ impl Default for Config {
             max_pending: 1_024,
             allow_plain: false,
             session: session::Config::default(),
+            total_buffer: 16 * 1024 * 1024,
         }
     }
 }
@@ -193,6 +200,8 @@ pub struct Endpoint {
     redial: Redial,
     sockets: SortedMap<SocketId, Box<Socket>>,
     next_socket: u64,
+    /// What each session may keep, in bytes.
+    share: u64,
     by_path: SortedMap<Path, SocketId>,
     /// Sessions of clients, by what they are resumed with.
     by_session: SortedMap<(PublicKey, SessionId), SocketId>,
@@ -227,6 +236,7 @@ impl Endpoint {
             redial: Redial::default(),
             sockets: SortedMap::new(),
             next_socket: 0,
+            share: u64::MAX,
             by_path: SortedMap::new(),
             by_session: SortedMap::new(),
             host: None,
@@ -685,8 +695,33 @@ impl Endpoint {
         let socket = SocketId(self.next_socket);
         self.next_socket += 1;
         self.idle_until = None;
-        self.sockets.insert(socket, Box::new(Socket::new(session, side)));
+        let mut entry = Box::new(Socket::new(session, side));
+        entry.session.set_share(self.share);
+        self.sockets.insert(socket, entry);
+        self.share_out();
         socket
+    }
+
+    /// What each of so many sessions may keep, in bytes. The number of shares is a power of two, so that they change
+    /// seldom.
+    fn share_of(&self, sessions: usize) -> u64 {
+        (self.config.total_buffer / sessions.next_power_of_two() as u64).max(MIN_SHARE)
+    }
+
+    /// Bounds of one more session.
+    fn next_session(&self) -> session::Config {
+        let share = self.share_of(self.sockets.len() + 1);
+        session::Config { window: self.config.session.window.min(share), ..self.config.session.clone() }
+    }
+
+    /// Gives each session its share of the page's memory.
+    fn share_out(&mut self) {
+        let share = self.share_of(self.sockets.len());
+        if std::mem::replace(&mut self.share, share) != share {
+            for entry in self.sockets.values_mut() {
+                entry.session.set_share(share);
+            }
+        }
     }
 
     fn mark_ready(&mut self, socket: SocketId) {
@@ -742,6 +777,7 @@ impl Endpoint {
     /// Forgets a socket and gives its channels back.
     fn remove(&mut self, socket: SocketId, now: Instant) {
         let Some(entry) = self.sockets.remove(&socket) else { return };
+        self.share_out();
         if !entry.session.has_ended() {
             self.events.push_back(Event::Closed {
                 socket,

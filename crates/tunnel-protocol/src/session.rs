@@ -134,6 +134,8 @@ pub struct Session {
     pong: Option<u64>,
     events: VecDeque<Event>,
     stats: SessionStats,
+    /// What may be kept because others want memory too, in bytes.
+    share: u64,
     attached_before: bool,
     /// The end was the answer to the peer's close.
     answered: bool,
@@ -194,6 +196,7 @@ impl Session {
             pong: None,
             events: VecDeque::new(),
             stats: SessionStats::default(),
+            share: u64::MAX,
             attached_before: false,
             answered: false,
             keeps_alive: false,
@@ -252,6 +255,13 @@ impl Session {
     pub fn give_up(&mut self, code: CloseCode, reason: &str) {
         self.end(Closed { code, reason: reason.to_owned(), was_clean: false });
         self.transport = None;
+    }
+
+    /// Bounds what is kept to be sent again, and how far the peer may be ahead, in bytes. What has been granted stays
+    /// so.
+    pub fn set_share(&mut self, share: u64) {
+        self.share = share;
+        self.receive.set_window(self.receive.window().min(share));
     }
 
     /// The application has taken in so many payload bytes; the peer may send as many more.
@@ -436,7 +446,8 @@ impl Session {
         }
         let round_trip = self.stats.round_trip.unwrap_or(ACK_DELAY).max(Duration::from_millis(1));
         if now - self.ping.raised_at < round_trip * 4 {
-            self.receive.set_window((self.receive.window() * 2).min(self.config.max_window));
+            let most = self.config.max_window.min(self.share);
+            self.receive.set_window((self.receive.window() * 2).min(most));
         }
         self.ping.raised_at = now;
         self.ack.at = Some(now);
@@ -470,7 +481,8 @@ impl Session {
         self.keeps_alive && self.transport.is_some() && self.ping.heard_at + QUIET + STALLED <= now
     }
 
-    /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all.
+    /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all, which are 8,192
+    /// or more.
     ///
     /// Small messages are packed together, whatever else is due travels along.
     pub fn poll_record(&mut self, header: &[u8], max_len: usize, now: Instant) -> Option<Bytes> {
@@ -481,7 +493,7 @@ impl Session {
             return plain.pop(header);
         }
         let mut room = max_len - header.len() - OVERHEAD;
-        let sendable = self.send.sendable(self.config.replay_buffer);
+        let sendable = self.send.sendable(self.replay_buffer());
         let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
         out.put_slice(header);
         let received = self.receive.received();
@@ -547,7 +559,7 @@ impl Session {
                 || self.pong.is_some()
                 || self.ping.wanted
                 || self.farewell.is_some()
-                || self.send.sendable(self.config.replay_buffer) > 0)
+                || self.send.sendable(self.replay_buffer()) > 0)
     }
 
     /// What happened, in order.
@@ -633,6 +645,10 @@ impl Session {
     #[must_use]
     pub fn stats(&self) -> SessionStats {
         SessionStats { bytes_unacknowledged: self.send.replay_len(), ..self.stats }
+    }
+
+    fn replay_buffer(&self) -> usize {
+        self.config.replay_buffer.min(usize::try_from(self.share).unwrap_or(usize::MAX))
     }
 
     fn push_close(&mut self, code: Option<CloseCode>, reason: &str) {

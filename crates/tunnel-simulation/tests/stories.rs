@@ -445,6 +445,42 @@ fn a_reader_that_stops_stops_the_sender_within_the_window() {
 }
 
 #[test]
+fn many_sockets_share_the_memory_of_their_page() {
+    const CLIENTS: usize = 64;
+    const MESSAGES: usize = 128;
+    let (mut world, server) = tabs();
+    world.peers[SERVER].obliging = false;
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for _ in 0..CLIENTS {
+        clients.push(world.connect(CLIENT, server, PORT, ConnectOptions::default()));
+    }
+    for _ in 0..2 * CLIENTS {
+        match world.next_event(SERVER, LONG) {
+            Some(Event::Offer { socket, .. }) => {
+                world.with(SERVER, |endpoint, now| endpoint.accept(socket, "", now));
+            }
+            Some(Event::Opened { socket, .. }) => servers.push(socket),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.advance(Duration::from_secs(1));
+    for client in &clients {
+        for _ in 0..MESSAGES {
+            let message = Message::Binary(vec![7; 16 * 1024].into());
+            world.with(CLIENT, |endpoint, _| endpoint.send(*client, message)).unwrap();
+        }
+    }
+
+    // Nobody at the server takes anything in.
+    world.advance(Duration::from_secs(60));
+
+    let total = Config::default().total_buffer;
+    let stats = |world: &World, peer: usize, socket| world.peers[peer].endpoint.stats(socket).unwrap().session;
+    let ahead: u64 = servers.iter().map(|server| stats(&world, SERVER, *server).bytes_received).sum();
+    assert!((total / 2..=total).contains(&ahead), "{ahead} bytes wait at the server, of {total}");
+}
+
+#[test]
 fn a_chat_message_does_not_wait_behind_a_file() {
     let (mut world, server) = tabs();
     world.rate = 1_000_000;

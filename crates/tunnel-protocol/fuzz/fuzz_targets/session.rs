@@ -71,7 +71,7 @@ impl World {
         match command % 12 {
             0 => self.attach(bytes),
             1 => self.session.detach(),
-            2 => drop(self.session.poll_record(b"header", 40 + number(bytes) as usize % 2_000, self.now)),
+            2 => drop(self.session.poll_record(b"header", 8_192 + number(bytes) as usize % 50_000, self.now)),
             3 if self.session.is_open() => {
                 self.queued += bytes.len();
                 self.session.send(Message::Binary(Bytes::copy_from_slice(bytes)));

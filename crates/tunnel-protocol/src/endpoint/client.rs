@@ -102,7 +102,7 @@ impl Endpoint {
             absent_since: None,
             asked: false,
         };
-        let mut session = Session::new(self.config.session.clone());
+        let mut session = Session::new(self.next_session());
         session.keep_alive();
         let socket = self.add_socket(session, Side::Client(Box::new(client)));
         self.dial_if_wanted(now);
@@ -173,7 +173,7 @@ impl Endpoint {
 
     /// The server of the livecode dialect does not encrypt, and the application allows that.
     fn open_plain_client(&mut self, socket: SocketId, path: Path, now: Instant) {
-        let session = Session::new_plain(self.config.session.clone());
+        let session = Session::new_plain(self.next_session());
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         client.state = State::Open;

@@ -313,7 +313,7 @@ impl Endpoint {
             plain: true,
         };
         let greeting = Greeting::Plain { early: Vec::new() };
-        let session = Session::new_plain(self.config.session.clone());
+        let session = Session::new_plain(self.next_session());
         self.add_offer(
             Guest { path, key, session_id, client_epoch: Epoch::default(), greeting, session },
             offer,
@@ -409,7 +409,7 @@ impl Endpoint {
         };
         let (session_id, client_epoch) = (open.session_id, open.epoch);
         let greeting = Greeting::Sealed { responder, position: open.position };
-        let session = Session::new(self.config.session.clone());
+        let session = Session::new(self.next_session());
         self.add_offer(Guest { path, key, session_id, client_epoch, greeting, session }, offer, now);
     }
 
