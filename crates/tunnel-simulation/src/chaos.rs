@@ -43,7 +43,10 @@ pub struct Failure {
 }
 
 const PORT: u16 = 1337;
+/// The tab that hosts the server at first; duplicates of it come later.
 const SERVER: usize = 0;
+/// Most duplicates of the server's tab in a story.
+const MAX_TWINS: usize = 2;
 /// More than any story takes that ends.
 const MAX_STEPS: u64 = 300_000;
 
@@ -53,7 +56,7 @@ const CANARY: &[u8] = b"canary: for the two peers only";
 #[derive(Debug, Default)]
 struct Pair {
     client: Option<(usize, SocketId)>,
-    server: Option<SocketId>,
+    server: Option<(usize, SocketId)>,
     /// From client to server, and back.
     lanes: [Lane; 2],
     client_open: bool,
@@ -74,7 +77,11 @@ struct Run {
     random: Random,
     pairs: Vec<Pair>,
     by_client: BTreeMap<(usize, SocketId), usize>,
-    by_server: BTreeMap<SocketId, usize>,
+    by_server: BTreeMap<(usize, SocketId), usize>,
+    /// Tabs with the server's key: the first and its duplicates.
+    hosts: Vec<usize>,
+    /// How many other tabs there are, behind the first.
+    clients: u64,
     server: ServerId,
     secret: [u8; 32],
     config: Config,
@@ -155,6 +162,7 @@ impl Run {
             let peer = world.add_peer(config.clone());
             world.peers[peer].obliging = false;
         }
+        let clients = world.peers.len() as u64 - 1;
         let server = world.host(SERVER, secret);
         Self {
             world,
@@ -162,6 +170,8 @@ impl Run {
             pairs: Vec::new(),
             by_client: BTreeMap::new(),
             by_server: BTreeMap::new(),
+            hosts: vec![SERVER],
+            clients,
             server,
             secret,
             config,
@@ -214,6 +224,7 @@ impl Run {
                 self.world.peers[peer].frozen_until = Some(self.world.now + length);
             }
             18 if self.random.one_in(8) => self.reload_server(),
+            18 if self.random.one_in(8) && self.hosts.len() <= MAX_TWINS => self.duplicate_server(),
             19 => {
                 let peer = self.random.below(self.world.peers.len() as u64) as usize;
                 if self.world.peers[peer].frozen_until.is_none() {
@@ -225,7 +236,7 @@ impl Run {
     }
 
     fn connect(&mut self) {
-        let peer = 1 + self.random.below(self.world.peers.len() as u64 - 1) as usize;
+        let peer = 1 + self.random.below(self.clients) as usize;
         if self.world.peers[peer].frozen_until.is_some() || self.pairs.len() >= 12 {
             return;
         }
@@ -281,7 +292,7 @@ impl Run {
 
     fn sender(&self, pair: usize, direction: usize) -> Option<(usize, SocketId)> {
         let pair = &self.pairs[pair];
-        if direction == 0 { pair.client } else { pair.server.map(|socket| (SERVER, socket)) }
+        if direction == 0 { pair.client } else { pair.server }
     }
 
     fn consume_some(&mut self) {
@@ -324,21 +335,37 @@ impl Run {
 
     fn reload_server(&mut self) {
         self.report.faults += 1;
-        self.world.peers[SERVER].frozen_until = None;
-        self.world.reload(SERVER, self.config.clone());
-        self.by_server.clear();
-        self.unconsumed.retain(|(peer, ..)| *peer != SERVER);
+        let host = self.hosts[self.random.below(self.hosts.len() as u64) as usize];
+        self.world.peers[host].frozen_until = None;
+        self.world.reload(host, self.config.clone());
+        self.by_server.retain(|(peer, _), _| *peer != host);
+        self.unconsumed.retain(|(peer, ..)| *peer != host);
         for pair in &mut self.pairs {
             // A client may have its answer while the server's page still waits for the first record.
             pair.orphaned = true;
-            pair.server = None;
+            if pair.server.is_some_and(|(peer, _)| peer == host) {
+                pair.server = None;
+            }
         }
-        self.host();
+        self.host(host);
     }
 
-    fn host(&mut self) {
+    /// One more tab has the server's key: the relay takes the newest proof, whoever of them it comes from.
+    fn duplicate_server(&mut self) {
+        self.report.faults += 1;
+        let twin = self.world.add_peer(self.config.clone());
+        self.world.peers[twin].obliging = false;
+        self.hosts.push(twin);
+        self.host(twin);
+    }
+
+    fn host(&mut self, peer: usize) {
         let secret = self.secret;
-        self.world.host(SERVER, secret);
+        self.world.host(peer, secret);
+    }
+
+    fn is_host(&self, peer: usize) -> bool {
+        self.hosts.contains(&peer)
     }
 
     /// Lets time pass, watching.
@@ -384,13 +411,14 @@ impl Run {
             Event::Offer { socket, offer } => {
                 let number = offer.path.trim_start_matches('/').parse::<usize>();
                 let number = number.map_err(|_| format!("a path that nobody asked for: {}", offer.path))?;
-                self.by_server.insert(socket, number);
+                self.by_server.insert((peer, socket), number);
                 self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
             }
             Event::Opened { socket, .. } => {
-                if peer == SERVER {
-                    let number = *self.by_server.get(&socket).ok_or("opened before it was offered")?;
-                    if self.pairs[number].server.replace(socket).is_some() {
+                if self.is_host(peer) {
+                    let number =
+                        *self.by_server.get(&(peer, socket)).ok_or("opened before it was offered")?;
+                    if self.pairs[number].server.replace((peer, socket)).is_some() {
                         return Err(format!("pair {number} opened twice at the server"));
                     }
                 } else {
@@ -403,8 +431,11 @@ impl Run {
             Event::Closed { socket, code, was_clean, reason, .. } => {
                 self.see_closed(peer, socket, code, was_clean, &reason)?;
             }
-            Event::Resumed { .. } if peer != SERVER => self.report.resumed += 1,
+            Event::Resumed { .. } if !self.is_host(peer) => self.report.resumed += 1,
             Event::HostClosed { code, reason } => {
+                if code == CloseCode::ID_TAKEN_OVER && self.hosts.len() > 1 {
+                    return Ok(());
+                }
                 // A server that comes up while the relay is down is told so, and asks again.
                 if !matches!(code, CloseCode::RELAY_UNREACHABLE)
                     && !self.evil
@@ -413,7 +444,7 @@ impl Run {
                 {
                     return Err(format!("the server was closed: {code} {reason}"));
                 }
-                self.host();
+                self.host(peer);
             }
             _ => {}
         }
@@ -421,8 +452,8 @@ impl Run {
     }
 
     fn see_message(&mut self, peer: usize, socket: SocketId, message: Message) -> Result<(), String> {
-        let (number, direction) = if peer == SERVER {
-            (*self.by_server.get(&socket).ok_or("a message for nobody")?, 0)
+        let (number, direction) = if self.is_host(peer) {
+            (*self.by_server.get(&(peer, socket)).ok_or("a message for nobody")?, 0)
         } else {
             (self.by_client[&(peer, socket)], 1)
         };
@@ -455,8 +486,9 @@ impl Run {
         was_clean: bool,
         reason: &str,
     ) -> Result<(), String> {
-        let number = if peer == SERVER {
-            match self.by_server.get(&socket) {
+        let at_server = self.is_host(peer);
+        let number = if at_server {
+            match self.by_server.get(&(peer, socket)) {
                 Some(number) => *number,
                 None => return Ok(()),
             }
@@ -464,10 +496,13 @@ impl Run {
             self.by_client[&(peer, socket)]
         };
         let pair = &mut self.pairs[number];
+        // Of several tabs with the key each may be the one that is asked, and only one knows the session.
+        let orphaned = pair.orphaned || self.hosts.len() > 1;
         let explained = match code {
             CloseCode::NORMAL | CloseCode::NO_STATUS => was_clean,
             // Only someone who lost the session says so.
-            CloseCode::PEER_RELOADED => pair.orphaned,
+            CloseCode::PEER_RELOADED => orphaned,
+            CloseCode::ID_TAKEN_OVER => at_server && orphaned,
             CloseCode::EXPIRED => true,
             // A connection that never opened may fail for what the network did.
             CloseCode::RELAY_UNREACHABLE
@@ -478,7 +513,7 @@ impl Run {
             | CloseCode::ABORTED
             | CloseCode::TRY_AGAIN_LATER
             | CloseCode::REFUSED
-            | CloseCode::PROTOCOL_ERROR => peer != SERVER && !pair.client_open,
+            | CloseCode::PROTOCOL_ERROR => !at_server && !pair.client_open,
             CloseCode::ABNORMAL => !was_clean,
             _ => false,
         };
@@ -489,14 +524,14 @@ impl Run {
         }
         if was_clean && !self.evil {
             // Who is told that both sides agreed has everything that the other sent before its close.
-            let lane = &pair.lanes[usize::from(peer != SERVER)];
+            let lane = &pair.lanes[usize::from(!at_server)];
             if pair.client_end.is_none() && pair.server_end.is_none() && lane.arrived > lane.sent.len() {
                 return Err(format!("pair {number}: more arrived than was sent"));
             }
         }
-        if peer == SERVER {
+        if at_server {
             pair.server_end = Some((code, was_clean));
-            pair.server = None;
+            pair.server = pair.server.filter(|server| *server != (peer, socket));
         } else {
             pair.client_end = Some((code, was_clean));
             pair.client = None;
@@ -560,7 +595,9 @@ impl Run {
             }
         }
         self.pass(Duration::from_secs(60))?;
-        self.world.with(SERVER, |endpoint, now| endpoint.unhost(now));
+        for host in self.hosts.clone() {
+            self.world.with(host, |endpoint, now| endpoint.unhost(now));
+        }
         self.world.run_until(self.world.now + Duration::from_secs(400));
         for peer in 0..self.world.peers.len() {
             let endpoint = &self.world.peers[peer].endpoint;

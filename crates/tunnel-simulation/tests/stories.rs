@@ -475,7 +475,8 @@ fn many_sockets_share_the_memory_of_their_page() {
     world.advance(Duration::from_secs(60));
 
     let total = Config::default().total_buffer;
-    let stats = |world: &World, peer: usize, socket| world.peers[peer].endpoint.stats(socket).unwrap().session;
+    let stats =
+        |world: &World, peer: usize, socket| world.peers[peer].endpoint.stats(socket).unwrap().session;
     let ahead: u64 = servers.iter().map(|server| stats(&world, SERVER, *server).bytes_received).sum();
     assert!((total / 2..=total).contains(&ahead), "{ahead} bytes wait at the server, of {total}");
 }
