@@ -48,6 +48,18 @@ export function start(connector) {
   globalThis.addEventListener?.('pagehide', () => tunnel.leave());
 }
 
+let awake;
+
+/** Browsers freeze hidden pages that are silent for minutes, but none that holds a Web Lock. */
+export function stayAwake(wanted) {
+  if (wanted === !!awake) return;
+  awake?.resolve();
+  awake = wanted ? deferred() : undefined;
+  const hold = () => awake?.promise;
+  // Insecure contexts have no locks.
+  if (wanted) globalThis.navigator?.locks?.request('tunnel-wasm', { mode: 'shared' }, hold).catch(() => {});
+}
+
 export function connector() {
   if (tunnel) return tunnel;
   throw new TunnelError('tunnel-wasm is not initialised: `await init()`, its default export, before using the classes', {

@@ -12,7 +12,14 @@ use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
-use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/tunnel.js")]
+extern "C" {
+    /// Keeps the page from being frozen in the background, or no longer.
+    #[wasm_bindgen(js_name = stayAwake)]
+    fn stay_awake(wanted: bool);
+}
 
 /// How soon a full WebSocket is looked at again: it does not tell when it has room. So soon `bufferedAmount` falls, too,
 /// if no message comes before. Browsers don't go lower.
@@ -82,6 +89,7 @@ impl Driver {
             }
         });
         DRIVERS.with_borrow_mut(|drivers| drivers.push(driver.clone()));
+        stay_awake(true);
         driver
     }
 
@@ -209,6 +217,7 @@ impl Driver {
         }
         if self.endpoint.borrow().is_idle() && self.links.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
+            stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
         }
     }
 

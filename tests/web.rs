@@ -367,6 +367,16 @@ async fn a_subprotocol_is_agreed_on() {
 }
 
 #[wasm_bindgen_test]
+async fn a_page_that_is_connected_holds_a_lock_so_that_it_is_not_frozen() {
+    let body = r"
+        const held = async () => (await navigator.locks.query()).held.filter(({ name }) => name === 'tunnel-wasm').length
+        while (!(await held())) await new Promise(resolve => setTimeout(resolve))
+        await ForwardingServerWebSocket.newThrough(relay)
+        same(await held(), 1)";
+    run("a lock", body).await;
+}
+
+#[wasm_bindgen_test]
 async fn a_server_hands_out_its_sockets_in_every_way() {
     let body = r"
         const order = []
