@@ -640,6 +640,7 @@ impl Endpoint {
         let was_ready = link.is_ready();
         let code = if was_ready || code == CloseCode::REFUSED { code } else { CloseCode::RELAY_UNREACHABLE };
         let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
+        let was_shared = self.main == Some(id) && !self.is_livecode;
         if self.main == Some(id) {
             self.main = None;
             self.redial.fail(was_ready, self.entropy.u64(), now);
@@ -655,8 +656,10 @@ impl Endpoint {
             // What waits for a first link fails with it; what has been open goes on waiting.
             let waits_for_it =
                 !entry.opened && (owner == Some(socket) || owner.is_none() && entry.wants_path());
-            if let Side::Server(serving) = &mut entry.side {
-                serving.candidates.retain(|candidate| candidate.path.link != id);
+            match &mut entry.side {
+                Side::Server(serving) => serving.candidates.retain(|candidate| candidate.path.link != id),
+                Side::Client(client) if was_shared => client.forget_absence(),
+                Side::Client(_) => {}
             }
             if on_it || waits_for_it {
                 self.lose_path(socket, code, reason, now);

@@ -67,6 +67,11 @@ impl Client {
         }
     }
 
+    /// There is no relay any more that says that the server is not there.
+    pub(super) const fn forget_absence(&mut self) {
+        self.absent_since = None;
+    }
+
     pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
         let step = match &self.state {
             State::Waiting { retry_at } => *retry_at,
@@ -454,4 +459,61 @@ struct Answer {
     position: Position,
     protocol: String,
     transport: Transport,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Config, LinkMessage};
+    use crate::frame::{ChannelId, Frame, Welcome};
+
+    const START: Instant = Instant::from_micros(1_000_000);
+
+    /// A client whose open socket is interrupted, on a link to a relay that says that the server is not there.
+    fn client_of_an_absent_server() -> (Endpoint, LinkId) {
+        let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+        let key = StaticKey::from_secret([2; 32]).public();
+        let socket = endpoint.connect(ServerId::Key(key), 1, ConnectOptions::default(), START);
+        let entry = endpoint.sockets.get_mut(&socket).unwrap();
+        (entry.opened, entry.interrupted_at) = (true, Some(START));
+        let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+        endpoint.handle_link_opened(link, START);
+        let welcome = Welcome {
+            version: 1,
+            features: 0,
+            max_frame: 60_000,
+            max_channels: 1,
+            channel_buffer: 1 << 20,
+            idle_timeout: Duration::from_secs(60),
+            challenge: key,
+            address: String::new(),
+            node: String::new(),
+        };
+        let close =
+            Frame::Close { channel: ChannelId(1), code: CloseCode::SERVER_NOT_FOUND, reason: String::new() };
+        for frame in [Frame::Welcome(Box::new(welcome)), close] {
+            endpoint.handle_message(link, LinkMessage::Binary(frame.encode()), START);
+        }
+        assert!(endpoint.poll_event().is_none());
+        (endpoint, link)
+    }
+
+    #[test]
+    fn a_server_is_not_absent_while_there_is_no_relay_to_say_so() {
+        let absent_timeout = ConnectOptions::default().absent_timeout;
+
+        let (mut endpoint, _) = client_of_an_absent_server();
+        endpoint.handle_timeout(START + absent_timeout);
+        let code = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+            Event::Closed { code, .. } => Some(code),
+            _ => None,
+        });
+        assert_eq!(code, Some(CloseCode::SERVER_NOT_FOUND), "the relay is there");
+
+        let (mut endpoint, link) = client_of_an_absent_server();
+        endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+        endpoint.handle_timeout(START + absent_timeout);
+        let closed = |event| matches!(event, Event::Closed { .. });
+        assert!(!std::iter::from_fn(|| endpoint.poll_event()).any(closed), "the relay is gone");
+    }
 }
