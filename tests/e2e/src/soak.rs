@@ -56,6 +56,13 @@ impl Soak {
 
     /// Runs it, and prints how far it is.
     pub async fn run(self, stage: &Stage) -> Result<Summary> {
+        // What is buffered on the way comes in before the next kill: with less, the transfer would be over too soon.
+        ensure!(
+            self.kills <= self.mebibytes,
+            "{} kills need at least as many MiB each way, not {}",
+            self.kills,
+            self.mebibytes
+        );
         let mut relay = Relay::start(&[])?;
         let chaos = Chaos::start(relay.address()?, self.seed)?;
         let server = stage.tab_through("server", &chaos.url()).await?;
