@@ -7,6 +7,7 @@ export class TunnelError extends Error {
     this.code = code;
   }
 }
+Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
 Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
 
 export const tunnelError = (message, code) => new TunnelError(message, { code });
@@ -156,7 +157,9 @@ export function splitTunnelUrl(url) {
 }
 
 /** Members are enumerable, as WebIDL has them and classes don't. */
-export function describe(Class, constants = {}) {
+export function describe(Class, name, constants = {}) {
+  // Minifiers change what classes are called.
+  Object.defineProperty(Class, 'name', { value: name, configurable: true });
   for (const holder of [Class, Class.prototype]) {
     for (const key of Object.getOwnPropertyNames(holder)) {
       if (['constructor', 'length', 'name', 'prototype'].includes(key)) continue;
@@ -164,7 +167,7 @@ export function describe(Class, constants = {}) {
     }
     for (const key in constants) Object.defineProperty(holder, key, { value: constants[key], enumerable: true });
   }
-  Object.defineProperty(Class.prototype, Symbol.toStringTag, { value: Class.name, configurable: true });
+  Object.defineProperty(Class.prototype, Symbol.toStringTag, { value: name, configurable: true });
 }
 
 /**

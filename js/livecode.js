@@ -261,7 +261,7 @@ export class NodeJSLivecodingClient extends EventTarget {
     defineEventHandlers(this.prototype, client => client.#handlers, ['log', 'message', 'close']);
   }
 }
-describe(NodeJSLivecodingClient);
+describe(NodeJSLivecodingClient, 'NodeJSLivecodingClient');
 
 export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
   #handlers = {};
@@ -312,7 +312,7 @@ export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
     defineEventHandlers(this.prototype, client => client.#handlers, ['connected', 'data']);
   }
 }
-describe(NodeJSTunnelingClient);
+describe(NodeJSTunnelingClient, 'NodeJSTunnelingClient');
 
 /** A channel, or a server of a livecoding server: its number. */
 function toNumber(value) {
@@ -442,7 +442,7 @@ export class ForwardingWebSocket extends EventTarget {
     defineEventHandlers(this.prototype, socket => socket.#handlers, ['open', 'message', 'error', 'close']);
   }
 }
-describe(ForwardingWebSocket, READY_STATES);
+describe(ForwardingWebSocket, 'ForwardingWebSocket', READY_STATES);
 
 export class ForwardingClientWebSocket extends ForwardingWebSocket {
   static toPort(port, serverId, relayUrl, options) {
@@ -450,4 +450,4 @@ export class ForwardingClientWebSocket extends ForwardingWebSocket {
     return openForwarding(ForwardingClientWebSocket, port, serverId, relayUrl, options);
   }
 }
-describe(ForwardingClientWebSocket);
+describe(ForwardingClientWebSocket, 'ForwardingClientWebSocket');

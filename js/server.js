@@ -54,7 +54,7 @@ class Listener {
     this.#close();
   }
 }
-describe(Listener);
+describe(Listener, 'Listener');
 
 export let fireHosting, fireOffer, fireServerClosed;
 
@@ -308,7 +308,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     );
   }
 }
-describe(ForwardingServerWebSocket, READY_STATES);
+describe(ForwardingServerWebSocket, 'ForwardingServerWebSocket', READY_STATES);
 
 const closedError = () => new TunnelError('the server is closed', { code: 'closed' });
 

@@ -412,6 +412,6 @@ export class PeerToPeerWebSocket extends EventTarget {
     );
   }
 }
-describe(PeerToPeerWebSocket, READY_STATES);
+describe(PeerToPeerWebSocket, 'PeerToPeerWebSocket', READY_STATES);
 
 export const fire = (target, type) => target.dispatchEvent(new Event(type));

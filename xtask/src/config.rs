@@ -23,6 +23,7 @@ pub(crate) struct Tools {
     pub(crate) wasm_bindgen: String,
     pub(crate) wasm_pack: String,
     pub(crate) binaryen: String,
+    pub(crate) esbuild: String,
 }
 
 /// How the npm package is made.

@@ -55,7 +55,12 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     })?;
     drop_builds(workspace)?;
     step("Node.js with npm", || debian(workspace, &["node", "npm"], &["nodejs", "npm"]))?;
-    step(&format!("wasm-opt of binaryen {}", tools.binaryen), || wasm_opt(workspace, &tools.binaryen))?;
+    let wasm_opt = has_version(workspace, "wasm-opt", tools.binaryen.split('.').next().unwrap_or_default());
+    step(&format!("wasm-opt of binaryen {}", tools.binaryen), || {
+        // The machine's own says `wasm-opt version 132`, with more after it in some builds.
+        if wasm_opt { Ok(Outcome::Present) } else { npm_tool(workspace, "binaryen", &tools.binaryen) }
+    })?;
+    step(&format!("esbuild {}", tools.esbuild), || npm_tool(workspace, "esbuild", &tools.esbuild))?;
     for browser in needs.browsers {
         match browser {
             Browser::Chromium => step("Chromium with chromedriver", || {
@@ -169,24 +174,20 @@ fn has_version(workspace: &Workspace, program: &str, version: &str) -> bool {
             .is_ok_and(|printed| printed.split_whitespace().any(|word| word == version))
 }
 
-fn wasm_opt(workspace: &Workspace, version: &str) -> Result<Outcome> {
-    let installed = workspace.tools.join("node_modules/binaryen/package.json");
-    let present = if installed.is_file() {
-        fs::read_to_string(&installed)
-            .ok()
-            .and_then(|text| serde_json::from_str::<Value>(&text).ok())
-            .is_some_and(|manifest| manifest["version"] == version)
-    } else {
-        // The machine's own says `wasm-opt version 132`, with more after it in some builds.
-        has_version(workspace, "wasm-opt", version.split('.').next().unwrap_or(version))
-    };
+/// A program that comes as an npm package, in the tools' folder.
+fn npm_tool(workspace: &Workspace, name: &str, version: &str) -> Result<Outcome> {
+    let manifest = workspace.tools.join("node_modules").join(name).join("package.json");
+    let present = fs::read_to_string(manifest)
+        .ok()
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok())
+        .is_some_and(|manifest| manifest["version"] == version);
     if present {
         return Ok(Outcome::Present);
     }
-    announce(&format!("installing binaryen {version} from npm"));
+    announce(&format!("installing {name} {version} from npm"));
     fs::create_dir_all(&workspace.tools)
         .with_context(|| format!("cannot make the folder {}", workspace.tools.display()))?;
-    let package = format!("binaryen@{version}");
+    let package = format!("{name}@{version}");
     run(workspace
         .command("npm")
         .args(["install", "--no-audit", "--no-fund", "--save-exact", &package, "--prefix"])

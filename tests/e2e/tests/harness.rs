@@ -9,6 +9,25 @@ const PAGE: &str =
     "data:text/html,<title>t</title><body><button onclick=\"this.textContent='hit'\">press</button><input>";
 
 #[test]
+fn the_package_is_one_module_and_its_classes_keep_their_names() {
+    on_stage(async |stage| {
+        let tab = stage.tab("a").await?;
+        let names = tab
+            .run(
+                "const classes = [PeerToPeerWebSocket, ForwardingServerWebSocket, NodeJSTunnelingClient, TunnelError]
+                 const loaded = performance.getEntriesByType('resource').filter(({ name }) => name.includes('/pkg/'))
+                 const tags = classes.map(({ prototype }) => prototype[Symbol.toStringTag] ?? prototype.name)
+                 return [classes.map(({ name }) => name), tags, loaded.map(({ name }) => name.split('/pkg/')[1])]",
+            )
+            .await?;
+        let classes =
+            ["PeerToPeerWebSocket", "ForwardingServerWebSocket", "NodeJSTunnelingClient", "TunnelError"];
+        assert_eq!(names, json!([classes, classes, ["tunnel_wasm.js", "tunnel_wasm_bg.wasm"]]));
+        Ok(())
+    });
+}
+
+#[test]
 fn scripts_run_in_the_tab_they_are_given_to() {
     on_stage(async |stage| {
         let a = stage.tab_at("a", PAGE).await?;
