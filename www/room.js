@@ -49,6 +49,16 @@ class Room extends EventTarget {
   }
 }
 
+/** A browser has one room that keeps its link; what is open in further tabs, or without storage, gets links of its own. */
+async function register(relayUrl) {
+  try {
+    return await ForwardingServerWebSocket.newThrough(relayUrl, { identity: 'room' });
+  } catch (error) {
+    if (error.code !== 'identity-in-use' && error.code !== 'no-identity') throw error;
+    return ForwardingServerWebSocket.newThrough(relayUrl);
+  }
+}
+
 /** The room in the tab of who opened it. */
 export class HostRoom extends Room {
   #server = null;
@@ -60,7 +70,7 @@ export class HostRoom extends Room {
 
   /** Registers at the relay; rejects with the library's TunnelError. */
   async open() {
-    const server = await ForwardingServerWebSocket.newThrough(this.relayUrl);
+    const server = await register(this.relayUrl);
     this.#server = server;
     server.listen(PORTS.chat, socket => this.#takeFirst(socket, 'hello', this.#greet));
     server.listen(PORTS.files, socket => this.#takeFirst(socket, 'join', this.#admit));

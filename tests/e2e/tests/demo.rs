@@ -15,6 +15,11 @@ async fn host<'a>(stage: &'a Stage, person: &str) -> Result<(Tab<'a>, String)> {
     host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
     host.fill("#name-input", person).await?;
     host.screenshot("demo start desktop light").await?;
+    let link = press_host(&host).await?;
+    Ok((host, link))
+}
+
+async fn press_host(host: &Tab<'_>) -> Result<String> {
     host.click("#host-button").await?;
     let link = host
         .until(
@@ -24,7 +29,7 @@ async fn host<'a>(stage: &'a Stage, person: &str) -> Result<(Tab<'a>, String)> {
         )
         .await
         .context("hosting a room")?;
-    Ok((host, link.as_str().unwrap_or_default().to_owned()))
+    Ok(link.as_str().unwrap_or_default().to_owned())
 }
 
 /// Opens the link of a room in another tab.
@@ -144,6 +149,21 @@ fn guests_are_told_that_the_host_has_gone_and_the_host_that_a_guest_has() {
             .until("there is a notice", "document.querySelector('#closed:not([hidden])')?.innerText")
             .await?;
         assert!(notice.as_str().is_some_and(|text| text.contains("host")), "{notice}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_host_that_reloads_opens_the_room_of_the_same_link_again() {
+    on_stage(async |stage| {
+        let (host, link) = host(stage, "Ada").await?;
+        guest(stage, &link).await?.close().await?;
+
+        host.reload().await?;
+        host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
+
+        assert_eq!(press_host(&host).await?, link);
+        guest(stage, &link).await?;
         Ok(())
     });
 }
