@@ -40,6 +40,10 @@ export function start(connector) {
   runTasksAfter(port1);
   taskPort = port2;
 
+  // Not every kind of scope and browser says when it is idle.
+  const whenIdle = globalThis.requestIdleCallback ?? (task => setTimeout(task, 200));
+  whenIdle(() => tunnel.idle());
+
   const probe = () => globalThis.document?.visibilityState === 'hidden' || tunnel.probe();
   globalThis.addEventListener?.('online', probe);
   globalThis.addEventListener?.('pageshow', probe);

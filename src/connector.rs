@@ -80,6 +80,11 @@ impl Connector {
         event::finish_round();
     }
 
+    /// The page has nothing else to do.
+    pub fn idle(&self) {
+        driver::handle_idle();
+    }
+
     /// The page goes: every peer is told, now or never.
     pub fn leave(&self) {
         driver::leave();

@@ -8,6 +8,7 @@ use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
+use tunnel_protocol::rehearsal::rehearse;
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
@@ -31,6 +32,7 @@ const MAX_ROUNDS: usize = 8;
 thread_local! {
     /// All drivers that have something to do: they live without anybody else holding them.
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
+    static REHEARSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// One endpoint, and what it needs of the browser.
@@ -253,8 +255,12 @@ impl Driver {
                 }
             }
             Event::Hosting { .. } | Event::HostInterrupted | Event::HostClosed { .. } => {
+                let begins = matches!(event, Event::Hosting { again: false, .. });
                 if let Some(server) = this.server.clone() {
                     event::post(move || server.fire(event));
+                }
+                if begins {
+                    event::post(rehearse_once);
                 }
             }
             Event::Offer { socket, offer } => {
@@ -320,6 +326,22 @@ impl Driver {
         let mut sockets = self.buffering.take();
         sockets.retain(|(id, socket)| socket.settle_buffered(*id, self));
         self.buffering.borrow_mut().append(&mut sockets);
+    }
+}
+
+/// The page is idle: time to prepare for its first connection, unless that is already on its way.
+pub(crate) fn handle_idle() {
+    if DRIVERS.with_borrow(Vec::is_empty) {
+        rehearse_once();
+    }
+}
+
+/// Until a server's first client comes, or a page has somebody to connect to, there is time to have everything compiled
+/// that will be needed then.
+fn rehearse_once() {
+    if !REHEARSED.replace(true) {
+        let went_well = rehearse(random());
+        debug_assert!(went_well, "nothing can come between the two");
     }
 }
 
