@@ -24,9 +24,11 @@ function open(parameters) {
 
 async function measure(via) {
   const server = await open({ via, role: 'server' });
-  const client = await open({ via, role: 'client', serverId: server.serverId ?? '' });
+  const client = { via, role: 'client', serverId: server.serverId ?? '' };
+  const { result } = await open(client);
+  const { result: atOnce } = await open({ ...client, at: 'once' });
   channel.postMessage({ close: server.name });
-  return client.result;
+  return { ...result, ...atOnce };
 }
 
 async function run() {

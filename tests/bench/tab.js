@@ -1,10 +1,12 @@
 // One tab of a pair: the server, which echoes and counts, or the client, which measures. Both kinds of socket have the
 // same interface, so the same code does it.
 
-const { via, role, name, relay, serverId } = Object.fromEntries(new URLSearchParams(location.search));
+const { via, role, name, relay, serverId, at } = Object.fromEntries(new URLSearchParams(location.search));
 const forwarder = `ws://${location.host}`;
 const channel = new BroadcastChannel('bench');
 
+/** How long a page is left alone after init(), as one whose user takes a while to connect. */
+const REST_MS = 300;
 /** How many connections of a page follow its first. */
 const LATER = 5;
 /** The pause before each of them: Chromium opens no second WebSocket to an address within 10 ms. */
@@ -46,7 +48,7 @@ async function native() {
     connect: () => new WebSocket(`${forwarder}/client`),
     /** All sockets that will be needed: Chromium opens them one by one, so later ones would delay the client's. */
     async serve(handle) {
-      for (let i = 0; i < 1 + LATER; i++) {
+      for (let i = 0; i < 2 + LATER; i++) {
         const socket = new WebSocket(`${forwarder}/server`);
         handle(socket);
         await next(socket, 'open');
@@ -133,6 +135,12 @@ async function throughput(socket, payload, milliseconds) {
 async function measure({ connect, initMs }) {
   const small = crypto.getRandomValues(new Uint8Array(64));
   const large = crypto.getRandomValues(new Uint8Array(65536));
+  if (at === 'once') {
+    const { socket, ms } = await firstEcho(connect, small);
+    await close(socket);
+    return { initMs, promptEchoMs: ms };
+  }
+  await pause(REST_MS);
   const { socket, ms: firstEchoMs } = await firstEcho(connect, small);
   const later = [];
   for (let i = 0; i < LATER; i++) {
@@ -149,7 +157,6 @@ async function measure({ connect, initMs }) {
   const many = await throughput(socket, small, THROUGHPUT_MS);
   await close(socket);
   return {
-    initMs,
     firstEchoMs,
     laterEchoMs: median(later),
     roundTripP50Ms: times[ECHOES * 0.5],
