@@ -68,7 +68,7 @@ impl Connector {
         event::begin_asked_round();
     }
 
-    /// Runs the oldest task; ends the round, and says `false`, if there is none.
+    /// Runs the oldest task; ends the round, and says `false`, if there is none or the round has lasted long.
     #[wasm_bindgen(js_name = runTask)]
     pub fn run_task(&self) -> bool {
         event::run_one()

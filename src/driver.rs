@@ -195,24 +195,25 @@ impl Driver {
 
     /// Acts on all that the endpoint has to say.
     fn settle(&self) {
+        let now = now();
         for (id, len) in self.consumed.take() {
-            self.endpoint.borrow_mut().consume(id, len, now());
+            self.endpoint.borrow_mut().consume(id, len, now);
         }
         self.handle_events();
         let mut full = false;
         // Sending has effects of its own (a socket's last record ends it), and what is due already, such as hanging up
         // behind the last message, is not left to a timer.
         for _ in 0..MAX_ROUNDS {
-            full = self.transmit(WebSocketLink::has_room);
-            let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now());
+            full = self.transmit(WebSocketLink::has_room, now);
+            let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now);
             if due {
-                self.endpoint.borrow_mut().handle_timeout(now());
+                self.endpoint.borrow_mut().handle_timeout(now);
             }
             if !self.handle_events() && !due {
                 break;
             }
         }
-        let retry = (full || self.has_settled()).then(|| now() + RETRY);
+        let retry = (full || self.has_settled()).then(|| now + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
         if let Some(at) = retry.into_iter().chain(timeout).min() {
             self.timer.arm(at);
@@ -295,8 +296,7 @@ impl Driver {
     }
 
     /// Gives the WebSockets what they take; says whether some are full.
-    fn transmit(&self, has_room: impl Fn(&WebSocketLink) -> bool) -> bool {
-        let now = now();
+    fn transmit(&self, has_room: impl Fn(&WebSocketLink) -> bool, now: Instant) -> bool {
         let mut full = false;
         for (id, link) in self.links.borrow().iter() {
             if !link.is_open() {
@@ -349,7 +349,7 @@ fn rehearse_once() {
 pub(crate) fn leave() {
     for driver in DRIVERS.with_borrow(Clone::clone) {
         driver.with(Endpoint::leave);
-        driver.transmit(|_| true);
+        driver.transmit(|_| true, now());
     }
 }
 

@@ -6,8 +6,11 @@
 //! for all else one is asked for by a `MessageChannel`: browsers clamp timers to 4 ms, and to a second or a minute in
 //! background tabs.
 
+use crate::link::now;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use tunnel_protocol::Instant;
+use tunnel_protocol::time::Duration;
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
@@ -28,6 +31,10 @@ extern "C" {
     fn queue_microtask(task: &js_sys::Function);
 }
 
+/// How long tasks may go on in one round, looked at after every [`LOOK_EVERY`]: input and painting wait that long.
+const ROUND: Duration = Duration::from_millis(4);
+const LOOK_EVERY: u32 = 16;
+
 type Task = Box<dyn FnOnce()>;
 
 thread_local! {
@@ -36,6 +43,8 @@ thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
     /// Whether a round is going on.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
+    /// When it has to end, and how many tasks it has run.
+    static ROUND_END: Cell<(Instant, u32)> = Cell::default();
     static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
     static RUN_DEFERRED: Closure<dyn Fn()> = Closure::new(run_deferred);
 }
@@ -70,6 +79,7 @@ pub(crate) fn defer(task: impl FnOnce() + 'static) {
 /// Begins a round.
 pub(crate) fn begin_round() {
     RUNNING.set(true);
+    ROUND_END.set((now() + ROUND, 0));
 }
 
 /// Begins the round that was asked for.
@@ -78,9 +88,12 @@ pub(crate) fn begin_asked_round() {
     begin_round();
 }
 
-/// Runs the oldest task; ends the round, and says `false`, if there is none.
+/// Runs the oldest task; ends the round, and says `false`, if there is none or the round has lasted long.
 pub(crate) fn run_one() -> bool {
-    let task = QUEUE.with_borrow_mut(VecDeque::pop_front);
+    let (end, count) = ROUND_END.get();
+    ROUND_END.set((end, count + 1));
+    let is_late = count > 0 && count.is_multiple_of(LOOK_EVERY) && now() >= end;
+    let task = if is_late { None } else { QUEUE.with_borrow_mut(VecDeque::pop_front) };
     match task {
         Some(task) => {
             task();
