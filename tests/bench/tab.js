@@ -15,8 +15,9 @@ const WARM_UP_ECHOES = 100;
 const ECHOES = 1000;
 const WARM_UP_MS = 300;
 const THROUGHPUT_MS = 1200;
-/** A sender does not get further ahead than this, in bytes. */
+/** A sender does not get further ahead than this, in bytes and in messages. */
 const AHEAD = 1024 * 1024;
+const MESSAGES_AHEAD = 4096;
 
 const next = (target, type) =>
   new Promise((resolve, reject) => {
@@ -120,10 +121,11 @@ function roundTrips(socket, payload, count) {
 /** Sends for so long, never too far ahead, until the server has counted everything. */
 async function throughput(socket, payload, milliseconds) {
   const batch = Math.max(1, 4096 / payload.length);
+  const ahead = Math.min(AHEAD, MESSAGES_AHEAD * payload.length);
   socket.send('count');
   const started = performance.now();
   while (performance.now() - started < milliseconds) {
-    while (socket.bufferedAmount < AHEAD) for (let i = 0; i < batch; i++) socket.send(payload);
+    while (socket.bufferedAmount < ahead) for (let i = 0; i < batch; i++) socket.send(payload);
     await pause(1);
   }
   socket.send('end');
