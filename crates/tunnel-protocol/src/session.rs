@@ -27,8 +27,14 @@ use std::collections::VecDeque;
 /// How long an acknowledgement may wait for something to travel with: well under the delay a person notices.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// Bytes received after which an acknowledgement does not wait.
-const ACK_AFTER: u64 = 64 * 1024;
+/// Bytes received after which an acknowledgement waits less: a peer with many sessions may keep no more than that.
+const ACK_SOON_AFTER: u64 = 64 * 1024;
+
+/// How long it waits then.
+const ACK_SOON: Duration = Duration::from_millis(5);
+
+/// Bytes received after which it does not wait. One for each 64 KiB would cost bulk transfers a sixth of their speed.
+const ACK_AFTER: u64 = 256 * 1024;
 
 /// How often the round trip is measured while there is traffic.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -354,8 +360,11 @@ impl Session {
                     self.handle_raw_message(message, now)?;
                 }
                 received.map_err(|error| self.unreceivable(error))?;
-                let urgent = self.receive.received() - self.ack.told >= ACK_AFTER;
-                let at = if urgent { now } else { now + ACK_DELAY };
+                let at = match self.receive.received() - self.ack.told {
+                    ACK_AFTER.. => now,
+                    ACK_SOON_AFTER.. => now + ACK_SOON,
+                    _ => now + ACK_DELAY,
+                };
                 self.ack.at = Some(self.ack.at.map_or(at, |before| before.min(at)));
                 self.grant(now);
             }
