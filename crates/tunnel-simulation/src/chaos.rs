@@ -10,7 +10,7 @@
 
 use crate::{Evil, ORIGIN, Random, World, payload};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Event, SocketId};
 use tunnel_protocol::time::{Duration, Instant};
@@ -80,6 +80,8 @@ struct Run {
     by_server: BTreeMap<(usize, SocketId), usize>,
     /// Tabs with the server's key: the first and its duplicates.
     hosts: Vec<usize>,
+    /// Those that host the server, or ask to, as far as they know.
+    hosting: BTreeSet<usize>,
     /// How many other tabs there are, behind the first.
     clients: u64,
     server: ServerId,
@@ -171,6 +173,7 @@ impl Run {
             by_client: BTreeMap::new(),
             by_server: BTreeMap::new(),
             hosts: vec![SERVER],
+            hosting: BTreeSet::from([SERVER]),
             clients,
             server,
             secret,
@@ -361,6 +364,7 @@ impl Run {
 
     fn host(&mut self, peer: usize) {
         let secret = self.secret;
+        self.hosting.insert(peer);
         self.world.host(peer, secret);
     }
 
@@ -433,7 +437,8 @@ impl Run {
             }
             Event::Resumed { .. } if !self.is_host(peer) => self.report.resumed += 1,
             Event::HostClosed { code, reason } => {
-                if code == CloseCode::ID_TAKEN_OVER && self.hosts.len() > 1 {
+                self.hosting.remove(&peer);
+                if code == CloseCode::ID_TAKEN_OVER && !self.hosting.is_empty() {
                     return Ok(());
                 }
                 // A server that comes up while the relay is down is told so, and asks again.
