@@ -503,7 +503,11 @@ impl Endpoint {
         };
         let mut candidate = serving.candidates.swap_remove(at);
         let Ok(plaintext) = candidate.transport.open(record) else {
+            let abandoned = !entry.opened && serving.candidates.is_empty();
             self.close_path(path, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
+            if abandoned {
+                self.forget(socket, now);
+            }
             return;
         };
         let mut stale: Vec<_> = serving.candidates.drain(..).map(|other| other.path).collect();
