@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod config;
 mod demo;
+mod dist;
 mod lint;
 mod process;
 mod relay;
@@ -86,6 +87,15 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Makes what is given to people in dist/: archives and their SHA-256 sums
+    Dist {
+        /// Which of them, separated by commas; all by default
+        #[arg(long, value_delimiter = ',')]
+        parts: Vec<dist::Part>,
+        /// Build everything twice, and compare the bytes
+        #[arg(long)]
+        verify: bool,
+    },
     /// Prints the sizes of what a page loads from pkg/; fails over the budget
     Size,
 }
@@ -127,6 +137,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Lint => lint::lint(&workspace),
+        Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => size::size(&workspace),
     }
 }

@@ -46,7 +46,7 @@ enum Outcome {
 pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     let tools = &workspace.config.tools;
     check_lock(workspace)?;
-    step(&workspace.config.build.rust_target, || rust_target(workspace))?;
+    rust_std(workspace, &workspace.config.build.rust_target)?;
     step(&format!("wasm-bindgen {}", tools.wasm_bindgen), || {
         cargo_tool(workspace, "wasm-bindgen", "wasm-bindgen-cli", &tools.wasm_bindgen)
     })?;
@@ -122,8 +122,17 @@ fn locked_version(lock: &str, name: &str) -> Result<Option<String>> {
     Ok(lock.package.into_iter().find(|package| package.name == name).map(|package| package.version))
 }
 
-fn rust_target(workspace: &Workspace) -> Result<Outcome> {
-    let target = &workspace.config.build.rust_target;
+/// Makes sure that Rust's standard library is there for a target.
+pub(crate) fn rust_std(workspace: &Workspace, target: &str) -> Result<()> {
+    step(target, || rust_target(workspace, target))
+}
+
+/// Makes sure that C can be compiled for static programs.
+pub(crate) fn musl_gcc(workspace: &Workspace) -> Result<()> {
+    step("musl-gcc", || debian(workspace, &["musl-gcc"], &["musl-tools"]))
+}
+
+fn rust_target(workspace: &Workspace, target: &str) -> Result<Outcome> {
     let folder = output(workspace.command("rustc").args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(folder.trim()).is_dir() {
         return Ok(Outcome::Present);

@@ -83,7 +83,7 @@ fn brotli(workspace: &Workspace, file: &Path) -> Result<usize> {
 }
 
 /// A number with a comma at the thousands.
-fn grouped(number: usize) -> String {
+pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,0 +1,263 @@
+//! The relay as one static binary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::pack;
+use crate::process::{output, run};
+use crate::setup;
+use crate::size::grouped;
+use crate::workspace::Workspace;
+
+/// The package, and its binary.
+const PACKAGE: &str = "tunnel-relay";
+
+/// Cargo profile of what is given away.
+const PROFILE: &str = "dist";
+
+/// What belongs to it besides the binary.
+const FILES: [&str; 4] = ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md", "docs/OPERATING.md"];
+
+/// Licences of what is compiled in.
+const THIRD_PARTY: &str = "THIRD-PARTY.txt";
+
+/// Makes `tunnel-relay-VERSION-TARGET.tar.gz` in `folder`.
+pub(super) fn make(workspace: &Workspace, target: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    // musl is what can be linked statically with name resolution and all.
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    setup::rust_std(workspace, &triple)?;
+    let packages = compiled_in(workspace, &triple)?;
+    if packages.needs_c {
+        setup::musl_gcc(workspace)?;
+    }
+    let binary = build(workspace, &triple, target)?;
+    check_static(&binary)?;
+
+    let name = format!("{PACKAGE}-{}-{triple}", packages.version);
+    let files = folder.join(&name);
+    fs::create_dir_all(&files).with_context(|| format!("cannot make {}", files.display()))?;
+    copy(&binary, &files)?;
+    for file in FILES {
+        copy(&workspace.root.join(file), &files)?;
+    }
+    fs::write(files.join(THIRD_PARTY), packages.licences).context("cannot write the licences")?;
+    let length = fs::metadata(&binary).context("the binary is gone")?.len();
+    println!("  {} bytes: {PACKAGE} for {triple}, static and stripped", grouped(usize::try_from(length)?));
+    Ok(vec![pack(workspace, folder, &name)?])
+}
+
+fn copy(file: &Path, folder: &Path) -> Result<()> {
+    let name = file.file_name().context("a file has a name")?;
+    fs::copy(file, folder.join(name)).with_context(|| format!("cannot copy {}", file.display()))?;
+    Ok(())
+}
+
+/// Compiles it so that no path of this machine is in it: the same bytes wherever it is built with the same Rust.
+fn build(workspace: &Workspace, triple: &str, target: &Path) -> Result<PathBuf> {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    // The last one that fits counts: the workspace may lie in the home folder.
+    for (folder, name) in [(cargo_home(), "/cargo"), (Some(workspace.root.clone()), "/tunnel-wasm")] {
+        flags.extend(folder.map(|folder| format!("--remap-path-prefix={}={name}", folder.display())));
+    }
+    let mut command = workspace.cargo();
+    command.args(["build", "--locked", "--package", PACKAGE, "--profile", PROFILE, "--target", triple]);
+    command.arg("--target-dir").arg(target);
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    run(&mut command)?;
+    Ok(target.join(triple).join(PROFILE).join(PACKAGE))
+}
+
+/// Where cargo keeps the sources of what it downloads.
+fn cargo_home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
+}
+
+/// Fails if the binary needs a loader, and so libraries of the machine that it runs on.
+fn check_static(binary: &Path) -> Result<()> {
+    let bytes = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    match has_interpreter(&bytes) {
+        Some(false) => Ok(()),
+        Some(true) => bail!("{} is not static: it names a loader", binary.display()),
+        None => bail!("{} is no ELF file of 64 bits, little endian", binary.display()),
+    }
+}
+
+/// Whether an ELF file names a program that loads it; `None` if it is none of 64 bits, little endian.
+fn has_interpreter(elf: &[u8]) -> Option<bool> {
+    /// Type of the program header that names it.
+    const PT_INTERP: u32 = 3;
+    let number = |at: usize, len: usize| {
+        let bytes = elf.get(at..at.checked_add(len)?)?;
+        Some(bytes.iter().rev().fold(0_usize, |sum, &byte| sum << 8 | usize::from(byte)))
+    };
+    if elf.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let (headers, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let kinds =
+        (0..count).map(|index| number(headers.checked_add(size * index)?, 4)).collect::<Option<Vec<_>>>()?;
+    Some(kinds.contains(&(PT_INTERP as usize)))
+}
+
+/// What the binary is made of.
+struct Packages {
+    /// Of the relay itself.
+    version: String,
+    /// Whether something is compiled by a C compiler.
+    needs_c: bool,
+    /// The licences of all that comes from elsewhere.
+    licences: String,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: String,
+    license: Option<String>,
+    repository: Option<String>,
+    source: Option<String>,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<DependencyKind>,
+}
+
+#[derive(Deserialize)]
+struct DependencyKind {
+    /// `None` for what is compiled in.
+    kind: Option<String>,
+}
+
+impl Package {
+    /// Runs in the compiler only.
+    fn is_macro(&self) -> bool {
+        self.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "proc-macro"))
+    }
+}
+
+/// All packages of the binary, as Cargo.lock has them.
+fn compiled_in(workspace: &Workspace, triple: &str) -> Result<Packages> {
+    let printed = output(workspace.cargo().args([
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--filter-platform",
+        triple,
+    ]))?;
+    let metadata: Metadata = serde_json::from_str(&printed).context("cargo metadata is not understood")?;
+    let packages: BTreeMap<_, _> = metadata.packages.iter().map(|package| (&*package.id, package)).collect();
+    let nodes: BTreeMap<_, _> = metadata.resolve.nodes.iter().map(|node| (&*node.id, node)).collect();
+    let relay =
+        metadata.packages.iter().find(|package| package.name == PACKAGE).context("no such package")?;
+
+    let (mut found, mut left, mut needs_c) = (BTreeSet::new(), vec![&*relay.id], false);
+    while let Some(id) = left.pop() {
+        if packages.get(id).is_none_or(|package| package.is_macro()) || !found.insert(id) {
+            continue;
+        }
+        let Some(node) = nodes.get(id) else { continue };
+        for dependency in &node.deps {
+            let is_of = |wanted| dependency.dep_kinds.iter().any(|kind| kind.kind.as_deref() == wanted);
+            if is_of(None) {
+                left.push(&dependency.pkg);
+            }
+            needs_c |= is_of(Some("build")) && packages.get(&*dependency.pkg).is_some_and(|p| p.name == "cc");
+        }
+    }
+    let mut foreign: Vec<_> = found.iter().filter_map(|id| packages.get(id)).copied().collect();
+    foreign.retain(|package| package.source.is_some());
+    foreign.sort_by_key(|package| (&package.name, &package.version));
+    Ok(Packages { version: relay.version.clone(), needs_c, licences: licences(&foreign)? })
+}
+
+/// Whose work is in the binary, and on what terms: texts that many share are there once.
+fn licences(packages: &[&Package]) -> Result<String> {
+    let mut page =
+        "The relay is compiled from the packages below and Rust's standard library (MIT OR Apache-2.0).\n\n"
+            .to_owned();
+    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Package { name, version, license, repository, manifest_path, .. } in packages {
+        let (license, repository) = (license.as_deref(), repository.as_deref());
+        writeln!(
+            page,
+            "{name} {version}: {}, {}",
+            license.unwrap_or("see below"),
+            repository.unwrap_or("-")
+        )?;
+        let folder = manifest_path.parent().context("a manifest is in a folder")?;
+        for file in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let file = file?;
+            let title = file.file_name().to_string_lossy().to_uppercase();
+            if file.file_type()?.is_file()
+                && ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"]
+                    .iter()
+                    .any(|word| title.starts_with(word))
+            {
+                let text = fs::read(file.path())
+                    .with_context(|| format!("cannot read {}", file.path().display()))?;
+                let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").trim().to_owned();
+                texts.entry(text).or_default().push(format!("{name} {version}"));
+            }
+        }
+    }
+    let mut texts: Vec<_> = texts.into_iter().map(|(text, owners)| (owners, text)).collect();
+    texts.sort();
+    for (mut owners, text) in texts {
+        owners.dedup();
+        write!(page, "\n{}\n{}\n\n{text}\n", "=".repeat(80), owners.join(", "))?;
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_names_its_loader_is_told_from_a_static_one() {
+        let mut elf = vec![0; 64 + 2 * 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (elf[32], elf[54], elf[56]) = (64, 56, 2);
+        (elf[64], elf[120]) = (6, 1);
+        assert_eq!(has_interpreter(&elf), Some(false));
+        elf[120] = 3;
+        assert_eq!(has_interpreter(&elf), Some(true));
+        elf.truncate(120);
+        assert_eq!(has_interpreter(&elf), None);
+        assert_eq!(has_interpreter(b"#!/bin/sh"), None);
+    }
+}
