@@ -1,121 +1,180 @@
 //! What an operator sets.
+//!
+//! [`Config`] is made from one table: it says of each setting its name, kind, bounds, default, whether it can be read
+//! again while the relay runs, what it does and why its default is what it is. Flags, environment, file, messages and
+//! the table in `docs/OPERATING.md` follow from it.
 
-use crate::Limits;
-use std::fmt;
+mod kind;
+mod load;
+mod macros;
+mod print;
+mod values;
+
+pub use load::{Loaded, Problems, Sources, load};
+pub use print::{Setting, print, table};
+pub use values::{LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
+
+use kind::{Address, Bytes, Choice, Count, Mounts, Optional, SecretText, Text, Time};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::time::Duration;
+use tunnel_protocol::frame::MIN_MAX_FRAME;
 use tunnel_protocol::router;
 
-/// Everything that a [`Relay`](crate::Relay) is told.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where to listen; port 0 takes any free one.
-    pub listen: SocketAddr,
-    /// Folders served as static files.
-    pub www: Vec<Mount>,
-    /// Turns the livecode dialect on, and is what its privileged commands have to show.
-    pub livecode_credential: Option<Secret>,
-    /// Bounds on connections.
-    pub limits: Limits,
-    /// Bounds on frames, channels and buffers.
-    pub router: router::Config,
-}
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const KIB: usize = 1 << 10;
+const GIB: usize = 1 << 30;
 
-impl Default for Config {
-    /// Any free port of 127.0.0.1, no files, no livecode dialect.
-    fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            www: Vec::new(),
-            livecode_credential: None,
-            limits: Limits::default(),
-            router: router::Config::default(),
-        }
+macros::settings! {
+    "Listening" {
+        listen: SocketAddr as Address = (Ipv4Addr::LOCALHOST, 8087).into(), restart,
+            "where to listen; port 0 takes any free one",
+            "only this machine gets in until you say otherwise";
+        www: Vec<Mount> as Mounts = Vec::new(), restart,
+            "serves a folder's files under `/` or `/PATH/`; the longest path wins, then the first folder that has the file",
+            "a relay needs no pages";
+        node: String as Text = core().node, reload,
+            "the relay's name for itself, told to every peer",
+            "a single relay needs no name";
+    }
+    "Access" {
+        livecode_credential: Option<Secret> as Optional<SecretText> = None, restart,
+            "speaks the livecode dialect with peers that offer no subprotocol; its privileged commands need the secret",
+            "off: its servers have numbers for names, which prove nothing";
+    }
+    "Logs" {
+        log: String as Text = "info".to_owned(), restart,
+            "`error`, `warn`, `info`, `debug`, `trace`, or a filter by module; also as `RUST_LOG`",
+            "what an operator has to know, and a line for each server that comes and goes";
+        log_format: LogFormat as Choice = LogFormat::Human, restart,
+            "how an event looks: a line for people, or a JSON object a line",
+            "people read it first";
+    }
+    "Connections" {
+        handshake_timeout: Duration as Time = 10 * SECOND, [MS, HOUR], reload,
+            "how long a request's headers may take, and how long the upgrade after them",
+            "a phone on a bad line takes some seconds; whoever takes longer holds a descriptor for nothing";
+        max_header_bytes: usize as Bytes = 8 * KIB, [8 * KIB, 1_024 * KIB], reload,
+            "longest request head; longer ones get 431",
+            "what most servers take: large cookies fit";
+        write_timeout: Duration as Time = 20 * SECOND, [MS, HOUR], reload,
+            "how long a peer's socket may take nothing of what waits for it, before the connection is reset",
+            "long enough for a radio handover, short enough that what is held for a dead peer is soon free";
+        websocket_ping_interval: Duration as Time = 15 * SECOND, [MS, HOUR], reload,
+            "after which silence a peer is sent a WebSocket ping, which browsers answer without script",
+            "three fit into `idle-timeout`, so that one lost on the way ends nothing";
+        max_unsent_pongs: u32 as Count = 64, [1, 1_000_000], reload,
+            "how many WebSocket pings are answered while the peer's socket takes nothing; more end the link",
+            "a browser has one under way";
+        close_timeout: Duration as Time = 2 * SECOND, [MS, HOUR], reload,
+            "how long the closing handshake of a WebSocket may take",
+            "one round trip on a bad line";
+        drain_timeout: Duration as Time = 5 * SECOND, [Duration::ZERO, 24 * HOUR], reload,
+            "how long links may go on after the relay was told to end",
+            "pages dial again at once when they are told to";
+    }
+    "Links" {
+        hello_timeout: Duration as Time = core().hello_timeout, [MS, HOUR], reload,
+            "how long a peer may take to say HELLO after the upgrade",
+            "as for the headers";
+        idle_timeout: Duration as Time = core().idle_timeout, [MS, HOUR], reload,
+            "how long a link may be silent, pongs included",
+            "three lost pings; a peer that is gone is soon replaced by its next link anyway";
+        ping_interval: Duration as Time = core().ping_interval, [MS, HOUR], reload,
+            "after which silence of a peer it is sent PING, which the page's script answers",
+            "many proxies and address translators forget a connection that is idle for 30 to 60 s";
+        max_frame: u32 as Bytes = core().max_frame, [MIN_MAX_FRAME, 1 << 20], restart,
+            "longest frame, header included; longer ones end the link with 1009 before memory is set aside",
+            "with its WebSocket header just under 64 KiB, above which browsers cut messages into fragments";
+        max_channels: u32 as Count = core().max_channels, [1, 1_000_000], reload,
+            "how many channels a link may have open as a client; a further one is closed with 1013",
+            "a page talks to some dozens of servers";
+        max_incoming: u32 as Count = core().max_incoming, [1, 1_000_000], reload,
+            "how many channels a link may have open as a server; a further one is closed with 1013",
+            "a page serves some thousands of clients at most";
+        max_waiting_per_link: usize as Count = core().max_waiting_per_link, [0, 1_000_000], reload,
+            "how many CONNECTs of one link may wait for their server; a further one is closed with 1013",
+            "all sessions of a page that resumes after the relay's restart";
+        max_waiting: usize as Count = core().max_waiting, [0, 1_000_000], reload,
+            "how many CONNECTs may wait for their servers in all",
+            "each holds a handshake message: a few MiB";
+        absent_wait: Duration as Time = core().absent_wait, [Duration::ZERO, 60 * SECOND], reload,
+            "how long a CONNECT waits for its server to register, before it is closed with 3701",
+            "after a restart clients are often faster than their server";
+    }
+    "Buffers" {
+        channel_low: usize as Bytes = core().channel_low, [KIB, GIB], reload,
+            "from how many bytes held for a channel, each way, on a paused sender gets RESUME",
+            "the sender starts again before the receiver's socket runs dry";
+        channel_high: usize as Bytes = core().channel_high, [KIB, GIB], reload,
+            "above how many bytes held for a channel, each way, its sender gets PAUSE",
+            "one round trip of 100 ms at 20 Mbit/s";
+        channel_buffer: usize as Bytes = core().channel_buffer, [KIB, GIB], reload,
+            "how many bytes are held for one channel, each way, before it is closed with 3706",
+            "more than a session's window (1 MiB) with all its overhead: whoever keeps to it never gets there";
+        link_buffer: usize as Bytes = core().link_buffer, [KIB, GIB], reload,
+            "how many bytes are held for one link, before the channel that overfills it is closed with 3706",
+            "eight full channels";
+        total_buffer: usize as Bytes = core().total_buffer, [KIB, 1_024 * GIB], reload,
+            "how many bytes are held in all, before the channel that overfills it is closed with 3706",
+            "a quarter of the smallest machine that one rents";
     }
 }
 
-/// A folder and the URL path under which its files are served.
-///
-/// Written `DIR` (served under `/`) or `/prefix=DIR`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mount {
-    /// Begins and ends with a slash.
-    pub prefix: String,
-    /// The folder.
-    pub folder: PathBuf,
+/// The router's defaults are its own.
+fn core() -> router::Config {
+    router::Config::default()
 }
 
-impl FromStr for Mount {
-    type Err = ParseMountError;
+impl Config {
+    /// The defaults on any free port of 127.0.0.1: for tests.
+    #[must_use]
+    pub fn ephemeral() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), ..Self::default() }
+    }
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (prefix, folder) = match text.split_once('=') {
-            Some((prefix, folder)) if prefix.starts_with('/') => (prefix, folder),
-            _ => ("/", text),
+    /// What the router is told. The livecode dialect is for the owner to add: it needs a secret of its own.
+    #[must_use]
+    pub fn router(&self) -> router::Config {
+        router::Config {
+            node: self.node.clone(),
+            max_frame: self.max_frame,
+            max_channels: self.max_channels,
+            max_incoming: self.max_incoming,
+            channel_buffer: self.channel_buffer,
+            channel_high: self.channel_high,
+            channel_low: self.channel_low,
+            link_buffer: self.link_buffer,
+            total_buffer: self.total_buffer,
+            idle_timeout: self.idle_timeout,
+            ping_interval: self.ping_interval,
+            hello_timeout: self.hello_timeout,
+            absent_wait: self.absent_wait,
+            max_waiting: self.max_waiting,
+            max_waiting_per_link: self.max_waiting_per_link,
+            access_tokens: Vec::new(),
+            livecode: None,
+        }
+    }
+
+    /// What does not fit together: the setting that is wrong, and what is allowed.
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        let at_most = |field, value, other, bound| {
+            (value > bound).then(|| (field, format!("it may not be larger than {other}")))
         };
-        if folder.is_empty() {
-            return Err(ParseMountError);
-        }
-        let path = prefix.trim_matches('/');
-        let prefix = if path.is_empty() { "/".to_owned() } else { format!("/{path}/") };
-        Ok(Self { prefix, folder: folder.into() })
-    }
-}
-
-/// A text is neither `DIR` nor `/prefix=DIR`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("no folder is named: write DIR, or /prefix=DIR to serve it under a path")]
-pub struct ParseMountError;
-
-/// A text that never shows in logs.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = ParseSecretError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() { Err(ParseSecretError) } else { Ok(Self(text.to_owned())) }
-    }
-}
-
-/// A secret is empty, so that anyone would have it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("an empty secret protects nothing: give at least one character, better 32")]
-pub struct ParseSecretError;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_is_a_folder_with_or_without_a_prefix() {
-        for (text, prefix, folder) in [
-            ("www", "/", "www"),
-            ("/srv/www", "/", "/srv/www"),
-            ("/pkg=pkg", "/pkg/", "pkg"),
-            ("/a/b/=c=d", "/a/b/", "c=d"),
-            ("odd=name", "/", "odd=name"),
-            ("/=www", "/", "www"),
-        ] {
-            let mount: Mount = text.parse().unwrap();
-            assert_eq!((mount.prefix.as_str(), mount.folder), (prefix, PathBuf::from(folder)), "{text}");
-        }
-        assert_eq!("".parse::<Mount>(), Err(ParseMountError));
-        assert_eq!("/pkg=".parse::<Mount>(), Err(ParseMountError));
-    }
-
-    #[test]
-    fn a_secret_does_not_show() {
-        let config = Config { livecode_credential: Some("hunter2".parse().unwrap()), ..Config::default() };
-        assert!(!format!("{config:?}").contains("hunter2"));
-        assert_eq!("".parse::<Secret>(), Err(ParseSecretError));
+        let times = [
+            ("websocket_ping_interval", self.websocket_ping_interval),
+            ("ping_interval", self.ping_interval),
+        ];
+        at_most("channel_low", self.channel_low, "channel-high", self.channel_high)
+            .or_else(|| at_most("channel_high", self.channel_high, "channel-buffer", self.channel_buffer))
+            .or_else(|| at_most("channel_buffer", self.channel_buffer, "link-buffer", self.link_buffer))
+            .or_else(|| at_most("link_buffer", self.link_buffer, "total-buffer", self.total_buffer))
+            .or_else(|| {
+                let (field, _) = times.into_iter().find(|(_, time)| *time >= self.idle_timeout)?;
+                Some((field, "it has to be shorter than idle-timeout".to_owned()))
+            })
+            .or_else(|| (self.node.len() > 255).then(|| ("node", "a name has at most 255 bytes".to_owned())))
     }
 }

@@ -1,6 +1,6 @@
 //! One WebSocket's task: it reads, has the router decide, and writes.
 
-use crate::Limits;
+use crate::Config;
 use crate::server::Shared;
 use crate::socket::{ReceiveError, Received, Socket};
 use crate::switchboard::{Link, Message, Next};
@@ -42,7 +42,7 @@ enum End {
 struct Connection<'a> {
     socket: Socket,
     link: Link<'a>,
-    limits: &'a Limits,
+    limits: &'a Config,
     /// After which silence pongs keep the link.
     pongs_count_after: Duration,
     received: Vec<Message>,
@@ -58,9 +58,9 @@ struct Connection<'a> {
 
 /// Runs the connection until it is closed.
 pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
-    let limits = &shared.config.limits;
+    let limits = &shared.config;
     let max_message = match peer.dialect {
-        Dialect::Tunnel => usize::try_from(shared.config.router.max_frame).unwrap_or(usize::MAX),
+        Dialect::Tunnel => usize::try_from(shared.config.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
     };
     let now = Instant::now();
@@ -68,9 +68,9 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
         socket: Socket::new(transport, max_message),
         link: shared.switchboard.open_link(peer),
         limits,
-        pongs_count_after: shared.config.router.idle_timeout / 2,
+        pongs_count_after: shared.config.idle_timeout / 2,
         received: Vec::new(),
-        clock: Box::pin(tokio::time::sleep(limits.ping_interval)),
+        clock: Box::pin(tokio::time::sleep(limits.websocket_ping_interval)),
         heard: now,
         pinged: now,
         stalled: None,
@@ -86,7 +86,7 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
 }
 
 /// The closing handshake, as far as the peer takes part in time.
-async fn close(mut socket: Socket, end: End, limits: &Limits) {
+async fn close(mut socket: Socket, end: End, limits: &Config) {
     let (code, reason) = match end {
         End::Router(code, reason) | End::Fault(code, reason) => (code, reason),
         End::Peer(code) => (code, String::new()),
@@ -219,13 +219,13 @@ impl Connection<'_> {
             if stalled_at.is_some_and(|at| at <= now) {
                 return Err(End::Dead("it took nothing of what waits for it"));
             }
-            if self.heard.max(self.pinged) + self.limits.ping_interval <= now {
+            if self.heard.max(self.pinged) + self.limits.websocket_ping_interval <= now {
                 self.pinged = now;
                 if self.stalled.is_none() {
                     self.socket.ping();
                 }
             }
-            let ping_at = self.heard.max(self.pinged) + self.limits.ping_interval;
+            let ping_at = self.heard.max(self.pinged) + self.limits.websocket_ping_interval;
             self.clock.as_mut().reset(ping_at.min(stalled_at.unwrap_or(ping_at)));
         }
         Ok(())

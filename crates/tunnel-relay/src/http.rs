@@ -24,7 +24,7 @@ use tunnel_protocol::router::{Dialect, Peer};
 
 /// Speaks HTTP with one peer, until it goes away, becomes a WebSocket or the relay ends.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
-    let limits = &shared.config.limits;
+    let limits = &shared.config;
     let stream = HttpStream::new(stream, limits.write_timeout);
     let service = service_fn(|request| answer(shared.clone(), request, address));
     let connection = http1::Builder::new()
@@ -136,7 +136,7 @@ fn peer(dialect: Dialect, headers: &HeaderMap, address: SocketAddr) -> Result<Pe
 
 async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, peer: Peer) {
     // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
-    if let Some(transport) = opened(upgraded, shared.config.limits.handshake_timeout).await {
+    if let Some(transport) = opened(upgraded, shared.config.handshake_timeout).await {
         connection::run(&shared, transport, peer).await;
     }
 }

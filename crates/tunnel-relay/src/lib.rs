@@ -5,7 +5,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`config`], [`limits`] | what an operator sets |
+//! | [`config`] | what an operator sets |
 //! | [`server`] | accepts, drains, ends |
 //! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
@@ -18,7 +18,7 @@
 //! # async fn main() -> std::io::Result<()> {
 //! use tunnel_relay::{Config, Relay};
 //!
-//! let relay = Relay::start(Config::default()).await?; // 127.0.0.1, any free port
+//! let relay = Relay::start(Config::ephemeral()).await?; // 127.0.0.1, any free port
 //! assert!(relay.url().starts_with("ws://127.0.0.1:"));
 //! relay.shut_down().await;
 //! # Ok(())
@@ -31,7 +31,6 @@ pub mod config;
 mod connection;
 mod files;
 mod http;
-pub mod limits;
 pub mod server;
 mod socket;
 mod switchboard;
@@ -39,5 +38,4 @@ mod transport;
 mod upgrade;
 
 pub use config::{Config, Mount, Secret};
-pub use limits::Limits;
 pub use server::Relay;

@@ -1,74 +1,71 @@
 //! The command `tunnel-relay`.
 
-use clap::{Parser, Subcommand, ValueEnum};
+mod command;
+
+use command::Request;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
-use tunnel_relay::{Config, Limits, Mount, Relay, Secret};
+use tunnel_relay::config::{self, Loaded, LogFormat, Sources};
+use tunnel_relay::{Config, Relay};
 
-/// Forwards sealed records between web browsers, and reads none of them.
-#[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the relay until Ctrl-C or SIGTERM.
-    Serve(Serve),
-}
-
-#[derive(Debug, clap::Args)]
-struct Serve {
-    /// Where to listen; port 0 takes any free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8087")]
-    listen: SocketAddr,
-    /// Serve the files of a folder, under / or under the path before the equals sign; may be repeated.
-    #[arg(long, value_name = "[/PATH=]FOLDER")]
-    www: Vec<Mount>,
-    /// Speak the livecode dialect with peers that offer no subprotocol; its privileged commands need this secret.
-    #[arg(long, value_name = "SECRET", env = "TUNNEL_RELAY_LIVECODE_CREDENTIAL", hide_env_values = true)]
-    livecode_credential: Option<Secret>,
-    /// For how many seconds links may go on after the relay was told to end.
-    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().drain_timeout.as_secs())]
-    drain_timeout: u64,
-    /// How log lines on stderr look.
-    #[arg(long, value_name = "FORMAT", default_value = "human")]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter by module.
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
-    log: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Human,
-    Json,
-}
+/// For a command line or a configuration that can't be understood.
+const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Arguments::parse().command;
-    if let Err(error) = start_log(&serve) {
-        eprintln!("error: --log {:?} is no filter: {error}", serve.log);
-        return ExitCode::from(2);
+    let request = command::read();
+    let (Request::Serve(sources) | Request::CheckConfig(sources) | Request::PrintConfig(sources)) = &request;
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for line in problems.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            return ExitCode::from(MISUSE);
+        }
+    };
+    match request {
+        Request::Serve(sources) => serve(sources, loaded),
+        Request::CheckConfig(_) => check(&loaded),
+        Request::PrintConfig(_) => {
+            // Whoever reads may have heard enough.
+            let _ignored = io::stdout().write_all(config::print(&loaded.config).as_bytes());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Says what is wrong with a configuration that can be read.
+fn check(loaded: &Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Err(error) = filter(&loaded.config) {
+        eprintln!("error: {error}");
+        return ExitCode::from(MISUSE);
+    }
+    if let Err(error) = Relay::check(&loaded.config) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    println!("the configuration is good");
+    ExitCode::SUCCESS
+}
+
+fn serve(_sources: Sources, loaded: Loaded) -> ExitCode {
+    if let Err(error) = start_log(&loaded.config) {
+        eprintln!("error: {error}");
+        return ExitCode::from(MISUSE);
+    }
+    for warning in &loaded.warnings {
+        warn!(%warning, "configuration");
     }
     raise_descriptor_limit();
-    let config = Config {
-        listen: serve.listen,
-        www: serve.www,
-        livecode_credential: serve.livecode_credential,
-        limits: Limits { drain_timeout: Duration::from_secs(serve.drain_timeout), ..Limits::default() },
-        ..Config::default()
-    };
     match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .and_then(|rt| rt.block_on(run(config)))
+        .and_then(|rt| rt.block_on(run(loaded.config)))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,10 +75,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(serve: &Serve) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let log =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&serve.log)?).with_writer(io::stderr);
-    match serve.log_format {
+fn filter(config: &Config) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(&config.log).map_err(|error| format!("log: {:?} is no filter: {error}", config.log))
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let log = tracing_subscriber::fmt().with_env_filter(filter(config)?).with_writer(io::stderr);
+    match config.log_format {
         LogFormat::Human => {
             log.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init()
         }

@@ -76,6 +76,17 @@ impl Relay {
         Ok(Self { address, shared, accepting, keeping_time })
     }
 
+    /// Whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
+    /// listening.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn check(config: &Config) -> io::Result<()> {
+        Files::new(&config.www)?;
+        Ok(())
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -95,11 +106,11 @@ impl Relay {
     }
 
     /// Ends it: peers are told to go, those that remain after
-    /// [`drain_timeout`](crate::Limits::drain_timeout) are closed, and those that don't answer to that are reset.
+    /// [`drain_timeout`](Config::drain_timeout) are closed, and those that don't answer to that are reset.
     ///
     /// Returns when the last connection has ended. Dropping the future ends the relay at once.
     pub async fn shut_down(self) {
-        let limits = &self.shared.config.limits;
+        let limits = &self.shared.config;
         info!(links = self.stats().links, timeout = ?limits.drain_timeout, "draining");
         self.shared.phase.send_replace(Phase::Draining);
         self.accepting.abort();
@@ -118,7 +129,7 @@ impl Relay {
 
 /// What the router is told: the livecode dialect's secret is drawn here.
 fn router_config(config: &Config) -> io::Result<router::Config> {
-    let mut router = config.router.clone();
+    let mut router = config.router();
     if let Some(Secret(credential)) = &config.livecode_credential {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;

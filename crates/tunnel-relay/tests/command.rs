@@ -131,12 +131,65 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         (&["serve", "--listen", "127.0.0.1:0", "--www", "/does/not/exist"], 1, "/does/not/exist"),
         (&["serve", "--listen", &address], 1, &address),
         (&["serve", "--log", "no=such=filter"], 2, "no=such=filter"),
-        (&["serve", "--livecode-credential", ""], 2, "secret"),
+        (&["serve", "--config", "/does/not/exist"], 2, "/does/not/exist: it can't be read"),
+        (
+            &["serve", "--max-channels", "-1"],
+            2,
+            "--max-channels: \"-1\" is no number; allowed is a whole number",
+        ),
+        (&["check-config", "--www", "/does/not/exist"], 1, "/does/not/exist"),
+        (&["check-config", "--log", "no=such=filter"], 2, "no=such=filter"),
+        (&["check-config", "--close-timeout", "2d"], 2, "--close-timeout: \"2d\" is no time"),
+        (&["serve", "--livecode-credential", ""], 2, "--livecode-credential: the value is wrong"),
         (&[], 2, "serve"),
     ] {
         let output = within("the end of the relay", command(arguments).output()).await.unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(exit_code), "{log}");
         assert!(log.contains(word), "{log}");
+    }
+}
+
+/// What the command prints when it succeeds.
+async fn prints(command: &mut Command) -> String {
+    let output = within("the end of the relay", command.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_it_prints_as_its_configuration_is_a_file_that_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    std::fs::write(&file, "max-channels = 7\nclose-timeout = 3\n").unwrap();
+    let arguments = ["serve", "--print-config", "--close-timeout", "4s", "--config", file.to_str().unwrap()];
+    let printed = prints(command(&arguments).env("TUNNEL_RELAY_NODE", "here")).await;
+    for line in ["max-channels = 7", "close-timeout = \"4s\"", "node = \"here\""] {
+        assert!(printed.lines().any(|one| one == line), "{line} is not in {printed}");
+    }
+    std::fs::write(&file, &printed).unwrap();
+    let again = prints(command(&["serve", "--print-config"]).env("TUNNEL_RELAY_CONFIG", &file)).await;
+    assert_eq!(again, printed);
+    let checked = prints(&mut command(&["check-config", "--config", file.to_str().unwrap()])).await;
+    assert_eq!(checked, "the configuration is good\n");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_with_file_line_and_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    std::fs::write(&file, "node = \"a\"\nmax-channels = \"many\"\nlissten = 1\n").unwrap();
+    let file = file.to_str().unwrap();
+    for request in ["check-config", "serve"] {
+        let output = within("the end", command(&[request, "--config", file]).output()).await.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let expected = [
+            format!(
+                "error: {file}:2: max-channels: \"many\" is no number; allowed is a whole number, from 1 to 1,000,000"
+            ),
+            format!("error: {file}:3: lissten: there is no such setting; is listen meant?"),
+        ];
+        assert_eq!(errors.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(output.status.code(), Some(2));
     }
 }

@@ -66,8 +66,8 @@ async fn a_peer_that_is_killed_under_traffic_is_announced_to_the_other() {
 async fn a_tab_that_closes_is_announced_before_its_socket_is_closed() {
     // So that nothing but the close frame ends the link.
     let relay = relay_with(|config| {
-        config.limits.close_timeout = Duration::from_secs(3_600);
-        config.router.idle_timeout = Duration::from_secs(3_600);
+        config.close_timeout = Duration::from_secs(3_600);
+        config.idle_timeout = Duration::from_secs(3_600);
     })
     .await;
     let (mut client, mut server) = Peer::pair(&relay).await;
@@ -148,8 +148,8 @@ async fn a_sender_that_ignores_pause_loses_its_channel_and_the_relay_no_memory()
 #[tokio::test]
 async fn a_receiver_whose_socket_takes_nothing_is_ended() {
     let relay = relay_with(|config| {
-        config.limits.write_timeout = Duration::from_millis(200);
-        config.limits.ping_interval = Duration::from_millis(50);
+        config.write_timeout = Duration::from_millis(200);
+        config.websocket_ping_interval = Duration::from_millis(50);
     })
     .await;
     let (mut client, server) = Peer::pair(&relay).await;
@@ -303,7 +303,7 @@ async fn a_flood_of_empty_fragments_takes_no_memory_and_nobody_elses_turn() {
 #[tokio::test]
 async fn a_flood_of_pings_ends_those_who_do_not_read_the_pongs() {
     // So that it is not this that ends it.
-    let relay = relay_with(|config| config.limits.write_timeout = Duration::from_secs(3_600)).await;
+    let relay = relay_with(|config| config.write_timeout = Duration::from_secs(3_600)).await;
     let mut pair = Peer::pair(&relay).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap(); // so that not reading is soon felt
@@ -332,7 +332,7 @@ async fn a_subprotocol_that_is_not_known_is_refused_before_the_upgrade() {
 
 #[tokio::test]
 async fn a_peer_that_never_says_hello_is_sent_away() {
-    let relay = relay_with(|config| config.router.hello_timeout = Duration::from_millis(50)).await;
+    let relay = relay_with(|config| config.hello_timeout = Duration::from_millis(50)).await;
     let mut peer = Peer::open(relay.address(), Some("tunnel.v1")).await.unwrap();
     assert_eq!(code(&peer.frame().await), CloseCode::TIMEOUT);
     assert_eq!(peer.closed().await, CloseCode::TIMEOUT);

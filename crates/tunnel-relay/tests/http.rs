@@ -164,8 +164,7 @@ async fn headers_over_the_limit_are_refused() {
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_off() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let relay =
-        relay_with(|config| config.limits.handshake_timeout = std::time::Duration::from_millis(50)).await;
+    let relay = relay_with(|config| config.handshake_timeout = std::time::Duration::from_millis(50)).await;
     let mut stream = tokio::net::TcpStream::connect(relay.address()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
     let mut answer = Vec::new();
@@ -199,7 +198,7 @@ async fn a_handshake_is_refused_in_words() {
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
     let www = vec!["/does/not/exist".parse().unwrap()];
-    let error = Relay::start(Config { www, ..Config::default() }).await.map(drop).unwrap_err();
+    let error = Relay::start(Config { www, ..Config::ephemeral() }).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("/does/not/exist"), "{error}");
 }
 
@@ -207,6 +206,6 @@ async fn a_folder_that_is_not_there_is_named() {
 async fn an_address_in_use_is_named() {
     let relay = relay().await;
     let listen = relay.address();
-    let error = Relay::start(Config { listen, ..Config::default() }).await.map(drop).unwrap_err();
+    let error = Relay::start(Config { listen, ..Config::ephemeral() }).await.map(drop).unwrap_err();
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
 }

@@ -174,7 +174,7 @@ async fn a_client_of_the_tunnel_dialect_reaches_a_livecode_server() {
 async fn draining_ends_livecode_links_with_a_close_frame() {
     let relay = relay_with(|config| {
         config.livecode_credential = Some("sesame".parse().unwrap());
-        config.limits.drain_timeout = std::time::Duration::from_millis(50);
+        config.drain_timeout = std::time::Duration::from_millis(50);
     })
     .await;
     let (mut server, _) = server(&relay).await;

@@ -35,7 +35,7 @@ async fn two_peers_connect_talk_and_part() {
 
 #[tokio::test]
 async fn the_welcome_names_the_limits_that_hold() {
-    let relay = relay_with(|config| config.router.max_frame = 9_000).await;
+    let relay = relay_with(|config| config.max_frame = 9_000).await;
     let (mut peer, welcome) = Peer::link_to(relay.address()).await;
     assert_eq!((welcome.version, welcome.max_frame, welcome.address.as_str()), (1, 9_000, "127.0.0.1"));
     // Exactly as long as it may be: what is wrong with it is its channel.
@@ -87,7 +87,7 @@ async fn the_largest_frames_arrive_whole_both_ways() {
 
 #[tokio::test]
 async fn nobody_under_the_server_id_is_told_when_the_wait_is_over() {
-    let relay = relay_with(|config| config.router.absent_wait = std::time::Duration::from_millis(20)).await;
+    let relay = relay_with(|config| config.absent_wait = std::time::Duration::from_millis(20)).await;
     let mut client = Peer::link(&relay).await;
     client.send(connect(1, 7)).await;
     assert_eq!(support::code(&client.frame().await), CloseCode::SERVER_NOT_FOUND);
@@ -167,9 +167,9 @@ async fn a_thousand_idle_links_are_held_and_forgotten() {
 #[tokio::test]
 async fn a_silent_link_is_pinged_and_a_dead_one_is_ended() {
     let relay = relay_with(|config| {
-        config.limits.ping_interval = std::time::Duration::from_millis(20);
-        config.router.ping_interval = std::time::Duration::from_millis(20);
-        config.router.idle_timeout = std::time::Duration::from_secs(1);
+        config.websocket_ping_interval = std::time::Duration::from_millis(20);
+        config.ping_interval = std::time::Duration::from_millis(20);
+        config.idle_timeout = std::time::Duration::from_secs(1);
     })
     .await;
     let mut alive = Peer::server(&relay, 1).await;
@@ -187,9 +187,9 @@ async fn a_silent_link_is_pinged_and_a_dead_one_is_ended() {
 #[tokio::test]
 async fn a_frozen_tab_whose_browser_answers_pings_is_kept_and_still_asked() {
     let relay = relay_with(|config| {
-        config.limits.ping_interval = std::time::Duration::from_millis(20);
-        config.router.ping_interval = std::time::Duration::from_millis(20);
-        config.router.idle_timeout = std::time::Duration::from_secs(1);
+        config.websocket_ping_interval = std::time::Duration::from_millis(20);
+        config.ping_interval = std::time::Duration::from_millis(20);
+        config.idle_timeout = std::time::Duration::from_secs(1);
     })
     .await;
     let mut frozen = Peer::server(&relay, 1).await;
@@ -222,7 +222,7 @@ async fn draining_tells_everybody_and_ends_when_they_have_left() {
 
 #[tokio::test]
 async fn those_who_stay_are_closed_when_the_relay_ends() {
-    let relay = relay_with(|config| config.limits.drain_timeout = std::time::Duration::from_millis(50)).await;
+    let relay = relay_with(|config| config.drain_timeout = std::time::Duration::from_millis(50)).await;
     let mut server = Peer::server(&relay, 1).await;
     let peer = async {
         assert!(matches!(server.frame().await, Frame::GoAway { .. }));

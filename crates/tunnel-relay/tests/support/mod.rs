@@ -42,7 +42,7 @@ pub(crate) async fn relay() -> Relay {
 }
 
 pub(crate) async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
-    let mut config = Config::default();
+    let mut config = Config::ephemeral();
     change(&mut config);
     Relay::start(config).await.unwrap()
 }

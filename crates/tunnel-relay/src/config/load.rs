@@ -1,0 +1,367 @@
+//! Puts a configuration together: flags before environment before file before defaults.
+
+use super::Config;
+use super::print::{Setting, name};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// What names of settings begin with in the environment.
+const PREFIX: &str = "TUNNEL_RELAY_";
+
+/// Names that begin like settings but are none.
+const OTHER_NAMES: [&str; 1] = ["TUNNEL_RELAY_CONFIG"];
+
+/// Where settings come from. It can be read again: see [`load`].
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// Values given on the command line, by the names of their settings.
+    pub flags: BTreeMap<String, Vec<String>>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+}
+
+impl Sources {
+    /// The environment of this process and nothing else.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { environment: std::env::vars_os().filter_map(text).collect(), ..Self::default() }
+    }
+}
+
+/// A configuration, and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What has no effect but may have been meant to have one.
+    pub warnings: Vec<String>,
+}
+
+/// All that is wrong with a configuration, one line each: where, which setting, what, and what is allowed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads all sources.
+///
+/// # Errors
+///
+/// The file can't be read, a setting in it is unknown, a value is not allowed, or values contradict each other: all
+/// such problems.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let mut loader = Loader {
+        config: Config::default(),
+        settings: Config::settings(),
+        places: BTreeMap::new(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    if let Some(path) = &sources.file {
+        loader.read_file(path);
+    }
+    loader.read_environment(&sources.environment);
+    for (name, texts) in &sources.flags {
+        loader.set(name, texts, &format!("--{name}"));
+    }
+    loader.finish()
+}
+
+struct Loader {
+    config: Config,
+    settings: Vec<Setting>,
+    /// Where each field's value comes from, beside defaults.
+    places: BTreeMap<&'static str, String>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Loader {
+    /// Sets one setting, or notes what is wrong with the value; `place` says where it was found.
+    fn set(&mut self, name: &str, texts: &[String], place: &str) {
+        let Some(setting) = self.settings.iter().find(|setting| setting.name() == name) else {
+            self.problems.push(format!("{place}: there is no such setting{}", self.meant(name)));
+            return;
+        };
+        if let Err(error) = self.config.set(setting.field, texts) {
+            // The error may quote the value.
+            let error = if setting.secret { "the value is wrong".to_owned() } else { error };
+            self.problems.push(format!("{place}: {error}; allowed is {}", setting.allowed));
+        }
+        self.places.insert(setting.field, place.to_owned());
+    }
+
+    fn read_environment(&mut self, environment: &BTreeMap<String, String>) {
+        if let Some(filter) = environment.get("RUST_LOG").filter(|filter| !filter.is_empty()) {
+            self.set("log", std::slice::from_ref(filter), "RUST_LOG");
+        }
+        for (variable, value) in environment {
+            let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
+            if OTHER_NAMES.contains(&variable.as_str()) {
+                continue;
+            }
+            let name = rest.to_ascii_lowercase().replace('_', "-");
+            match self.settings.iter().find(|setting| setting.name() == name) {
+                Some(setting) if setting.many => {
+                    let texts: Vec<_> = value
+                        .split(',')
+                        .map(|text| text.trim().to_owned())
+                        .filter(|t| !t.is_empty())
+                        .collect();
+                    self.set(&name, &texts, variable);
+                }
+                Some(_) => self.set(&name, std::slice::from_ref(value), variable),
+                // No error: orchestrators set variables that begin with the name of a service.
+                None => {
+                    self.warnings.push(format!("{variable}: there is no such setting{}", self.meant(&name)))
+                }
+            }
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        let shown = path.display();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.problems.push(format!("{shown}: it can't be read: {error}")),
+        };
+        let line = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+        let table = match DeTable::parse(&text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => {
+                let line = error.span().map_or(1, |span| line(span.start));
+                return self.problems.push(format!("{shown}:{line}: it is no TOML: {}", error.message()));
+            }
+        };
+        // In the order of the file, as people read it.
+        let mut entries: Vec<_> = table.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let name: &str = key.get_ref();
+            let place = format!("{shown}:{}: {name}", line(key.span().start));
+            match texts(value.get_ref()) {
+                Some((texts, many)) => {
+                    let wants_many = self.settings.iter().find(|s| s.name() == name).map(|s| s.many);
+                    match wants_many {
+                        Some(wanted) if wanted != many => {
+                            let kind = if wanted { "an array" } else { "one value" };
+                            self.problems.push(format!("{place}: it has to be {kind}"));
+                        }
+                        _ => self.set(name, &texts, &place),
+                    }
+                }
+                None => {
+                    let kind = value.get_ref().type_str();
+                    let hint = self.meant(name);
+                    self.problems.push(format!("{place}: a {kind} is no value of any setting{hint}"));
+                }
+            }
+        }
+    }
+
+    /// A hint at the setting with the most similar name.
+    fn meant(&self, name: &str) -> String {
+        let nearest = self.settings.iter().map(|s| (distance(&s.name(), name), s.name())).min();
+        match nearest {
+            Some((distance, nearest)) if distance > 0 && distance <= 3.min(name.len() / 2) => {
+                format!("; is {nearest} meant?")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded, Problems> {
+        if self.problems.is_empty()
+            && let Some((field, error)) = self.config.contradiction()
+        {
+            let place =
+                self.places.get(field).cloned().unwrap_or_else(|| format!("{} (default)", name(field)));
+            self.problems.push(format!("{place}: {error}"));
+        }
+        if self.problems.is_empty() {
+            Ok(Loaded { config: self.config, warnings: self.warnings })
+        } else {
+            Err(Problems(self.problems))
+        }
+    }
+}
+
+/// The texts of a value or of an array's, and whether it is an array.
+fn texts(value: &DeValue<'_>) -> Option<(Vec<String>, bool)> {
+    fn one(value: &DeValue<'_>) -> Option<String> {
+        match value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+            }
+            DeValue::Float(number) => Some(number.as_str().to_owned()),
+            DeValue::Boolean(value) => Some(value.to_string()),
+            _ => None,
+        }
+    }
+    match value {
+        DeValue::Array(values) => {
+            Some((values.iter().map(|value| one(value.get_ref())).collect::<Option<_>>()?, true))
+        }
+        value => Some((vec![one(value)?], false)),
+    }
+}
+
+/// How many letters have to be changed, added or left out to make one text the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<_> = b.chars().collect();
+    let mut row: Vec<_> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn from_file(text: &str) -> Result<Loaded, String> {
+        let file = file(text);
+        let result = load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() });
+        result.map_err(|problems| problems.to_string().replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn flags(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()])).collect()
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_which_wins_over_the_file() {
+        let file = file("max-channels = 1\nmax-incoming = 1\nmax-waiting = 1\nnode = \"file\"\n");
+        let sources = Sources {
+            file: Some(file.path().to_owned()),
+            environment: environment(&[
+                ("TUNNEL_RELAY_MAX_CHANNELS", "2"),
+                ("TUNNEL_RELAY_MAX_INCOMING", "2"),
+                ("HOME", "/"),
+            ]),
+            flags: flags(&[("max-channels", "3")]),
+        };
+        let config = load(&sources).unwrap().config;
+        assert_eq!((config.max_channels, config.max_incoming, config.max_waiting), (3, 2, 1));
+        assert_eq!(config.node, "file");
+        assert_eq!(config.max_waiting_per_link, Config::default().max_waiting_per_link);
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_has_commas() {
+        let config = from_file("www = [\"a\", \"/b=c\"]").unwrap().config;
+        let variables = environment(&[("TUNNEL_RELAY_WWW", "a, /b=c,")]);
+        let same = load(&Sources { environment: variables, ..Sources::default() }).unwrap().config;
+        assert_eq!(config, same);
+        assert_eq!(config.www.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_file_line_setting_and_what_is_allowed() {
+        for (text, message) in [
+            (
+                "# a comment\nmax-channels = 1.5",
+                "FILE:2: max-channels: \"1.5\" is no number; allowed is a whole number, from 1 to 1,000,000",
+            ),
+            (
+                "\n\nmax-channels = 0",
+                "FILE:3: max-channels: \"0\" is out of bounds; allowed is a whole number, from 1 to 1,000,000",
+            ),
+            ("max-chanels = 1", "FILE:1: max-chanels: there is no such setting; is max-channels meant?"),
+            ("colour = 'red'", "FILE:1: colour: there is no such setting"),
+            ("\n[limits]\nmax-channels = 1", "FILE:2: limits: a table is no value of any setting"),
+            ("www = 'folder'", "FILE:1: www: it has to be an array"),
+            ("node = ['a']", "FILE:1: node: it has to be one value"),
+            ("node = 'a'\nnode = 'b'", "FILE:2: it is no TOML: duplicate key"),
+            ("channel-high = '1KiB'", "channel-low (default): it may not be larger than channel-high"),
+            (
+                "idle-timeout = '90s'\nping-interval = '2min'",
+                "FILE:2: ping-interval: it has to be shorter than idle-timeout",
+            ),
+        ] {
+            assert_eq!(from_file(text).unwrap_err(), message, "{text}");
+        }
+        let missing = load(&Sources { file: Some("/no/such/file".into()), ..Sources::default() });
+        assert!(missing.unwrap_err().to_string().starts_with("/no/such/file: it can't be read: "));
+    }
+
+    #[test]
+    fn all_problems_are_said_at_once() {
+        let sources = Sources {
+            environment: environment(&[("TUNNEL_RELAY_CLOSE_TIMEOUT", "soon")]),
+            flags: flags(&[("listen", "nowhere")]),
+            file: Some(file("nonsense = 1").path().to_owned()),
+        };
+        let text = load(&sources).unwrap_err().to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].starts_with("TUNNEL_RELAY_CLOSE_TIMEOUT: \"soon\" is no time; allowed is "),
+            "{text}"
+        );
+        assert!(lines[2].starts_with("--listen: \"nowhere\": "), "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_a_warning() {
+        let variables = environment(&[("TUNNEL_RELAY_MAX_CHANEL", "1"), ("TUNNEL_RELAY_CONFIG", "x")]);
+        let loaded = load(&Sources { environment: variables, ..Sources::default() }).unwrap();
+        assert_eq!(
+            loaded.warnings,
+            ["TUNNEL_RELAY_MAX_CHANEL: there is no such setting; is max-channels meant?"]
+        );
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_repeated() {
+        let variables = environment(&[("TUNNEL_RELAY_LIVECODE_CREDENTIAL", "")]);
+        let problems = load(&Sources { environment: variables, ..Sources::default() }).unwrap_err();
+        assert!(problems.to_string().contains("LIVECODE_CREDENTIAL: the value is wrong; allowed is "));
+    }
+
+    #[test]
+    fn a_reload_takes_what_can_change_and_names_what_waits() {
+        let old = Config::default();
+        let new = Config {
+            listen: "127.0.0.1:1".parse().unwrap(),
+            close_timeout: Duration::from_secs(9),
+            ..Config::default()
+        };
+        let (config, waiting) = old.reloaded(new);
+        assert_eq!(config, Config { close_timeout: Duration::from_secs(9), ..Config::default() });
+        assert_eq!(waiting, ["listen"]);
+    }
+}

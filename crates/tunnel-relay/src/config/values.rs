@@ -1,0 +1,105 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How an event looks in the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// A line for people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// A folder and the URL path under which its files are served.
+///
+/// Written `DIR` (served under `/`) or `/prefix=DIR`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Begins and ends with a slash.
+    pub prefix: String,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Always with its path: a folder's name may look like one.
+        write!(f, "{}={}", self.prefix, self.folder.display())
+    }
+}
+
+impl FromStr for Mount {
+    type Err = ParseMountError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (prefix, folder) = match text.split_once('=') {
+            Some((prefix, folder)) if prefix.starts_with('/') => (prefix, folder),
+            _ => ("/", text),
+        };
+        if folder.is_empty() {
+            return Err(ParseMountError);
+        }
+        let path = prefix.trim_matches('/');
+        let prefix = if path.is_empty() { "/".to_owned() } else { format!("/{path}/") };
+        Ok(Self { prefix, folder: folder.into() })
+    }
+}
+
+/// A text is neither `DIR` nor `/prefix=DIR`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no folder is named: write DIR, or /prefix=DIR to serve it under a path")]
+pub struct ParseMountError;
+
+/// A text that never shows in logs.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = ParseSecretError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() { Err(ParseSecretError) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+/// A secret is empty, so that anyone would have it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an empty secret protects nothing: give at least one character, better 32")]
+pub struct ParseSecretError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_a_folder_with_or_without_a_prefix() {
+        for (text, prefix, folder) in [
+            ("www", "/", "www"),
+            ("/srv/www", "/", "/srv/www"),
+            ("/pkg=pkg", "/pkg/", "pkg"),
+            ("/a/b/=c=d", "/a/b/", "c=d"),
+            ("odd=name", "/", "odd=name"),
+            ("/=www", "/", "www"),
+        ] {
+            let mount: Mount = text.parse().unwrap();
+            assert_eq!((mount.prefix.as_str(), &mount.folder), (prefix, &PathBuf::from(folder)), "{text}");
+            assert_eq!(mount.to_string().parse(), Ok(mount), "{text}");
+        }
+        assert_eq!("".parse::<Mount>(), Err(ParseMountError));
+        assert_eq!("/pkg=".parse::<Mount>(), Err(ParseMountError));
+    }
+
+    #[test]
+    fn a_secret_does_not_show() {
+        let secret: Secret = "hunter2".parse().unwrap();
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert_eq!("".parse::<Secret>(), Err(ParseSecretError));
+    }
+}
