@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -15,6 +16,8 @@ pub(crate) const PACKAGE: &str = "tunnel-wasm";
 pub(crate) const WASM: &str = "tunnel_wasm_bg.wasm";
 /// Its JavaScript module.
 const ENTRY: &str = "tunnel_wasm.js";
+/// The same module with the wasm inside it.
+pub(crate) const INLINE: &str = "tunnel_wasm_inline.js";
 
 /// Builds the package with wasm-pack, and adds what wasm-pack leaves out.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
@@ -33,29 +36,54 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let package = workspace.package();
     check_wasm(workspace, &package.join(WASM))?;
     bundle(workspace, &package)?;
+    inline(workspace, &package)?;
     complete_manifest(&package)
 }
 
 /// Makes one minified module of the glue and what it imports: half the bytes, and one request for a page.
 fn bundle(workspace: &Workspace, package: &Path) -> Result<()> {
     let entry = package.join(ENTRY);
-    run(workspace
-        .command("esbuild")
-        .arg(&entry)
-        .args([
-            "--bundle",
-            "--minify",
-            "--format=esm",
-            "--target=es2022",
-            "--sourcemap",
-            "--log-level=warning",
-        ])
-        // The glue names the imported module once for each block of functions in it.
-        .arg("--log-override:duplicate-object-key=silent")
+    run(esbuild(workspace, &entry)
+        .arg("--sourcemap")
         .arg(format!("--outfile={}", entry.display()))
         .arg("--allow-overwrite"))?;
     let snippets = package.join("snippets");
     fs::remove_dir_all(&snippets).with_context(|| format!("cannot remove {}", snippets.display()))
+}
+
+fn esbuild(workspace: &Workspace, entry: &Path) -> Command {
+    let mut command = workspace.command("esbuild");
+    let options = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--log-level=warning"];
+    // The glue names the imported module once for each block of functions in it.
+    command.arg(entry).args(options).arg("--log-override:duplicate-object-key=silent");
+    command
+}
+
+/// A byte of the wasm becomes the character so many places on. The most frequent ones are then printable ASCII, no quote
+/// is among them, and compression still sees bytes: it comes to 2 % more than the wasm, where base64 comes to 32 %.
+const SHIFT: u32 = 35;
+
+/// Makes the module that has the wasm inside, for Node and for bundlers that don't copy what lies beside a module.
+fn inline(workspace: &Workspace, package: &Path) -> Result<()> {
+    let wasm = fs::read(package.join(WASM)).with_context(|| format!("wasm-pack made no {WASM}"))?;
+    let text = wasm.iter().filter_map(|&byte| char::from_u32(u32::from(byte) + SHIFT)).collect::<String>();
+    let entry = package.join("inline.js");
+    let source = format!(
+        r#"import init from "./{ENTRY}"
+export * from "./{ENTRY}"
+const wasm = "{}"
+const bytes = () => Uint8Array.from(wasm, character => character.charCodeAt() - {SHIFT})
+export default given => init(given ?? {{ module_or_path: bytes() }})
+"#,
+        text.replace('\\', r"\\")
+    );
+    fs::write(&entry, source).with_context(|| format!("cannot write {}", entry.display()))?;
+    run(esbuild(workspace, &entry)
+        .arg("--charset=utf8")
+        // Nothing is beside this module, and bundlers would look.
+        .arg("--define:import.meta.url=undefined")
+        .arg(format!("--outfile={}", package.join(INLINE).display())))?;
+    fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))
 }
 
 /// Without wasm-opt the names of all functions would be in the file, which doubles it: wasm-pack only mentions that.
@@ -104,6 +132,18 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
+const KEYWORDS: [&str; 9] = [
+    "websocket",
+    "websocket-server",
+    "webassembly",
+    "wasm",
+    "tunnel",
+    "peer-to-peer",
+    "end-to-end-encryption",
+    "noise-protocol",
+    "browser",
+];
+
 /// wasm-pack's `package.json` lists neither the exports nor all files.
 fn complete_manifest(package: &Path) -> Result<()> {
     let path = package.join("package.json");
@@ -114,19 +154,37 @@ fn complete_manifest(package: &Path) -> Result<()> {
     manifest.insert("name".into(), PACKAGE.into());
     manifest.insert("type".into(), "module".into());
     manifest.insert("main".into(), entry("js").into());
-    manifest.insert("module".into(), entry("js").into());
+    manifest.insert("module".into(), format!("./{INLINE}").into());
     manifest.insert("types".into(), entry("d.ts").into());
+    // webpack and its kin copy the wasm that the module names, whatever made the module. esbuild doesn't, nor does Vite's
+    // development server, which bundles packages with another tool; neither can be told from the others by a condition.
+    let (inline, wasm) = (format!("./{INLINE}"), format!("./{WASM}"));
     manifest.insert(
         "exports".into(),
         json!({
-            ".": { "types": entry("d.ts"), "default": entry("js") },
-            format!("./{WASM}"): format!("./{WASM}"),
+            ".": {
+                "types": entry("d.ts"),
+                "webpack": entry("js"),
+                "module": inline,
+                "node": inline,
+                "default": entry("js"),
+            },
+            "./inline": { "types": entry("d.ts"), "default": inline },
+            wasm.as_str(): wasm,
             "./package.json": "./package.json",
         }),
     );
-    // `init` and the `start` of the module are effects of an import, so nothing in it may be shaken off.
-    manifest.insert("sideEffects".into(), true.into());
-    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts"]));
+    // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
+    manifest.insert("sideEffects".into(), false.into());
+    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
+    manifest.insert("keywords".into(), json!(KEYWORDS));
+    let repository = manifest.get("repository").and_then(|repository| repository["url"].as_str());
+    let repository = repository.context("Cargo.toml names no repository")?.to_owned();
+    manifest.insert("repository".into(), json!({ "type": "git", "url": format!("git+{repository}.git") }));
+    manifest.insert("homepage".into(), format!("{repository}#readme").into());
+    manifest.insert("bugs".into(), format!("{repository}/issues").into());
+    // The first with a `WebSocket` of its own.
+    manifest.insert("engines".into(), json!({ "node": ">=22" }));
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
