@@ -111,8 +111,40 @@ export function toMilliseconds(value, name) {
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /** `(DOMString or sequence<DOMString>)`. */
-export const toStrings = (value = []) =>
-  isObject(value) && value[Symbol.iterator] ? Array.from(value, item => `${item}`) : [`${value}`];
+export function toStrings(value = []) {
+  const method = isObject(value) ? value[Symbol.iterator] : null;
+  return method == null ? [`${value}`] : Array.from({ [Symbol.iterator]: method.bind(value) }, item => `${item}`);
+}
+
+/** Reads what an object has inside: undefined for those that only look like one of the class. */
+const inside = (Class, name) => {
+  const { get } = Object.getOwnPropertyDescriptor(Class.prototype, name);
+  return object => {
+    try {
+      return get.call(object);
+    } catch {
+      return undefined;
+    }
+  };
+};
+const bufferSize = inside(ArrayBuffer, 'byteLength');
+const blobSize = inside(Blob, 'size');
+
+/** `(BufferSource or Blob or USVString)`: a string, a Blob, or a view of the bytes. */
+export function toMessage(data) {
+  if (!isObject(data)) return `${data}`;
+  const isView = ArrayBuffer.isView(data);
+  const buffer = isView ? data.buffer : data;
+  const size = bufferSize(buffer);
+  const isShared = isView || Object.prototype.toString.call(data) === '[object SharedArrayBuffer]';
+  if (size === undefined ? isShared : buffer.resizable) {
+    throw new TypeError('Memory that is shared or resizable cannot be sent.');
+  }
+  // A detached buffer has no bytes, and takes no views.
+  if (size === 0) return new Uint8Array();
+  if (size) return isView ? new Uint8Array(buffer, data.byteOffset, data.byteLength) : new Uint8Array(buffer);
+  return blobSize(data) === undefined ? `${data}` : data;
+}
 
 export function checkProtocols(protocols) {
   const bad = protocols.find((protocol, index) => !TOKEN.test(protocol) || protocols.indexOf(protocol) !== index);
@@ -180,6 +212,7 @@ export function describe(Class, name, constants = {}) {
  * place, null gives it up. An object that is not callable is kept and does nothing.
  */
 export function defineEventHandlers(prototype, handlersOf, types) {
+  const { addEventListener, removeEventListener } = prototype;
   for (const type of types) {
     const name = `on${type}`;
     const attribute = {
@@ -190,7 +223,7 @@ export function defineEventHandlers(prototype, handlersOf, types) {
         const handlers = handlersOf(this);
         const handler = handlers[type];
         if (!isObject(value)) {
-          if (handler) EventTarget.prototype.removeEventListener.call(this, type, handler.listener);
+          if (handler) removeEventListener.call(this, type, handler.listener);
           delete handlers[type];
         } else if (handler) {
           handler.value = value;
@@ -201,7 +234,7 @@ export function defineEventHandlers(prototype, handlersOf, types) {
             if (Reflect.apply(added.value, event.currentTarget, [event]) === false) event.preventDefault();
           };
           handlers[type] = added;
-          this.addEventListener(type, added.listener);
+          addEventListener.call(this, type, added.listener);
         }
       },
     };

@@ -12,6 +12,7 @@ import {
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
+  toMessage,
   toMilliseconds,
   toPort,
   toRelayUrl,
@@ -179,18 +180,11 @@ export class PeerToPeerWebSocket extends EventTarget {
   send(data) {
     const core = this.#core;
     requireArguments(arguments, 1, "Failed to execute 'send' on 'PeerToPeerWebSocket'");
-    let message = data;
-    if (ArrayBuffer.isView(data)) {
-      message = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    } else if (data instanceof ArrayBuffer || Object.prototype.toString.call(data) === '[object ArrayBuffer]') {
-      message = new Uint8Array(data);
-    } else if (!(data instanceof Blob)) {
-      message = `${data}`;
-    }
+    const message = toMessage(data);
     if (this.#readyState === 0) throw new DOMException('Still in CONNECTING state.', 'InvalidStateError');
     if (this.#readyState !== 1) {
       this.#lost += sizeOf(message);
-    } else if (message instanceof Blob || this.#outbox) {
+    } else if (message.size !== undefined || this.#outbox) {
       this.#sendLater(message instanceof Uint8Array ? message.slice() : message);
     } else {
       sendNow(core, message);
@@ -201,7 +195,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   #sendLater(message) {
     const size = sizeOf(message);
     this.#waiting += size;
-    const read = async () => (message instanceof Blob ? new Uint8Array(await message.arrayBuffer()) : message);
+    const read = async () => (message.size === undefined ? message : new Uint8Array(await message.arrayBuffer()));
     const turn = Promise.resolve(this.#outbox)
       .then(read)
       .then(
