@@ -19,5 +19,7 @@ pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use process::Program;
 pub use soak::{Soak, Summary};
-pub use stage::{Relay, Stage, livecode_server, on_stage, on_stage_within, unused_address};
+pub use stage::{
+    Relay, Stage, conformance_server, livecode_server, on_stage, on_stage_within, unused_address,
+};
 pub use tab::{Look, Tab, Width};

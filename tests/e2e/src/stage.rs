@@ -49,7 +49,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one that serves the demo, the package at `/pkg` and the tests' pages at `/e2e`.
+    /// Starts one that serves the demo, the package at `/pkg`, and the tests' pages at `/e2e` and `/conformance`.
     ///
     /// `options` go to its command line, after the others.
     pub fn start(options: &[&str]) -> Result<Self> {
@@ -97,6 +97,7 @@ fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
     command.args(["serve", "--listen", listen]);
     command.arg("--www").arg(format!("/pkg={}", package.display()));
     command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
+    command.arg("--www").arg(format!("/conformance={}", root.join("tests/conformance").display()));
     command.arg("--www").arg(root.join("www")).args(options);
     Program::start(command, "listening on ")
 }
@@ -106,6 +107,13 @@ pub fn livecode_server(credential: &str) -> Result<(Program, String)> {
     let script = paths::root()?.join("tests/livecode-fixture/server.mjs");
     let mut command = Command::new("node");
     command.arg(script).args(["--port", "0", "--credential", credential]);
+    Program::start(command, "listening on ")
+}
+
+/// What answers the platform's own `WebSocket` in the conformance tests, and its `ws://` address.
+pub fn conformance_server() -> Result<(Program, String)> {
+    let mut command = Command::new("node");
+    command.arg(paths::root()?.join("tests/conformance/server.mjs"));
     Program::start(command, "listening on ")
 }
 

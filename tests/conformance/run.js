@@ -1,0 +1,46 @@
+// Runs all cases, in a page or a worker.
+
+import * as attributes from './attributes.js'
+import * as binaryType from './binary-type.js'
+import * as close from './close.js'
+import * as closeEvent from './close-event.js'
+import * as construct from './constructor.js'
+import * as eventHandlers from './event-handlers.js'
+import * as eventTarget from './event-target.js'
+import * as events from './events.js'
+import { run } from './harness.js'
+import * as interfaces from './interface.js'
+import * as send from './send.js'
+
+const FILES = {
+  'attributes.js': attributes,
+  'binary-type.js': binaryType,
+  'close.js': close,
+  'close-event.js': closeEvent,
+  'constructor.js': construct,
+  'event-handlers.js': eventHandlers,
+  'event-target.js': eventTarget,
+  'events.js': events,
+  'interface.js': interfaces,
+  'send.js': send,
+}
+
+/** What each case gave, for the platform's class with its server and for ours. */
+export const compare = async (PeerToPeerWebSocket, urls) => {
+  const subject = (WebSocket, name, base) => ({ WebSocket, name, url: path => `${base}${path}` })
+  const ours = subject(PeerToPeerWebSocket, 'PeerToPeerWebSocket', urls.ours)
+  const expected = await run(FILES, 'cases', subject(WebSocket, 'WebSocket', urls.native))
+  const actual = await run(FILES, 'cases', ours)
+  const problems = []
+  for (const [what, native] of Object.entries(expected)) {
+    const { value, error, stack } = actual[what]
+    if (native.error) problems.push(`${what}: the platform's own: ${native.error}\n${native.stack}`)
+    else if (error) problems.push(`${what}: ${error}\n${stack}`)
+    else if (JSON.stringify(value) !== JSON.stringify(native.value)) {
+      problems.push(`${what}: ${JSON.stringify(value)} instead of ${JSON.stringify(native.value)}`)
+    }
+  }
+  const alone = await run(FILES, 'standard', ours)
+  for (const [what, { error, stack }] of Object.entries(alone)) if (error) problems.push(`${what}: ${error}\n${stack}`)
+  return { count: Object.keys({ ...expected, ...alone }).length, problems }
+}
