@@ -12,6 +12,7 @@ mod config;
 mod event;
 mod link;
 mod livecode;
+mod load;
 mod peer;
 mod room;
 mod slab;
@@ -20,6 +21,7 @@ mod waiting;
 
 pub use config::{AccessToken, Config, FRAME_OVERHEAD, LivecodeConfig};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
+pub use load::Load;
 
 use crate::close::truncate_reason;
 use crate::frame::{ChannelId, Frame};
@@ -56,6 +58,10 @@ pub struct Router {
     last_livecode_server: u32,
     /// Only the fields that count up.
     totals: Stats,
+    /// When a peer was heard last.
+    clock: Instant,
+    /// What [`poll_waited`](Self::poll_waited) returns next.
+    waited_since: Option<Instant>,
 }
 
 /// Whether the relay is about to end.
@@ -102,6 +108,8 @@ impl Router {
             pings: 0,
             last_livecode_server: 0,
             totals: Stats::default(),
+            clock: Instant::ORIGIN,
+            waited_since: None,
         }
     }
 

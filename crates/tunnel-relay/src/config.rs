@@ -31,6 +31,9 @@ macros::settings! {
         listen: SocketAddr as Address = (Ipv4Addr::LOCALHOST, 8087).into(), restart,
             "where to listen; port 0 takes any free one",
             "only this machine gets in until you say otherwise";
+        metrics_listen: Option<SocketAddr> as Optional<Address> = None, restart,
+            "where metrics (`/metrics`) and health are shown to those who watch the relay; port 0 takes any free one",
+            "off: what it tells is nobody's business but yours";
         www: Vec<Mount> as Mounts = Vec::new(), restart,
             "serves a folder's files under `/` or `/PATH/`; the longest path wins, then the first folder that has the file",
             "a relay needs no pages";

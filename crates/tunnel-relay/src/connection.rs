@@ -1,6 +1,7 @@
 //! One WebSocket's task: it reads, has the router decide, and writes.
 
 use crate::Config;
+use crate::metrics::Ended;
 use crate::server::Shared;
 use crate::socket::{ReceiveError, Received, Socket};
 use crate::switchboard::{Link, Message, Next};
@@ -37,6 +38,20 @@ enum End {
     Dead(&'static str),
     #[error("the relay ends")]
     Killed,
+}
+
+impl End {
+    /// What it is counted as.
+    const fn metric(&self) -> Ended {
+        match self {
+            Self::Router(..) => Ended::Relay,
+            Self::Peer(_) => Ended::Peer,
+            Self::Lost => Ended::Lost,
+            Self::Fault(..) => Ended::Fault,
+            Self::Dead(_) => Ended::Dead,
+            Self::Killed => Ended::Killed,
+        }
+    }
 }
 
 struct Connection<'a> {
@@ -79,6 +94,7 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
     let end = poll_fn(|cx| connection.poll(cx)).await;
     let Connection { socket, link, .. } = connection;
     debug!(link = %link.id(), %end, "WebSocket ends");
+    shared.metrics.ended.count(end.metric());
     // Released before the closing handshake: the other sides are told at once.
     drop(link);
     // In a box: every connection's task has room for all that it awaits.

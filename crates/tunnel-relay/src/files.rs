@@ -80,8 +80,8 @@ impl Files {
 }
 
 /// A short text as an answer.
-pub(crate) fn text(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::from(text)));
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(text.into())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -2,6 +2,8 @@
 
 use crate::connection;
 use crate::files::{self, Answer};
+use crate::metrics::Refused;
+use crate::monitor;
 use crate::server::Shared;
 use crate::transport::{HttpStream, Transport};
 use crate::upgrade::{self, Handshake};
@@ -25,6 +27,7 @@ use tunnel_protocol::router::{Dialect, Peer};
 /// Speaks HTTP with one peer, until it goes away, becomes a WebSocket or the relay ends.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
     let limits = &shared.config;
+    let _present = shared.metrics.http();
     let stream = HttpStream::new(stream, limits.write_timeout);
     let service = service_fn(|request| answer(shared.clone(), request, address));
     let connection = http1::Builder::new()
@@ -58,22 +61,23 @@ async fn answer(
     address: SocketAddr,
 ) -> Result<Answer, Infallible> {
     let mut answer = if upgrade::is_wanted(request.headers()) {
-        open_web_socket(shared, request, address)
+        open_web_socket(&shared, request, address)
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         answer
-    } else if request.uri().path() == "/healthz" {
-        files::text(StatusCode::OK, "ok\n")
+    } else if let Some(answer) = monitor::health(&shared, request.uri().path()) {
+        answer
     } else {
         shared.files.serve(request.method(), request.uri(), request.headers()).await
     };
+    shared.metrics.answered(answer.status());
     harden(answer.headers_mut());
     Ok(answer)
 }
 
 /// Headers that no page needs to go without.
-fn harden(headers: &mut HeaderMap) {
+pub(crate) fn harden(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -83,17 +87,19 @@ fn harden(headers: &mut HeaderMap) {
     }
 }
 
-fn open_web_socket(shared: Arc<Shared>, mut request: Request<Incoming>, address: SocketAddr) -> Answer {
+fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, address: SocketAddr) -> Answer {
     let upgraded = hyper::upgrade::on(&mut request);
     let (request, _) = request.into_parts();
     let origin = request.headers.get(header::ORIGIN);
     if shared.is_draining() {
+        shared.metrics.refused.count(Refused::Draining);
         return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay is about to end: try again later\n");
     }
     let handshake = match Handshake::check(&request, shared.config.livecode_credential.is_some()) {
         Ok(handshake) => handshake,
         Err(refusal) => {
             debug!(%address, ?origin, ?refusal, "WebSocket refused");
+            shared.metrics.refused.count(refusal.metric());
             return refused(refusal);
         }
     };
@@ -101,11 +107,14 @@ fn open_web_socket(shared: Arc<Shared>, mut request: Request<Incoming>, address:
         Ok(peer) => peer,
         Err(error) => {
             tracing::error!(%error, "the system has no random numbers");
+            shared.metrics.refused.count(Refused::NoRandomness);
             return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay has no random numbers\n");
         }
     };
     debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
-    shared.tasks.spawn(run_web_socket(shared.clone(), upgraded, peer));
+    let web_socket = run_web_socket(shared.clone(), upgraded, peer);
+    shared.metrics.set_task_size(size_of_val(&web_socket));
+    shared.tasks.spawn(web_socket);
 
     let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -135,9 +144,12 @@ fn peer(dialect: Dialect, headers: &HeaderMap, address: SocketAddr) -> Result<Pe
 }
 
 async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, peer: Peer) {
+    let _present = shared.metrics.web_socket();
     // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
     if let Some(transport) = opened(upgraded, shared.config.handshake_timeout).await {
         connection::run(&shared, transport, peer).await;
+    } else {
+        shared.metrics.refused.count(Refused::Opening);
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`server`] | accepts, drains, ends |
 //! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
+//! | `metrics`, `monitor` | what is counted, and the address where it is shown |
 //! | `switchboard` | the router behind its lock, and who is to be woken |
 //!
 //! The library exists so that tests can run a real relay in their own process:
@@ -31,6 +32,8 @@ pub mod config;
 mod connection;
 mod files;
 mod http;
+mod metrics;
+mod monitor;
 pub mod server;
 mod socket;
 mod switchboard;

@@ -2,6 +2,8 @@
 
 use crate::files::Files;
 use crate::http;
+use crate::metrics::Metrics;
+use crate::monitor;
 use crate::switchboard::Switchboard;
 use crate::{Config, Secret};
 use std::io;
@@ -27,6 +29,8 @@ pub struct Relay {
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
     keeping_time: JoinHandle<()>,
+    metrics_address: Option<SocketAddr>,
+    monitoring: Option<JoinHandle<()>>,
 }
 
 /// What all connections' tasks share.
@@ -34,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) files: Files,
     pub(crate) switchboard: Switchboard,
+    pub(crate) metrics: Metrics,
     /// One for each connection.
     pub(crate) tasks: TaskTracker,
     phase: watch::Sender<Phase>,
@@ -60,9 +65,15 @@ impl Relay {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(explain)?;
         let address = listener.local_addr()?;
+        let watched = match config.metrics_listen {
+            Some(address) => Some(monitor::listen(address).await?),
+            None => None,
+        };
+        let metrics_address = watched.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Arc::new(Shared {
             files,
             switchboard: Switchboard::new(router_config(&config)?),
+            metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
             config,
@@ -73,7 +84,8 @@ impl Relay {
             let shared = shared.clone();
             async move { shared.switchboard.keep_time().await }
         });
-        Ok(Self { address, shared, accepting, keeping_time })
+        let monitoring = watched.map(|listener| tokio::spawn(monitor::serve(shared.clone(), listener)));
+        Ok(Self { address, shared, accepting, keeping_time, metrics_address, monitoring })
     }
 
     /// Whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
@@ -91,6 +103,12 @@ impl Relay {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are shown, if they are.
+    #[must_use]
+    pub const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What peers connect to, such as `ws://127.0.0.1:8087`.
@@ -142,6 +160,9 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.accepting.abort();
         self.keeping_time.abort();
+        if let Some(monitoring) = &self.monitoring {
+            monitoring.abort();
+        }
         self.shared.kill();
     }
 }
@@ -183,6 +204,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
+                shared.metrics.accepted();
                 // Small frames must not wait for the acknowledgement of those before them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%address, %error, "connection went away while being accepted");
@@ -191,6 +213,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 shared.tasks.spawn(http::serve(shared.clone(), stream, address));
             }
             Err(error) => {
+                shared.metrics.accept_failed();
                 warn!(%error, "can't accept connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

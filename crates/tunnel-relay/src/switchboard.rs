@@ -1,5 +1,6 @@
 //! The router behind its lock, and whom to wake after a call of it.
 
+use crate::metrics::{Snapshot, Traffic};
 use crate::socket::Text;
 use bytes::BytesMut;
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ struct State {
     /// When the timer task will call.
     armed: Option<Instant>,
     killed: bool,
+    traffic: Traffic,
 }
 
 /// A connection's task, as the others see it.
@@ -75,7 +77,13 @@ pub(crate) struct Link<'a> {
 
 impl Switchboard {
     pub(crate) fn new(config: Config) -> Self {
-        let state = State { router: Router::new(config), seats: HashMap::new(), armed: None, killed: false };
+        let state = State {
+            router: Router::new(config),
+            seats: HashMap::new(),
+            armed: None,
+            killed: false,
+            traffic: Traffic::default(),
+        };
         Self { state: Mutex::new(state), start: std::time::Instant::now(), earlier: Notify::new() }
     }
 
@@ -83,6 +91,7 @@ impl Switchboard {
         let id = self.call(|state, now| {
             let id = state.router.open_link(peer, now);
             state.seats.insert(id, Seat::default());
+            state.traffic.opened();
             id
         });
         Link { switchboard: self, id }
@@ -90,6 +99,17 @@ impl Switchboard {
 
     pub(crate) fn stats(&self) -> Stats {
         self.lock().router.stats()
+    }
+
+    /// All that is counted here, at one moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        Snapshot {
+            stats: state.router.stats(),
+            load: state.router.load(),
+            traffic: state.traffic.clone(),
+            seats_memory: state.seats.capacity() * size_of::<(LinkId, Seat)>(),
+        }
     }
 
     /// Announces the end to every peer, and ends the links that remain after `deadline`.
@@ -166,6 +186,7 @@ impl State {
     fn settle(&mut self, own: Option<LinkId>) -> Aftermath {
         let mut aftermath = Aftermath::default();
         while let Some(event) = self.router.poll_event() {
+            self.traffic.note(&event);
             match event {
                 Event::Writable(link) if Some(link) == own => {}
                 Event::Writable(link) => {
@@ -223,8 +244,14 @@ impl Link<'_> {
         let mut state = self.switchboard.lock();
         for message in received.drain(..) {
             match message {
-                Message::Binary(message) => state.router.handle_message(self.id, message, now),
-                Message::Text(text) => state.router.handle_text(self.id, text.as_str(), now),
+                Message::Binary(message) => {
+                    state.traffic.received(message.len());
+                    state.router.handle_message(self.id, message, now);
+                }
+                Message::Text(text) => {
+                    state.traffic.received(text.len());
+                    state.router.handle_text(self.id, text.as_str(), now);
+                }
                 Message::Alive => state.router.handle_alive(self.id, now),
             }
         }
@@ -235,8 +262,12 @@ impl Link<'_> {
             }
             let Some(transmit) = state.router.poll_transmit(self.id) else { break true };
             taken += transmit.len();
+            state.traffic.sent(transmit.len());
             send(transmit);
         };
+        if let Some(since) = state.router.poll_waited() {
+            state.traffic.waited(now.saturating_since(since));
+        }
         // After the transmits: room in a queue is an event for whoever fills it.
         let aftermath = state.settle(Some(self.id));
         let next = state.next(self.id, drained, waker);

@@ -1,5 +1,6 @@
 //! The WebSocket handshake (RFC 6455, section 4.2), as a decision without I/O.
 
+use crate::metrics::Refused;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -31,6 +32,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// What it is counted as.
+    pub(crate) const fn metric(self) -> Refused {
+        match self {
+            Self::NotGet | Self::Version | Self::Connection | Self::Key => Refused::Handshake,
+            Self::Subprotocol => Refused::Subprotocol,
+            Self::LivecodeIsOff => Refused::LivecodeIsOff,
+        }
+    }
+
     pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,

@@ -3,9 +3,9 @@ use super::link::is_opened_by_peer;
 use super::slab::Key;
 use super::waiting::WaitKey;
 use super::{Dialect, Event, LinkId, Router, Transmit};
-use crate::CloseCode;
 use crate::frame::{ChannelId, Frame};
 use crate::livecode::Packet;
+use crate::{CloseCode, Instant};
 use std::collections::VecDeque;
 
 /// Where an [`End`] is in the router.
@@ -33,6 +33,8 @@ pub(super) struct End {
     paused: bool,
     /// Whether packets of an encrypted session went over a channel of the livecode dialect.
     pub(super) has_session: bool,
+    /// The frame whose wait is measured: when it came in, and how many are before it.
+    sample: Option<(Instant, usize)>,
 }
 
 /// How far a channel has come, seen from one end.
@@ -97,6 +99,33 @@ impl End {
         self.queued
     }
 
+    /// Whether the peer at this end was told to pause.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Memory of the queue's places, in bytes; what the frames themselves hold is not counted.
+    pub(super) fn queue_memory(&self) -> usize {
+        self.queue.capacity() * size_of::<Transmit>()
+    }
+
+    /// Measures how long the last frame of the queue will have waited, unless another one is measured.
+    fn start_sample(&mut self, now: Instant) {
+        if self.sample.is_none() {
+            self.sample = Some((now, self.queue.len().saturating_sub(1)));
+        }
+    }
+
+    /// When the frame that has just left the queue came in, if it was the one that is measured.
+    fn step_sample(&mut self) -> Option<Instant> {
+        let (_, before) = self.sample.as_mut()?;
+        if *before > 0 {
+            *before -= 1;
+            return None;
+        }
+        self.sample.take().map(|(since, _)| since)
+    }
+
     #[cfg(test)]
     pub(super) fn cost_of_queue(&self) -> usize {
         self.queue.iter().map(|transmit| transmit.len() + FRAME_OVERHEAD).sum()
@@ -127,6 +156,7 @@ impl Router {
             behind: false,
             paused: false,
             has_session: false,
+            sample: None,
         });
         state.channels.insert(id, key);
         if is_opened_by_peer(id) {
@@ -231,6 +261,7 @@ impl Router {
         let Some(end) = self.ends.get_mut(key) else { return };
         let freed = std::mem::take(&mut end.queued);
         end.queue = VecDeque::new();
+        end.sample = None;
         self.buffered -= freed;
         if let Some(link) = self.links.get_mut(end.link.0) {
             link.outbox.ready.remove(&end.id.into());
@@ -244,10 +275,15 @@ impl Router {
             return self.lose_channel(from, to, CloseCode::OVERFLOW, reason);
         }
         self.enqueue(to, transmit);
-        let Some(end) = self.ends.get(to).filter(|end| !end.behind) else { return };
-        let crowded = self.is_crowded(end.link);
+        let Some(end) = self.ends.get_mut(to) else { return };
+        end.start_sample(self.clock);
+        if end.behind {
+            return;
+        }
+        let (link, queued) = (end.link, end.queued);
+        let crowded = self.is_crowded(link);
         let high = if crowded { self.config.channel_low } else { self.config.channel_high };
-        if end.queued > high {
+        if queued > high {
             self.set_behind(to, true);
         }
     }
@@ -305,6 +341,9 @@ impl Router {
         let end = self.ends.get_mut(key)?;
         let transmit = end.queue.pop_front()?;
         let cost = transmit.len() + FRAME_OVERHEAD;
+        if let Some(since) = end.step_sample() {
+            self.waited_since = Some(self.waited_since.map_or(since, |known| known.min(since)));
+        }
         end.known = true;
         end.queued -= cost;
         self.buffered -= cost;

@@ -150,7 +150,7 @@ pub struct Stats {
     pub violations: u64,
     /// PAUSE frames since the start.
     pub pauses: u64,
-    /// DATA frames forwarded since the start.
+    /// DATA and ACCEPT frames forwarded since the start.
     pub frames: u64,
     /// Their bytes, headers included.
     pub bytes: u64,

@@ -110,6 +110,15 @@ impl Link {
         let last = if is_opened_by_peer(channel) { self.last_opened } else { self.last_incoming };
         channel.0 <= last.0
     }
+
+    /// About how many bytes of memory it has elsewhere, without what is queued.
+    pub(super) fn memory(&self) -> usize {
+        self.peer.address.capacity()
+            + self.peer.origin.capacity()
+            + self.channels.len() * size_of::<(ChannelId, EndKey)>()
+            + self.outbox.control.capacity() * size_of::<Transmit>()
+            + if self.livecode.is_some() { size_of::<LivecodeLink>() } else { 0 }
+    }
 }
 
 /// Whether the number is one that a peer, not the router, gives a channel.

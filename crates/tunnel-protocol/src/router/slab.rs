@@ -27,6 +27,11 @@ impl<T> Slab<T> {
         self.slots.len() - self.vacant.len()
     }
 
+    /// Bytes of memory that are set aside, without what the values own elsewhere.
+    pub(super) const fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot<T>>() + self.vacant.capacity() * size_of::<u32>()
+    }
+
     pub(super) fn insert(&mut self, value: T) -> Key {
         if let Some(index) = self.vacant.pop() {
             let slot = &mut self.slots[index as usize];

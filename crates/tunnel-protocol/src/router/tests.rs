@@ -5,6 +5,7 @@ mod channels;
 mod limits;
 mod links;
 mod livecode;
+mod load;
 mod model;
 
 use super::*;

@@ -6,6 +6,7 @@ use crate::{CloseCode, Instant};
 impl Router {
     /// Notes that a peer is alive. Returns whether what it sent has an effect.
     pub(super) fn heard(&mut self, link: LinkId, now: Instant) -> bool {
+        self.clock = now;
         let Some(state) = self.links.get_mut(link.0) else { return false };
         // Its timer finds out when it fires: moving the timer here would cost more than forwarding the frame.
         state.last_heard = now;

@@ -1,0 +1,376 @@
+//! What is counted, and the page that Prometheus reads.
+//!
+//! Whatever happens for each frame is counted where the router's lock is held anyway ([`Traffic`]), or read from the
+//! router's own books when somebody asks. The counters here are for what is rarer: connections and requests.
+
+mod page;
+mod process;
+mod traffic;
+
+pub(crate) use traffic::Traffic;
+
+use page::{Kind, Page};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tunnel_protocol::router::{Load, Stats};
+
+/// Declares an enum whose variants are the values of a label, and a counter for each.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            const LABELS: &[&str] = &[$($label),*];
+        }
+
+        impl Label for $name {
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn labels() -> &'static [&'static str] {
+                Self::LABELS
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why a connection, or its request for a WebSocket, was turned away.
+    Refused {
+        /// The handshake is not one of RFC 6455.
+        Handshake = "handshake",
+        /// None of the subprotocols is known.
+        Subprotocol = "subprotocol",
+        /// The livecode dialect is turned off.
+        LivecodeIsOff = "livecode-is-off",
+        /// The relay is about to end.
+        Draining = "draining",
+        /// The upgrade was not carried out in time, or the peer went away meanwhile.
+        Opening = "opening",
+        /// The system gave no random numbers.
+        NoRandomness = "no-randomness",
+    }
+}
+
+labels! {
+    /// What ended a WebSocket.
+    Ended {
+        /// The relay's rules: see the codes.
+        Relay = "relay",
+        /// The peer closed it.
+        Peer = "peer",
+        /// The connection broke.
+        Lost = "lost",
+        /// The peer broke the WebSocket protocol.
+        Fault = "fault",
+        /// The peer took nothing or was silent.
+        Dead = "dead",
+        /// The relay ended without ado.
+        Killed = "killed",
+    }
+}
+
+labels! {
+    /// Class of an HTTP answer.
+    Status {
+        Switching = "1xx",
+        Success = "2xx",
+        Redirect = "3xx",
+        Client = "4xx",
+        Server = "5xx",
+    }
+}
+
+/// A value of a label.
+pub(crate) trait Label: Copy {
+    fn index(self) -> usize;
+    fn labels() -> &'static [&'static str];
+}
+
+/// A counter for each value of a label.
+#[derive(Debug)]
+pub(crate) struct Family<L> {
+    counters: Vec<AtomicU64>,
+    label: std::marker::PhantomData<L>,
+}
+
+/// What is counted beside the router's books.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    started: SystemTime,
+    /// TCP connections taken in.
+    accepted: AtomicU64,
+    /// Connections that could not be accepted.
+    accept_errors: AtomicU64,
+    /// TCP connections that speak HTTP now.
+    http: AtomicUsize,
+    /// WebSockets, those that are being closed included.
+    web_sockets: AtomicUsize,
+    /// Bytes of one WebSocket's task.
+    task_size: AtomicUsize,
+    pub(crate) refused: Family<Refused>,
+    pub(crate) ended: Family<Ended>,
+    answered: Family<Status>,
+}
+
+/// Counts one thing as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Present<'a>(&'a AtomicUsize);
+
+/// What the page is made of, beside the counters.
+pub(crate) struct Snapshot {
+    pub(crate) stats: Stats,
+    pub(crate) load: Load,
+    pub(crate) traffic: Traffic,
+    /// Bytes of the tables beside the router's.
+    pub(crate) seats_memory: usize,
+}
+
+impl<L: Label> Family<L> {
+    pub(crate) fn count(&self, label: L) {
+        self.counters[label.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        L::labels().iter().copied().zip(self.counters.iter().map(|counter| counter.load(Ordering::Relaxed)))
+    }
+}
+
+impl<L: Label> Default for Family<L> {
+    fn default() -> Self {
+        Self {
+            counters: L::labels().iter().map(|_| AtomicU64::default()).collect(),
+            label: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn present(counter: &AtomicUsize) -> Present<'_> {
+    counter.fetch_add(1, Ordering::Relaxed);
+    Present(counter)
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: SystemTime::now(),
+            accepted: AtomicU64::default(),
+            accept_errors: AtomicU64::default(),
+            http: AtomicUsize::default(),
+            web_sockets: AtomicUsize::default(),
+            task_size: AtomicUsize::default(),
+            refused: Family::default(),
+            ended: Family::default(),
+            answered: Family::default(),
+        }
+    }
+
+    /// A TCP connection was taken in.
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection could not be accepted.
+    pub(crate) fn accept_failed(&self) {
+        self.accept_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection speaks HTTP as long as the result lives.
+    pub(crate) fn http(&self) -> Present<'_> {
+        present(&self.http)
+    }
+
+    /// A WebSocket's task runs as long as the result lives.
+    pub(crate) fn web_socket(&self) -> Present<'_> {
+        present(&self.web_sockets)
+    }
+
+    /// The size of a WebSocket's task, in bytes: the same for all.
+    pub(crate) fn set_task_size(&self, size: usize) {
+        self.task_size.store(size, Ordering::Relaxed);
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        self.answered.count(match status.as_u16() {
+            ..200 => Status::Switching,
+            200..300 => Status::Success,
+            300..400 => Status::Redirect,
+            400..500 => Status::Client,
+            500.. => Status::Server,
+        });
+    }
+
+    /// The page. Reads files of `/proc`, so it is not for a thread that others wait for.
+    pub(crate) fn page(
+        &self,
+        snapshot: &Snapshot,
+        ready: bool,
+        runtime: &tokio::runtime::RuntimeMetrics,
+    ) -> String {
+        let mut page = Page::default();
+        page.family("tunnel_relay_info", Kind::Gauge, "1, with the version as a label.");
+        page.sample("tunnel_relay_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        page.gauge("tunnel_relay_ready", "1, or 0 while it drains and lets nobody in.", u8::from(ready));
+        self.write_connections(&mut page);
+        snapshot.write_router(&mut page);
+        snapshot.write_traffic(&mut page);
+        self.write_memory(&mut page, snapshot);
+        page.gauge("tunnel_relay_tasks", "Tasks of the runtime.", runtime.num_alive_tasks());
+        page.gauge(
+            "tunnel_relay_tasks_queued",
+            "Tasks that wait for a thread in the runtime's common queue.",
+            runtime.global_queue_depth(),
+        );
+        page.gauge(
+            "process_start_time_seconds",
+            "When the relay started, in seconds since 1970.",
+            self.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        );
+        process::write(&mut page);
+        page.finish()
+    }
+
+    fn write_connections(&self, page: &mut Page) {
+        let now = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        page.labelled(
+            "tunnel_relay_connections",
+            Kind::Gauge,
+            "TCP connections, by what they speak.",
+            "protocol",
+            [("http", now(&self.http)), ("websocket", now(&self.web_sockets))],
+        );
+        page.counter(
+            "tunnel_relay_connections_accepted_total",
+            "TCP connections taken in.",
+            self.accepted.load(Ordering::Relaxed),
+        );
+        page.counter(
+            "tunnel_relay_accept_errors_total",
+            "Connections that the system did not let in: mostly, there was no file descriptor left.",
+            self.accept_errors.load(Ordering::Relaxed),
+        );
+        page.labelled(
+            "tunnel_relay_refused_total",
+            Kind::Counter,
+            "Connections and WebSocket handshakes turned away, by reason.",
+            "reason",
+            self.refused.all(),
+        );
+        page.labelled(
+            "tunnel_relay_http_answers_total",
+            Kind::Counter,
+            "HTTP answers, by class of status.",
+            "status",
+            self.answered.all(),
+        );
+        page.labelled(
+            "tunnel_relay_websockets_ended_total",
+            Kind::Counter,
+            "WebSockets that ended, by what ended them.",
+            "by",
+            self.ended.all(),
+        );
+    }
+
+    fn write_memory(&self, page: &mut Page, snapshot: &Snapshot) {
+        let Snapshot { stats, load, seats_memory, .. } = snapshot;
+        let tasks = self.task_size.load(Ordering::Relaxed) * self.web_sockets.load(Ordering::Relaxed);
+        page.labelled(
+            "tunnel_relay_memory_bytes",
+            Kind::Gauge,
+            "Memory by what it is for, in bytes, as the relay's own books have it.",
+            "part",
+            [
+                ("queues", stats.buffered),
+                ("links", load.links_memory + seats_memory),
+                ("channels", load.channels_memory),
+                ("registrations", load.registrations_memory),
+                ("tasks", tasks),
+            ],
+        );
+    }
+}
+
+impl Snapshot {
+    fn write_router(&self, page: &mut Page) {
+        let Self { stats, load, .. } = self;
+        page.gauge("tunnel_relay_links", "Links: peers with a WebSocket.", stats.links);
+        page.gauge("tunnel_relay_registrations", "Servers that can be reached.", stats.registrations);
+        page.gauge(
+            "tunnel_relay_channel_ends",
+            "Ends of channels: two for each open channel, one for each that waits.",
+            stats.channel_ends,
+        );
+        page.gauge(
+            "tunnel_relay_channels_paused",
+            "Channels, by direction, whose sender has to pause.",
+            load.paused,
+        );
+        page.gauge("tunnel_relay_connects_waiting", "CONNECTs that wait for their server.", stats.waiting);
+        page.gauge("tunnel_relay_queue_bytes", "Bytes that wait for peers to take them.", stats.buffered);
+        page.gauge("tunnel_relay_queue_links", "Links that something waits for.", load.links_waiting);
+        page.gauge(
+            "tunnel_relay_queue_longest_bytes",
+            "Bytes that wait for the link that has most.",
+            load.longest_queue,
+        );
+        page.counter("tunnel_relay_registrations_total", "Registrations.", stats.registered);
+        page.counter(
+            "tunnel_relay_takeovers_total",
+            "Registrations that took a server ID over from an older link.",
+            stats.taken_over,
+        );
+        page.counter(
+            "tunnel_relay_channels_opened_total",
+            "Channels that a server accepted.",
+            stats.channels_opened,
+        );
+        page.counter(
+            "tunnel_relay_violations_total",
+            "Links that broke the tunnel's protocol.",
+            stats.violations,
+        );
+        page.counter("tunnel_relay_pauses_total", "How often a sender was told to pause.", stats.pauses);
+        page.counter(
+            "tunnel_relay_frames_total",
+            "Frames forwarded from peer to peer: DATA and ACCEPT.",
+            stats.frames,
+        );
+        page.counter("tunnel_relay_frame_bytes_total", "Their bytes, headers included.", stats.bytes);
+        self.traffic.write_codes(page);
+    }
+
+    fn write_traffic(&self, page: &mut Page) {
+        let Traffic { messages_in, bytes_in, messages_out, bytes_out, opened, waits, .. } = &self.traffic;
+        page.counter("tunnel_relay_links_opened_total", "Links opened.", opened);
+        page.labelled(
+            "tunnel_relay_messages_total",
+            Kind::Counter,
+            "WebSocket messages from (in) and to (out) peers, without pings and pongs.",
+            "direction",
+            [("in", messages_in), ("out", messages_out)],
+        );
+        page.labelled(
+            "tunnel_relay_message_bytes_total",
+            Kind::Counter,
+            "Their bytes.",
+            "direction",
+            [("in", bytes_in), ("out", bytes_out)],
+        );
+        waits.write(
+            page,
+            "tunnel_relay_wait_seconds",
+            "Longest wait of a measured frame in each batch that goes to a socket, from its arrival, in seconds.",
+        );
+    }
+}

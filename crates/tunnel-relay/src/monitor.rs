@@ -1,0 +1,116 @@
+//! A second address for those who watch the relay: metrics and health. Nothing of it is for strangers.
+
+use crate::files::{self, Answer};
+use crate::http::harden;
+use crate::metrics::Snapshot;
+use crate::server::Shared;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, StatusCode};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+/// More than all that watch one relay, and few enough to leave descriptors to peers.
+const MAX_CONNECTIONS: usize = 32;
+
+/// How long one connection may last: who watches may come again.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long accepting rests when the system refuses.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Content type of Prometheus's text format.
+const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Listens for those who watch.
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let explain = |error: io::Error| {
+        io::Error::new(error.kind(), format!("can't listen on {address} for metrics: {error}"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    info!(address = %listener.local_addr()?, "metrics");
+    Ok(listener)
+}
+
+/// Answers them until the future is dropped, while the relay drains too.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, address)) => {
+                    connections.spawn(connection(shared.clone(), stream, address));
+                }
+                Err(error) => {
+                    warn!(%error, "can't accept connections for metrics");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+    let limits = &shared.config;
+    let service = service_fn(|request| answer(shared.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake_timeout)
+        .max_buf_size(limits.max_header_bytes)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(MAX_AGE, connection).await {
+        Ok(Err(error)) => debug!(%address, ?error, "HTTP connection for metrics failed"),
+        Ok(Ok(())) | Err(_) => {}
+    }
+}
+
+async fn answer<B>(shared: Arc<Shared>, request: Request<B>) -> Result<Answer, Infallible> {
+    let mut answer = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
+    } else if let Some(answer) = health(&shared, request.uri().path()) {
+        answer
+    } else if request.uri().path() == "/metrics" {
+        metrics(shared).await
+    } else {
+        files::text(StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n")
+    };
+    harden(answer.headers_mut());
+    Ok(answer)
+}
+
+/// The answer to `/healthz` and `/readyz`, wherever they are asked for.
+pub(crate) fn health(shared: &Shared, path: &str) -> Option<Answer> {
+    match path {
+        "/healthz" => Some(files::text(StatusCode::OK, "ok\n")),
+        "/readyz" if shared.is_draining() => {
+            Some(files::text(StatusCode::SERVICE_UNAVAILABLE, "not ready: this relay is about to end\n"))
+        }
+        "/readyz" => Some(files::text(StatusCode::OK, "ready\n")),
+        _ => None,
+    }
+}
+
+async fn metrics(shared: Arc<Shared>) -> Answer {
+    let runtime = Handle::current().metrics();
+    // It looks at all links and reads files: other tasks should not wait for it.
+    let page = tokio::task::spawn_blocking(move || {
+        let snapshot: Snapshot = shared.switchboard.snapshot();
+        shared.metrics.page(&snapshot, !shared.is_draining(), &runtime)
+    });
+    let Ok(page) = page.await else {
+        return files::text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be read\n");
+    };
+    let mut answer = files::text(StatusCode::OK, page);
+    answer.headers_mut().insert(header::CONTENT_TYPE, FORMAT);
+    answer
+}
