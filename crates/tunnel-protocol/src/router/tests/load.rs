@@ -6,7 +6,8 @@ use super::*;
 fn the_wait_of_a_frame_is_measured_from_its_arrival_to_its_departure() {
     let mut net = Net::new(config());
     let (client, server) = net.pair();
-    assert_eq!(net.router.poll_waited(), None, "nothing was forwarded");
+    assert_eq!(net.router.poll_waited(), Some(net.now), "ACCEPT was forwarded, too");
+    assert_eq!(net.router.poll_waited(), None);
     let arrival = net.now;
     net.send(client, data(1, "first"));
     net.advance(Duration::from_millis(5));
@@ -56,6 +57,7 @@ fn of_several_channels_the_longest_wait_is_told() {
 fn frames_of_a_lost_channel_are_not_measured() {
     let mut net = Net::new(Config { channel_buffer: 1_000, ..config() });
     let (client, server) = net.pair();
+    net.router.poll_waited();
     net.send(client, data(1, "waits"));
     net.send(client, data(1, vec![0; 2_000]));
     assert_eq!(net.received(server), [closed(2, CloseCode::OVERFLOW)]);
