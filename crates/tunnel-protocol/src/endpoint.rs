@@ -511,8 +511,7 @@ impl Endpoint {
                         self.mark_ready(socket);
                     }
                 }
-                // The sessions go on over the next link when this one ends.
-                LinkEvent::GoAway { .. } => {}
+                LinkEvent::GoAway { .. } => self.leave_draining(id, now),
             }
         }
     }
@@ -626,6 +625,16 @@ impl Endpoint {
         let reason = error.to_string();
         self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
         self.lose_link(id, error.code(), &reason, now);
+    }
+
+    /// The relay is about to end, and its successor may be there already: what can be resumed moves at once. If there
+    /// is something that can't, all stays as long as the relay does.
+    fn leave_draining(&mut self, id: LinkId, now: Instant) {
+        if self.sockets.values().all(|entry| entry.opened && entry.resumes()) {
+            let (code, reason) = (CloseCode::DRAINING, "the relay is about to end");
+            self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
+            self.lose_link(id, code, reason, now);
+        }
     }
 
     /// Lets a link go that carries nothing.
