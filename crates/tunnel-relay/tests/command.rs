@@ -4,48 +4,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
-use std::process::Stdio;
+use support::process::{Process, command};
 use support::{Peer, code, get, within};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tunnel_protocol::{CloseCode, Frame};
-
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).kill_on_drop(true).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        within("the line that says where it listens", stdout.read_line(&mut line)).await.unwrap();
-        let address = line.trim_end().strip_prefix("listening on ws://").expect(&line).parse().unwrap();
-        Self { child, address }
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
-    /// Its exit code and what it logged.
-    async fn end(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        within("the end of the log", stderr.read_to_string(&mut log)).await.unwrap();
-        (within("the end of the relay", self.child.wait()).await.unwrap().code(), log)
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tunnel-relay"));
-    command.args(arguments).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 #[cfg(unix)]
 #[tokio::test]

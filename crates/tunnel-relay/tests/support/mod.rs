@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each file of tests uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should")]
 
+pub(crate) mod page;
+pub(crate) mod process;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderName, HeaderValue, StatusCode};
