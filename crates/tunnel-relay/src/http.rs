@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioTimer;
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -98,7 +99,7 @@ fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, address
     let handshake = match Handshake::check(&request, shared.config.livecode_credential.is_some()) {
         Ok(handshake) => handshake,
         Err(refusal) => {
-            debug!(%address, ?origin, ?refusal, "WebSocket refused");
+            debug!(%address, origin = ?quoted(origin), ?refusal, "WebSocket refused");
             shared.metrics.refused.count(refusal.metric());
             return refused(refusal);
         }
@@ -111,7 +112,7 @@ fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, address
             return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay has no random numbers\n");
         }
     };
-    debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
+    debug!(%address, origin = ?quoted(origin), dialect = ?handshake.dialect, "WebSocket opens");
     let web_socket = run_web_socket(shared.clone(), upgraded, peer);
     shared.metrics.set_task_size(size_of_val(&web_socket));
     shared.tasks.spawn(web_socket);
@@ -120,6 +121,11 @@ fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, address
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     handshake.answer(answer.headers_mut());
     answer
+}
+
+/// What a peer wrote, for the log: its debug form escapes tabs, too, which a header value's own does not.
+fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 fn refused(refusal: upgrade::Refusal) -> Answer {
