@@ -198,7 +198,7 @@ pub enum Frame {
 
 const HELLO: u8 = 0x81;
 const WELCOME: u8 = 0x82;
-const REGISTER: u8 = 0x83;
+pub(crate) const REGISTER: u8 = 0x83;
 const REGISTERED: u8 = 0x84;
 const CONNECT: u8 = 0x85;
 const INCOMING: u8 = 0x86;

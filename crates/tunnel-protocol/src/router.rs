@@ -14,6 +14,7 @@ mod link;
 mod livecode;
 mod load;
 mod peer;
+mod proof;
 mod room;
 mod slab;
 mod timer;
@@ -22,6 +23,7 @@ mod waiting;
 pub use config::{AccessToken, Config, FRAME_OVERHEAD, LivecodeConfig};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
 pub use load::Load;
+pub use proof::Registration;
 
 use crate::close::truncate_reason;
 use crate::frame::{ChannelId, Frame};
@@ -31,6 +33,7 @@ use channel::End;
 use link::{Link, Stage};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use waiting::WaitingRoom;
 
@@ -115,7 +118,8 @@ impl Router {
 
     /// Takes in a new WebSocket. Each link opened is given back with
     /// [`handle_link_closed`](Self::handle_link_closed).
-    pub fn open_link(&mut self, peer: Peer, now: Instant) -> LinkId {
+    pub fn open_link(&mut self, peer: impl Into<Arc<Peer>>, now: Instant) -> LinkId {
+        let peer = peer.into();
         let stage = match peer.dialect {
             Dialect::Tunnel => Stage::Hello { deadline: now + self.config.hello_timeout },
             Dialect::Livecode => Stage::Ready,
@@ -133,7 +137,8 @@ impl Router {
 
     /// Takes in a binary message.
     ///
-    /// A frame that is forwarded keeps its memory: only its channel is written over.
+    /// A frame that is forwarded keeps its memory: only its channel is written over. So that is best the message's
+    /// alone: of a large buffer, a small message that waits would keep all.
     pub fn handle_message(&mut self, link: LinkId, message: BytesMut, now: Instant) {
         if !self.heard(link, now) {
             return;
@@ -142,6 +147,15 @@ impl Router {
             return self.handle_command(link, &String::from_utf8_lossy(&message));
         }
         if let Err(violation) = self.handle_frame(link, message, now) {
+            self.fail(link, &violation);
+        }
+    }
+
+    /// Takes in a REGISTER whose proof the owner has checked, as [`handle_message`](Self::handle_message) would.
+    pub fn handle_registration(&mut self, link: LinkId, registration: &Registration, now: Instant) {
+        if self.heard(link, now)
+            && let Err(violation) = self.register_greeted(link, registration)
+        {
             self.fail(link, &violation);
         }
     }

@@ -3,18 +3,21 @@
 use crate::Config;
 use crate::metrics::Ended;
 use crate::server::Shared;
-use crate::socket::{ReceiveError, Received, Socket};
+use crate::socket::{ReceiveError, Scratch, Socket};
 use crate::switchboard::{Link, Message, Next};
 use crate::transport::Transport;
+use crate::websocket::Received;
+use bytes::BytesMut;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::livecode::MAX_COMMAND;
-use tunnel_protocol::router::{Dialect, Peer};
+use tunnel_protocol::router::{Dialect, Peer, Registration};
 
 /// How many messages, and about how many bytes, are read or written before others get their turn.
 ///
@@ -57,6 +60,9 @@ impl End {
 struct Connection<'a> {
     socket: Socket,
     link: Link<'a>,
+    peer: Arc<Peer>,
+    /// The last REGISTER that the peer sent.
+    registration: Option<Box<Registration>>,
     limits: &'a Config,
     /// After which silence pongs keep the link.
     pongs_count_after: Duration,
@@ -78,10 +84,12 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
         Dialect::Tunnel => usize::try_from(shared.config.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
     };
-    let now = Instant::now();
+    let (now, peer) = (Instant::now(), Arc::new(peer));
     let mut connection = Connection {
         socket: Socket::new(transport, max_message),
-        link: shared.switchboard.open_link(peer),
+        link: shared.switchboard.open_link(peer.clone()),
+        peer,
+        registration: None,
         limits,
         pongs_count_after: shared.config.idle_timeout / 2,
         received: Vec::new(),
@@ -119,17 +127,19 @@ async fn close(mut socket: Socket, end: End, limits: &Config) {
 
 impl Connection<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        match self.turn(cx) {
+        match Scratch::with(|scratch| self.turn(cx, scratch)) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
         }
     }
 
     /// Reads a batch, has the router decide, writes a batch.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         self.keep_time(cx)?;
-        let read = self.read(cx);
-        let flushed = if self.stalled.is_some() { self.flush(cx) } else { Ok(()) };
+        self.socket.borrow(scratch);
+        let read = self.read(cx, scratch);
+        self.socket.pause(scratch);
+        let flushed = if self.stalled.is_some() { self.flush(cx, scratch) } else { Ok(()) };
         let budget = if self.stalled.is_some() { 0 } else { BATCH_BYTES };
         let Self { socket, link, received, .. } = self;
         let next = link.exchange(received, budget, cx.waker(), |transmit| socket.send(transmit));
@@ -142,7 +152,7 @@ impl Connection<'_> {
         // Not earlier: what the peer sent before it ended has been handed on.
         let more_to_read = read?;
         if self.stalled.is_none() {
-            self.flush(cx)?;
+            self.flush(cx, scratch)?;
         }
         if more_to_read || next == Next::More && self.stalled.is_none() {
             cx.waker().wake_by_ref(); // the others first
@@ -151,10 +161,10 @@ impl Connection<'_> {
     }
 
     /// Reads a batch of messages; whether there may be more at once.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
         let (mut messages, mut bytes) = (0, 0);
         while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
-            let Poll::Ready(received) = self.socket.poll_receive(cx) else {
+            let Poll::Ready(received) = self.socket.poll_receive(cx, scratch) else {
                 if bytes > 0 {
                     self.heard = Instant::now();
                 }
@@ -164,26 +174,35 @@ impl Connection<'_> {
             match received {
                 Some(Ok(Received::Binary(message))) => {
                     bytes += message.len();
-                    self.received.push(Message::Binary(message));
+                    let message = self.checked(message);
+                    self.received.push(message);
                 }
                 Some(Ok(Received::Text(text))) => {
                     bytes += text.len();
                     self.received.push(Message::Text(text));
                 }
-                Some(Ok(Received::Ping)) => self.count_ping()?,
+                Some(Ok(Received::Ping(_))) => self.count_ping()?,
                 Some(Ok(Received::Pong)) => self.count_pong(),
                 Some(Ok(Received::Close(code))) => return Err(End::Peer(code)),
-                Some(Err(error @ ReceiveError::TooBig { .. })) => {
-                    return Err(End::Fault(CloseCode::TOO_BIG, error.to_string()));
-                }
-                Some(Err(error @ ReceiveError::Malformed(_))) => {
-                    return Err(End::Fault(CloseCode::PROTOCOL_ERROR, error.to_string()));
+                Some(Err(ReceiveError::Fault(fault))) => {
+                    return Err(End::Fault(fault.code(), fault.to_string()));
                 }
                 Some(Err(ReceiveError::Lost)) | None => return Err(End::Lost),
             }
         }
         self.heard = Instant::now();
         Ok(true)
+    }
+
+    /// Checks the proof of a REGISTER, which takes too long for the router's lock.
+    fn checked(&mut self, message: BytesMut) -> Message {
+        match Registration::of_message(&message, &self.peer, self.registration.as_deref()) {
+            None => Message::Binary(message),
+            Some(registration) => {
+                self.registration = Some(Box::new(registration));
+                Message::Registration(registration)
+            }
+        }
     }
 
     /// A frozen tab's browser still answers pings, so pongs keep a link. But only once the router's own PINGs, which
@@ -194,7 +213,7 @@ impl Connection<'_> {
         }
     }
 
-    /// The WebSocket library queues a pong for each ping, whether or not the peer takes any.
+    /// The socket queues a pong for each ping, whether or not the peer takes any.
     fn count_ping(&mut self) -> Result<(), End> {
         if self.stalled.is_none() {
             return Ok(());
@@ -207,8 +226,8 @@ impl Connection<'_> {
     }
 
     /// Writes what is queued, as far as the peer's socket takes it.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        match self.socket.poll_flush(cx) {
+    fn flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+        match self.socket.poll_flush(cx, scratch) {
             Poll::Ready(Ok(())) => {
                 self.stalled = None;
                 self.unsent_pongs = 0;

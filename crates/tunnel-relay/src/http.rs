@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::debug;
+use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::router::{Dialect, Peer};
 
 /// Speaks HTTP with one peer, until it goes away, becomes a WebSocket or the relay ends.
@@ -146,6 +147,7 @@ fn peer(dialect: Dialect, headers: &HeaderMap, address: SocketAddr) -> Result<Pe
     let mut challenge = [0; 32];
     getrandom::fill(&mut challenge)?;
     let address = address.ip().to_canonical().to_string();
+    let challenge = StaticKey::from_secret(challenge);
     Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
 }
 
@@ -172,5 +174,5 @@ async fn opened(upgraded: OnUpgrade, within: Duration) -> Option<Transport> {
         }
     };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    Some(Transport::new(parts.io.into_inner(), parts.read_buf))
+    Some(Transport::new(parts.io.into_inner(), &parts.read_buf))
 }

@@ -10,6 +10,7 @@
 //! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
+//! | `websocket` | the WebSocket protocol, as state machines without I/O |
 //! | `switchboard` | the router behind its lock, and who is to be woken |
 //!
 //! The library exists so that tests can run a real relay in their own process:
@@ -39,6 +40,7 @@ mod socket;
 mod switchboard;
 mod transport;
 mod upgrade;
+mod websocket;
 
 pub use config::{Config, Mount, Secret};
 pub use server::Relay;

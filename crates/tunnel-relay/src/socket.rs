@@ -1,17 +1,23 @@
-//! One WebSocket: the only module that knows which library speaks the protocol.
+//! One WebSocket on its byte stream.
 
 use crate::transport::Transport;
-use bytes::BytesMut;
-use futures_core::Stream as _;
-use futures_sink::Sink as _;
+use crate::websocket::{Decoder, Fault, Outbox, Received, Staging};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_websockets::{Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::router::Transmit;
+
+/// How much is read at once.
+///
+/// Small enough to stay in a processor's cache, large enough for the largest frame.
+const READ: usize = 64 << 10;
+
+/// As much as a connection keeps of what it has read in memory of just that size: the first bytes of a frame.
+const SHORT: usize = 64;
 
 /// How much of what a peer still sends is read and forgotten while its WebSocket closes.
 ///
@@ -21,119 +27,139 @@ const MAX_FORGOTTEN: usize = 4 << 20;
 /// A WebSocket, this end being the server.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: WebSocketStream<Transport>,
+    transport: Transport,
+    decoder: Decoder,
+    inbox: Inbox,
+    outbox: Outbox,
 }
 
-/// One message, or a sign of life.
-#[derive(Debug)]
-pub(crate) enum Received {
-    Binary(BytesMut),
-    Text(Text),
-    Ping,
-    Pong,
-    /// The peer's close frame: nothing comes after it.
-    Close(CloseCode),
+/// Memory that a thread lends to the connection whose turn it is.
+///
+/// So a connection that waits has none, and what a processor works with stays in its cache.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    input: Vec<u8>,
+    staging: Staging,
 }
 
-/// A text message: UTF-8, checked while it was received.
-#[derive(Debug)]
-pub(crate) struct Text(Message);
+/// What was read and not yet understood.
+#[derive(Debug, Default)]
+struct Inbox {
+    memory: Vec<u8>,
+    start: usize,
+    end: usize,
+}
 
 /// Why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    #[error("a message may have {max} bytes here")]
-    TooBig { max: usize },
-    /// The library has queued a close frame that says what is wrong.
-    #[error("{0}")]
-    Malformed(#[source] Error),
+    #[error(transparent)]
+    Fault(#[from] Fault),
     #[error("the connection broke")]
     Lost,
+}
+
+impl Scratch {
+    /// Lends the thread's memory for the time of a call, which must not borrow it again.
+    pub(crate) fn with<T>(call: impl FnOnce(&mut Self) -> T) -> T {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = RefCell::default();
+        }
+        SCRATCH.with_borrow_mut(call)
+    }
 }
 
 impl Socket {
     /// Takes over a connection whose handshake is done.
     pub(crate) fn new(transport: Transport, max_message: usize) -> Self {
-        let stream = ServerBuilder::new()
-            // Ours are never cut into fragments, and are flushed when `flush` is called.
-            .config(Config::default().frame_size(usize::MAX).flush_threshold(usize::MAX))
-            .limits(Limits::default().max_payload_len(Some(max_message)))
-            .serve(transport);
-        Self { stream }
+        let decoder = Decoder::new(max_message);
+        Self { transport, decoder, inbox: Inbox::default(), outbox: Outbox::default() }
     }
 
     /// Bytes that the peer's socket, or the kernel for it, has taken.
     pub(crate) fn written(&self) -> u64 {
-        self.stream.get_ref().written()
+        self.transport.written()
     }
 
-    /// The next message; `None` when the connection ended.
+    /// The next message; `None` when the connection ended. A ping's pong is queued.
+    ///
+    /// After the last call of a turn, [`pause`](Self::pause).
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
+        scratch: &mut Scratch,
     ) -> Poll<Option<Result<Received, ReceiveError>>> {
-        let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
-            Some(Ok(message)) => message,
-            Some(Err(Error::PayloadTooLong { max_len, .. })) => {
-                return Poll::Ready(Some(Err(ReceiveError::TooBig { max: max_len })));
+        loop {
+            match self.inbox.decode(&mut self.decoder) {
+                Ok(Some(received)) => {
+                    if let Received::Ping(payload) = &received {
+                        self.outbox.pong(payload.clone());
+                    }
+                    return Poll::Ready(Some(Ok(received)));
+                }
+                Ok(None) => {}
+                Err(fault) => return Poll::Ready(Some(Err(fault.into()))),
             }
-            Some(Err(Error::Io(_))) => return Poll::Ready(Some(Err(ReceiveError::Lost))),
-            Some(Err(error)) => return Poll::Ready(Some(Err(ReceiveError::Malformed(error)))),
-            None => return Poll::Ready(None),
-        };
-        let received = if message.is_binary() {
-            Received::Binary(message.into_payload().into())
-        } else if message.is_text() {
-            Received::Text(Text(message))
-        } else if message.is_ping() {
-            Received::Ping
-        } else if message.is_pong() {
-            Received::Pong
-        } else {
-            Received::Close(
-                message.as_close().map_or(CloseCode::NO_STATUS, |(code, _)| CloseCode(code.into())),
-            )
-        };
-        Poll::Ready(Some(Ok(received)))
+            match ready!(self.inbox.poll_fill(&mut self.transport, cx, scratch)) {
+                Ok(0) => return Poll::Ready(None),
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(Some(Err(ReceiveError::Lost))),
+            }
+        }
+    }
+
+    /// Gives the thread's memory back, as far as it is not in use.
+    pub(crate) fn pause(&mut self, scratch: &mut Scratch) {
+        self.inbox.give_back(scratch);
     }
 
     /// Queues one message; a closed connection forgets it.
     pub(crate) fn send(&mut self, transmit: Transmit) {
-        self.queue(match transmit {
-            Transmit::Binary(message) => Message::binary(message),
-            Transmit::Text(message) => Message::text(message),
-        });
+        match transmit {
+            Transmit::Binary(message) => self.outbox.binary(message),
+            Transmit::Text(message) => self.outbox.text(message),
+        }
     }
 
     /// Queues a ping; a closed connection forgets it.
     pub(crate) fn ping(&mut self) {
-        self.queue(Message::ping(""));
+        self.outbox.ping();
     }
 
-    fn queue(&mut self, message: Message) {
-        // The only error is that the connection is closed already, which the next receive tells.
-        let _closed = Pin::new(&mut self.stream).start_send(message);
+    /// Prepares for queueing many messages; [`poll_flush`](Self::poll_flush) ends it.
+    pub(crate) fn borrow(&mut self, scratch: &mut Scratch) {
+        self.outbox.borrow(&mut scratch.staging);
     }
 
     /// Writes what is queued.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<()>> {
+        let Self { transport, outbox, .. } = self;
+        while !outbox.is_empty() {
+            let written = outbox.write(&mut scratch.staging, |slices| {
+                match Pin::new(&mut *transport).poll_write_vectored(cx, slices) {
+                    Poll::Ready(Ok(0)) => Err(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                    Poll::Ready(Ok(len)) => Ok(len),
+                    Poll::Ready(Err(error)) => Err(Poll::Ready(Err(error))),
+                    Poll::Pending => Err(Poll::Pending),
+                }
+            });
+            if let Err(end) = written {
+                return end;
+            }
+        }
+        outbox.give_back(&mut scratch.staging);
+        Pin::new(transport).poll_flush(cx)
     }
 
     /// Writes what is queued and a close frame, unless one was sent before.
-    pub(crate) async fn flush_with_close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        // An application's codes may lie where no close frame's may.
-        let code = tokio_websockets::CloseCode::try_from(code.0)
-            .ok()
-            .filter(|code| !code.is_reserved())
-            .unwrap_or(tokio_websockets::CloseCode::POLICY_VIOLATION);
-        self.queue(Message::close(Some(code), tunnel_protocol::close::truncate_reason(reason)));
-        poll_fn(|cx| self.poll_flush(cx)).await
+    pub(crate) async fn flush_with_close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
+        self.outbox.close(code, reason);
+        poll_fn(|cx| Scratch::with(|scratch| self.poll_flush(cx, scratch))).await
     }
 
     /// Waits for the peer to close its end, forgetting what it still sends.
     pub(crate) async fn finish(self) -> io::Result<()> {
-        let mut stream = self.stream.into_inner().into_inner();
+        let mut stream = self.transport.into_inner();
         stream.shutdown().await?;
         let mut forgotten = 0;
         // Not an array: every idle connection would have room for it in its task.
@@ -149,18 +175,50 @@ impl Socket {
 
     /// Resets the connection: what the kernel still holds for the peer is forgotten at once.
     pub(crate) fn reset(self) {
-        let stream = self.stream.into_inner().into_inner();
         // If it fails, the kernel goes on trying to deliver for some minutes.
-        let _ignored = stream.set_zero_linger();
+        let _ignored = self.transport.into_inner().set_zero_linger();
     }
 }
 
-impl Text {
-    pub(crate) fn as_str(&self) -> &str {
-        self.0.as_text().unwrap_or_default()
+impl Inbox {
+    fn decode(&mut self, decoder: &mut Decoder) -> Result<Option<Received>, Fault> {
+        let mut unread = &self.memory[self.start..self.end];
+        let received = decoder.next(&mut unread);
+        self.start = self.end - unread.len();
+        received
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.as_payload().len()
+    /// Reads once, behind the few bytes that are left; how much.
+    fn poll_fill(
+        &mut self,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        let left = self.end - self.start;
+        if self.memory.len() < READ {
+            let mut larger = std::mem::take(&mut scratch.input);
+            larger.resize(READ, 0);
+            larger[..left].copy_from_slice(&self.memory[self.start..self.end]);
+            self.memory = larger;
+        } else {
+            self.memory.copy_within(self.start..self.end, 0);
+        }
+        (self.start, self.end) = (0, left);
+        let mut room = ReadBuf::new(&mut self.memory[left..]);
+        ready!(Pin::new(transport).poll_read(cx, &mut room))?;
+        let len = room.filled().len();
+        self.end += len;
+        Poll::Ready(Ok(len))
+    }
+
+    fn give_back(&mut self, scratch: &mut Scratch) {
+        let left = self.end - self.start;
+        if self.memory.len() < READ || left > SHORT {
+            return;
+        }
+        let kept = self.memory[self.start..self.end].to_vec();
+        scratch.input = std::mem::replace(&mut self.memory, kept);
+        (self.start, self.end) = (0, left);
     }
 }

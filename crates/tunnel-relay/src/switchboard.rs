@@ -1,15 +1,14 @@
 //! The router behind its lock, and whom to wake after a call of it.
 
 use crate::metrics::{Snapshot, Traffic};
-use crate::socket::Text;
 use bytes::BytesMut;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, info};
-use tunnel_protocol::router::{Config, Event, LinkId, Peer, Router, Stats, Transmit};
+use tunnel_protocol::router::{Config, Event, LinkId, Peer, Registration, Router, Stats, Transmit};
 use tunnel_protocol::{CloseCode, Instant};
 
 /// The router, shared by all connections' tasks.
@@ -43,7 +42,9 @@ struct Seat {
 #[derive(Debug)]
 pub(crate) enum Message {
     Binary(BytesMut),
-    Text(Text),
+    Text(String),
+    /// A REGISTER, its proof checked.
+    Registration(Registration),
     /// A sign of life, without words.
     Alive,
 }
@@ -87,7 +88,7 @@ impl Switchboard {
         Self { state: Mutex::new(state), start: std::time::Instant::now(), earlier: Notify::new() }
     }
 
-    pub(crate) fn open_link(&self, peer: Peer) -> Link<'_> {
+    pub(crate) fn open_link(&self, peer: Arc<Peer>) -> Link<'_> {
         let id = self.call(|state, now| {
             let id = state.router.open_link(peer, now);
             state.seats.insert(id, Seat::default());
@@ -250,7 +251,11 @@ impl Link<'_> {
                 }
                 Message::Text(text) => {
                     state.traffic.received(text.len());
-                    state.router.handle_text(self.id, text.as_str(), now);
+                    state.router.handle_text(self.id, &text, now);
+                }
+                Message::Registration(registration) => {
+                    state.traffic.received(Registration::LEN);
+                    state.router.handle_registration(self.id, &registration, now);
                 }
                 Message::Alive => state.router.handle_alive(self.id, now),
             }

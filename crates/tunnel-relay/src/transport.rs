@@ -86,8 +86,9 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) const fn new(io: TcpStream, early: Bytes) -> Self {
-        Self { io, early, written: 0 }
+    pub(crate) fn new(io: TcpStream, early: &[u8]) -> Self {
+        // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
+        Self { io, early: Bytes::copy_from_slice(early), written: 0 }
     }
 
     /// Bytes that the peer's socket, or the kernel for it, has taken.
@@ -119,6 +120,9 @@ impl AsyncRead for Transport {
         let len = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early[..len]);
         self.early.advance(len);
+        if self.early.is_empty() {
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

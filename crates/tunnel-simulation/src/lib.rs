@@ -348,7 +348,7 @@ impl World {
                     dialect: self.dialect,
                     address: format!("192.0.2.{}", connection.peer),
                     origin: ORIGIN.to_owned(),
-                    challenge: self.random.bytes(),
+                    challenge: StaticKey::from_secret(self.random.bytes()),
                 };
                 connection.relay_link = Some(router.open_link(peer, now));
                 connection.to_peer.push(Parcel::Open, connection.latency, connection.rate, now);

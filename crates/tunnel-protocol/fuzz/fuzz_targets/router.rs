@@ -94,8 +94,8 @@ impl World {
 
     fn open(&mut self, dialect: Dialect, secret: u8) {
         let (address, origin) = ("192.0.2.1".to_owned(), "relay.example".to_owned());
-        let link =
-            self.router.open_link(Peer { dialect, address, origin, challenge: [secret; 32] }, self.now);
+        let challenge = StaticKey::from_secret([secret; 32]);
+        let link = self.router.open_link(Peer { dialect, address, origin, challenge }, self.now);
         self.links.push(link);
     }
 

@@ -80,14 +80,6 @@ impl End {
         }
     }
 
-    /// Whether a message of this length is better copied than kept in the memory that it came in.
-    ///
-    /// That may be a large read buffer, of which a small message that waits would keep all. Copying a small message
-    /// costs no more than sharing its memory; a larger one is copied if it will wait.
-    pub(super) fn wants_copy(&self, len: usize) -> bool {
-        len < 1 << 10 || len < 16 << 10 && !self.queue.is_empty()
-    }
-
     /// Whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
     /// does not wait for that.
     pub(super) fn is_held(&self) -> bool {

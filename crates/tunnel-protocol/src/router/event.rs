@@ -1,4 +1,5 @@
 use super::slab::Key;
+use crate::identity::StaticKey;
 use crate::{CloseCode, ServerId};
 use bytes::Bytes;
 use std::fmt;
@@ -24,8 +25,7 @@ pub enum Dialect {
 
 /// What the relay knows of a peer when its WebSocket opens.
 ///
-/// `Debug` does not print the secret.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// What it speaks.
     pub dialect: Dialect,
@@ -33,19 +33,8 @@ pub struct Peer {
     pub address: String,
     /// The `Host` header, lower case: what proofs of registration are bound to.
     pub origin: String,
-    /// A fresh random secret for this link's challenge key.
-    pub challenge: [u8; 32],
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dialect, address, origin, challenge: _ } = self;
-        f.debug_struct("Peer")
-            .field("dialect", dialect)
-            .field("address", address)
-            .field("origin", origin)
-            .finish_non_exhaustive()
-    }
+    /// A fresh key for this link, made from random numbers: proofs of registration are made for it.
+    pub challenge: StaticKey,
 }
 
 /// One WebSocket message to send.

@@ -7,11 +7,12 @@ use crate::frame::{ChannelId, Frame};
 use crate::{Instant, ServerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// What the router knows of one peer's WebSocket.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) peer: Peer,
+    pub(super) peer: Arc<Peer>,
     pub(super) stage: Stage,
     /// The server that the link leads to, and the proof that it showed.
     pub(super) registered: Option<(ServerId, [u8; 32])>,
@@ -85,7 +86,7 @@ impl From<ChannelId> for Turn {
 }
 
 impl Link {
-    pub(super) fn new(peer: Peer, stage: Stage, now: Instant) -> Self {
+    pub(super) fn new(peer: Arc<Peer>, stage: Stage, now: Instant) -> Self {
         let livecode = (peer.dialect == Dialect::Livecode).then(Box::default);
         Self {
             peer,

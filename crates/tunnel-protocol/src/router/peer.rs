@@ -2,13 +2,11 @@ use super::channel::{EndKey, EndStage};
 use super::config::FRAME_OVERHEAD;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
-use super::{Dialect, Drain, Event, LinkId, Router, Transmit, Violation};
+use super::{Dialect, Drain, Event, LinkId, Registration, Router, Transmit, Violation};
 use crate::codec::DecodeError;
 use crate::frame::{ACCEPT, ChannelId, ChannelKind, DATA, Frame, HEADER_LEN, Welcome, restamp};
-use crate::identity::StaticKey;
 use crate::livecode::{DELIMITER, Notification};
-use crate::server_id::PublicKey;
-use crate::{CloseCode, Instant, ServerId, VERSION, registration};
+use crate::{CloseCode, Instant, ServerId, VERSION};
 use bytes::{Bytes, BytesMut};
 use std::ops::RangeInclusive;
 
@@ -43,7 +41,11 @@ impl Router {
                 self.hello(link, min_version..=max_version, features, &token)
             }
             frame if !greeted => Err(Violation::new(format!("{} before HELLO", frame.name()))),
-            Frame::Register { key, proof } => self.register(link, key, proof),
+            Frame::Register { key, proof } => {
+                let Some(state) = self.links.get(link.0) else { return Ok(()) };
+                let registration = Registration::check(key, proof, &state.peer);
+                self.register(link, &registration)
+            }
             Frame::Connect { channel, server_id, port, kind, payload } => {
                 self.connect(link, channel, Request { server_id, port, kind, payload }, now)
             }
@@ -94,7 +96,7 @@ impl Router {
             max_channels: self.config.max_channels,
             channel_buffer: u32::try_from(self.config.channel_buffer).unwrap_or(u32::MAX),
             idle_timeout: self.config.idle_timeout,
-            challenge: StaticKey::from_secret(state.peer.challenge).public(),
+            challenge: state.peer.challenge.public(),
             address: state.peer.address.clone(),
             node: self.config.node.clone(),
         }));
@@ -103,9 +105,21 @@ impl Router {
         Ok(())
     }
 
-    fn register(&mut self, link: LinkId, key: PublicKey, proof: [u8; 32]) -> Result<(), Violation> {
+    /// Takes in a REGISTER by itself.
+    pub(super) fn register_greeted(
+        &mut self,
+        link: LinkId,
+        registration: &Registration,
+    ) -> Result<(), Violation> {
+        if self.stage(link) != Some(Stage::Ready) {
+            return Err(Violation::new("REGISTER before HELLO"));
+        }
+        self.register(link, registration)
+    }
+
+    fn register(&mut self, link: LinkId, registration: &Registration) -> Result<(), Violation> {
         let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
-        let server_id = ServerId::Key(key);
+        let Registration { server_id, proof, is_proven } = *registration;
         match state.registered {
             // The same question again: the proof is known to be right.
             Some(registered) if registered == (server_id, proof) => {}
@@ -117,8 +131,7 @@ impl Router {
                 return Ok(());
             }
             None => {
-                let challenge = StaticKey::from_secret(state.peer.challenge);
-                if !registration::verify(&challenge, &key, &state.peer.origin, &proof) {
+                if !is_proven {
                     let text = "REGISTER's proof does not fit key, challenge and host";
                     return Err(Violation { code: CloseCode::HANDSHAKE_FAILED, text: text.to_owned() });
                 }
@@ -297,12 +310,7 @@ impl Router {
             return Ok(());
         }
         restamp(&mut message, receiver.id);
-        let message = if receiver.wants_copy(message.len()) {
-            Bytes::copy_from_slice(&message)
-        } else {
-            message.freeze()
-        };
-        self.forward(from, to, Transmit::Binary(message));
+        self.forward(from, to, Transmit::Binary(message.freeze()));
         Ok(())
     }
 

@@ -90,7 +90,7 @@ impl Net {
             dialect,
             address: format!("192.0.2.{}:1000", self.opened),
             origin: ORIGIN.to_owned(),
-            challenge: [self.opened; 32],
+            challenge: StaticKey::from_secret([self.opened; 32]),
         };
         self.router.open_link(peer, self.now)
     }

@@ -1,0 +1,48 @@
+//! The mask that clients put over what they send, so that it can't be mistaken for HTTP on its way.
+
+/// How many bytes go at once: compilers make two or one vector instructions of it.
+const WIDTH: usize = 32;
+
+/// Takes the mask off; `mask` is turned so that its first byte belongs to the first of `bytes`.
+pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let mut wide = [0; WIDTH];
+    for (byte, mask) in wide.iter_mut().zip(mask.iter().cycle()) {
+        *byte = *mask;
+    }
+    let (chunks, rest) = bytes.as_chunks_mut::<WIDTH>();
+    for chunk in chunks {
+        for (byte, mask) in chunk.iter_mut().zip(&wide) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in rest.iter_mut().zip(&wide) {
+        *byte ^= mask;
+    }
+}
+
+/// The mask as it is for what follows `len` bytes.
+pub(super) fn turn(mut mask: [u8; 4], len: usize) -> [u8; 4] {
+    mask.rotate_left(len % 4);
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_comes_off_wherever_a_payload_is_cut() {
+        let mask = [0x12, 0x34, 0x56, 0x78];
+        for len in [0, 1, 3, 4, 31, 32, 33, 100, 1_000] {
+            let plain: Vec<u8> = (0..len).map(|number| number as u8).collect();
+            let masked: Vec<u8> = plain.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b).collect();
+            for cut in 0..=len.min(70) {
+                let mut bytes = masked.clone();
+                let (before, after) = bytes.split_at_mut(cut);
+                unmask(before, mask);
+                unmask(after, turn(mask, cut));
+                assert_eq!(bytes, plain, "{len} bytes cut at {cut}");
+            }
+        }
+    }
+}
