@@ -3,6 +3,9 @@
 //! The pages in `tests/bench` measure themselves and report at the end: a WebDriver session, or any other that is
 //! attached to a tab, gets a copy of every frame, which costs more than what is measured.
 
+mod plot;
+pub(crate) mod relay;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use crate::process::{output, shown};
 use crate::relay::Relay;
 use crate::setup::{self, Needs};
 use crate::workspace::Workspace;
-use crate::{build, config, relay};
+use crate::{build, config};
 
 /// Longest silence of the pages: one pair of tabs takes 6 s on an idle machine.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -109,7 +112,7 @@ struct Row {
 pub(crate) fn bench(workspace: &Workspace, rounds: u32, file: Option<PathBuf>) -> Result<()> {
     setup::setup(workspace, &Needs::for_tests(&[config::Browser::Chromium]))?;
     build::build(workspace)?;
-    relay::build(workspace, true)?;
+    crate::relay::build(workspace, true)?;
     let folder = workspace.target()?.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 

@@ -53,7 +53,10 @@ enum Command {
         browsers: Vec<Browser>,
     },
     /// Measures two tabs through our relay beside two tabs with native WebSockets through a plain forwarder
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
+        #[command(subcommand)]
+        what: Option<Bench>,
         /// How often each is measured, in turns
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
@@ -100,6 +103,12 @@ enum Command {
     Size,
 }
 
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Measures the relay beside a TCP splice, Node.js forwarders and NATS: CPU time, memory, latency, fairness
+    Relay(bench::relay::Arguments),
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,7 +143,10 @@ fn run(command: Command) -> Result<()> {
                 if browsers.is_empty() { workspace.config.test.browsers.clone() } else { browsers };
             test::test(&workspace, &browsers)
         }
-        Command::Bench { rounds, json } => bench::bench(&workspace, rounds, json),
+        Command::Bench { what: Some(Bench::Relay(arguments)), .. } => {
+            bench::relay::bench(&workspace, &arguments)
+        }
+        Command::Bench { what: None, rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Lint => lint::lint(&workspace),
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),

@@ -94,24 +94,33 @@ impl Turns {
 /// What a connection takes: CPU time to set it up, memory while it waits, and memory after 64 KiB went through it.
 pub(crate) fn connections(server: &Server, wire: Wire) -> Value {
     let open = |number: usize| Pair::open(wire, server.address, 1_000 + number as u32);
-    let idle = |count: usize| -> Vec<Peer> {
-        (0..count).map(|number| Peer::open(wire, server.address, ["client", "server"][number % 2])).collect()
-    };
     let _warm = (0..20).map(open).collect::<Vec<_>>();
     let (base, cpu) = (server.memory(), server.cpu());
-    let waiting = idle(CONNECTIONS);
-    let set_up = (server.cpu() - cpu).as_secs_f64() * 1e6 / CONNECTIONS as f64;
-    let each = |base: usize| server.memory().saturating_sub(base) as f64 / CONNECTIONS as f64;
-    let idle = each(base);
+    let waiting = open_many(server, wire, CONNECTIONS);
+    let set_up = (server.cpu() - cpu).as_secs_f64() * 1e6 / waiting.len() as f64;
+    let each = |base: usize, count: usize| server.memory().saturating_sub(base) as f64 / count as f64;
+    let idle = each(base, waiting.len());
     // Others, since those can't all be joined to pairs; the first ones stay, so that their memory is not used again.
     let base = server.memory();
     let mut pairs: Vec<_> = (100..100 + CONNECTIONS / 2).map(open).collect();
     for pair in &mut pairs {
         use_pair(pair);
     }
-    let used = each(base);
+    let used = each(base, CONNECTIONS);
     drop((waiting, pairs));
     json!({ "setUpMicros": set_up, "idleBytes": idle, "usedBytes": used })
+}
+
+/// Several at a time, as a busy server gets them: one by one, waking up would be what costs most.
+fn open_many(server: &Server, wire: Wire, count: usize) -> Vec<Peer> {
+    const AT_ONCE: usize = 16;
+    let open = || {
+        (0..count / AT_ONCE).map(|number| Peer::open(wire, server.address, ["client", "server"][number % 2]))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| open().collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// Sends 64 KiB each way, in two messages.
@@ -140,61 +149,91 @@ fn use_pair(pair: &mut Pair) {
 /// The round trip of 64 bytes between a client and its server: while nothing else goes on, and while four other
 /// clients send that server as much as the relay lets them.
 pub(crate) fn fairness(server: &Server) -> Value {
-    let mut host = Peer::open(Wire::Tunnel, server.address, "server");
-    host.register(7);
+    let mut server_peer = Peer::open(Wire::Tunnel, server.address, "server");
+    server_peer.register(7);
     let mut clients: Vec<_> = (0..5).map(|_| Peer::open(Wire::Tunnel, server.address, "client")).collect();
     for (index, client) in clients.iter_mut().enumerate() {
-        client.connect(&mut host, 7, 2 * (index as u32 + 1));
+        client.connect(&mut server_peer, 7, 2 * (index as u32 + 1));
     }
     let mut quiet = clients.remove(0);
-    let host_end = host.stream.try_clone().unwrap();
-    let echo = std::thread::spawn(move || answer_channel(host.stream, ChannelId(2)));
+    let server_end = server_peer.stream.try_clone().unwrap();
+    let host = std::thread::spawn(move || host(server_peer.stream));
     let before = round_trips(&mut quiet, Duration::from_millis(800));
 
     let stop = Arc::new(AtomicBool::new(false));
+    let start = Instant::now();
     let floods: Vec<_> = clients.into_iter().map(|client| flood(client, stop.clone())).collect();
     std::thread::sleep(Duration::from_millis(200));
     let during = round_trips(&mut quiet, Duration::from_millis(1_500));
     stop.store(true, Ordering::Relaxed);
-    host_end.shutdown(Shutdown::Both).unwrap();
-    let flooded = echo.join().unwrap();
-    let sent: usize = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+    server_end.shutdown(Shutdown::Both).unwrap();
+    let (flooded, elapsed) = (host.join().unwrap(), start.elapsed());
+    drop(quiet);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
     json!({
         "quietP50Micros": before.0, "quietP99Micros": before.1,
         "floodedP50Micros": during.0, "floodedP99Micros": during.1,
-        "floodMegabytes": flooded as f64 / 1e6, "floodMegabytesSent": sent as f64 / 1e6,
+        "floodMegabytesPerSecond": flooded as f64 / 1e6 / elapsed.as_secs_f64(),
     })
 }
 
-/// Answers what comes on one channel, and counts the bytes of what comes on others, until the connection ends.
-fn answer_channel(stream: std::net::TcpStream, channel: ChannelId) -> usize {
-    use std::io::{BufReader, Read as _, Write as _};
+/// How far a client is ahead of what its server has acknowledged, in messages: 256 KiB, a session's first window.
+const WINDOW: usize = 16;
+
+/// A flood's message.
+const FLOOD: usize = 16 << 10;
+
+/// Answers 64 bytes with 64 and acknowledges every fourth message of a flood, until the connection ends; how many
+/// bytes of floods came.
+fn host(stream: std::net::TcpStream) -> usize {
+    use std::io::Write as _;
     let mut write = stream.try_clone().unwrap();
-    let mut read = BufReader::with_capacity(1 << 18, stream);
-    let answer = masked(0x82, &Frame::Data { channel, payload: vec![7; 64].into() }.encode());
-    let (mut count, mut payload) = (0, Vec::new());
-    loop {
-        let mut head = [0; 2];
-        if read.read_exact(&mut head).is_err() {
-            return count;
+    let mut read = Messages::over(stream);
+    let (mut flooded, mut counts) = (0, [0; 16]);
+    while let Some(message) = read.next() {
+        let Some(&[_, a, b, c, d]) = message.first_chunk() else { continue };
+        let channel = ChannelId(u32::from_be_bytes([a, b, c, d]));
+        if message.len() > 100 {
+            flooded += message.len();
+            let count = &mut counts[channel.0 as usize % 16];
+            *count += 1;
+            if *count % 4 != 0 {
+                continue;
+            }
         }
+        let answer = masked(0x82, &Frame::Data { channel, payload: vec![7; 64].into() }.encode());
+        if write.write_all(&answer).is_err() {
+            break;
+        }
+    }
+    flooded
+}
+
+/// The messages that come over a connection, until it ends.
+struct Messages {
+    stream: std::io::BufReader<std::net::TcpStream>,
+    message: Vec<u8>,
+}
+
+impl Messages {
+    fn over(stream: std::net::TcpStream) -> Self {
+        Self { stream: std::io::BufReader::with_capacity(1 << 17, stream), message: Vec::new() }
+    }
+
+    /// The next message of less than 64 KiB.
+    fn next(&mut self) -> Option<&[u8]> {
+        use std::io::Read as _;
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).ok()?;
         let mut len = usize::from(head[1]);
         if len == 126 {
             let mut long = [0; 2];
-            if read.read_exact(&mut long).is_err() {
-                return count;
-            }
+            self.stream.read_exact(&mut long).ok()?;
             len = u16::from_be_bytes(long).into();
         }
-        payload.resize(len, 0);
-        if read.read_exact(&mut payload).is_err() {
-            return count;
-        }
-        count += len;
-        let wanted = payload.get(1..5).is_some_and(|number| number == channel.0.to_be_bytes());
-        if wanted && payload.len() == 69 && write.write_all(&answer).is_err() {
-            return count;
-        }
+        self.message.resize(len, 0);
+        self.stream.read_exact(&mut self.message).ok()?;
+        Some(&self.message)
     }
 }
 
@@ -212,42 +251,25 @@ fn round_trips(client: &mut Peer, time: Duration) -> (f64, f64) {
     (times[times.len() / 2], times[(times.len() - 1) * 99 / 100])
 }
 
-/// Sends 16 KiB messages, except while it is told to pause; how many bytes.
-fn flood(client: Peer, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+/// Sends as much as the server's acknowledgements allow, as a session does.
+fn flood(client: Peer, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     use std::io::Write as _;
-    let paused = Arc::new(AtomicBool::new(false));
-    let mut write = client.stream.try_clone().unwrap();
-    let listener = {
-        let (paused, stop, mut client) = (paused.clone(), stop.clone(), client);
-        std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                match client.receive() {
-                    Frame::Pause { .. } => paused.store(true, Ordering::Relaxed),
-                    Frame::Resume { .. } => paused.store(false, Ordering::Relaxed),
-                    Frame::Close { .. } => return,
-                    _ => {}
-                }
-            }
-        })
-    };
     std::thread::spawn(move || {
-        let message =
-            masked(0x82, &Frame::Data { channel: ChannelId(1), payload: vec![7; 16 << 10].into() }.encode());
-        let mut sent = 0;
+        let payload = vec![7; FLOOD].into();
+        let message = masked(0x82, &Frame::Data { channel: ChannelId(1), payload }.encode());
+        let mut write = client.stream.try_clone().unwrap();
+        let mut read = Messages::over(client.stream);
+        let mut allowed = WINDOW;
         while !stop.load(Ordering::Relaxed) {
-            if paused.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_micros(100));
-                continue;
+            while allowed > 0 && write.write_all(&message).is_ok() {
+                allowed -= 1;
             }
-            if write.write_all(&message).is_err() {
-                break;
+            match read.next() {
+                Some([0x88, ..]) => allowed += 4,
+                Some(_) => {}
+                None => return,
             }
-            sent += message.len();
         }
-        let _ = write.shutdown(Shutdown::Both);
-        // It ends with the connection, whatever it was reading.
-        let _ = listener.join();
-        sent
     })
 }
 
@@ -285,7 +307,8 @@ pub(crate) fn parallel(server: &Server, wire: Wire) -> Value {
 /// take.
 pub(crate) fn hold(server: &Server, links: usize, clients: usize) -> Value {
     let (base, cpu) = (server.memory(), server.cpu());
-    let idle: Vec<_> = (0..links).map(|_| Peer::open(Wire::Tunnel, server.address, "client")).collect();
+    let idle = open_many(server, Wire::Tunnel, links);
+    let links = idle.len();
     let set_up = (server.cpu() - cpu).as_secs_f64() * 1e6 / links as f64;
     let idle_bytes = (server.memory() - base) as f64 / links as f64;
     drop(idle);
