@@ -222,7 +222,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     }
     if (this.#readyState > 1) return;
     this.#readyState = 2;
-    if (code === undefined && reason !== undefined) code = 1000;
+    if (reason) code ??= 1000;
     const close = () => core.close(code, reason ?? '');
     if (this.#outbox) this.#outbox.then(close);
     else close();

@@ -213,18 +213,15 @@ export const cases = {
     const { code, wasClean } = await closed
     same([[3001, 3002].includes(code), wasClean], [true, true])
   },
-}
 
-export const standard = {
-  // Chromium cuts the fraction off.
   'codes are rounded, ties to even': async subject => {
     const rounded = { 999.5: 'nothing', 999.6: 'nothing', 1000.5: 'nothing', 1000.6: ACCESS, 2999.5: 'nothing', 4999.5: ACCESS }
     for (const [code, name] of Object.entries(rounded)) same(await tried(subject, Number(code)), name, code)
   },
 
-  // Chromium takes an `undefined` that is given for 0.
   'a reason without a code goes with 1000': async subject => {
     same(await closedWith(subject, undefined, 'why'), [1000, 'why', true, 1000, 'why'])
+    same(await closedWith(subject, undefined, ''), [1005, '', true, 1005, ''])
     same(await tried(subject, undefined, 'x'.repeat(124)), SYNTAX)
   },
 }

@@ -123,7 +123,7 @@ export const cases = {
     const url = subject.url('/absorb')
     const fine = [undefined, null, 'a', [], ['a'], new Set(['a', 'b']), [null, undefined], [['a']], 5, true, new String('ab'),
       (function * () { yield 'x' })(), Object.assign(() => {}, { toString: () => 'a' }),
-      { [Symbol.iterator]: undefined, toString: () => 'a' }, { [Symbol.iterator]: null, toString: () => 'a' }]
+      { [Symbol.iterator]: undefined, toString: () => 'a' }]
     for (const [index, protocols] of fine.entries()) same(attempt(subject, url, protocols), url, `number ${index}`)
     for (const protocols of [{}, { length: 1, 0: 'a' }, new String('aa'), () => {}]) {
       same(attempt(subject, url, protocols), WRONG, typeof protocols)
@@ -134,6 +134,11 @@ export const cases = {
     }
     const failing = { * [Symbol.iterator]() { yield 'a'; throw new RangeError() } }
     same(attempt(subject, url, failing), 'RangeError')
+  },
+
+  'an iterator method that is null makes no sequence': subject => {
+    const url = subject.url('/absorb')
+    same(attempt(subject, url, { [Symbol.iterator]: null, toString: () => 'a' }), url)
   },
 
   'the iterator is asked for once': subject => {

@@ -1,6 +1,5 @@
 // What the cases are written with. A file exports `cases`: functions of `{ WebSocket, name, url }`, by what they show.
-// What a case returns has to be the same for the platform's class and for ours. In `standard` are those that an engine's
-// own class fails: they are for ours only.
+// What a case returns has to be the same for the platform's class and for ours.
 
 const LIMIT = 10_000
 
@@ -79,11 +78,11 @@ const within = (promise, limit) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-// Runs cases with a class; returns what each returned, or how it failed, by name.
-export const run = async (files, kind, subject) => {
+// Runs all cases of the files with a class; returns what each returned, or how it failed, by name.
+export const run = async (files, subject) => {
   const results = {}
-  for (const [file, { [kind]: cases }] of Object.entries(files)) {
-    for (const [what, check] of Object.entries(cases ?? {})) {
+  for (const [file, { cases }] of Object.entries(files)) {
+    for (const [what, check] of Object.entries(cases)) {
       const result = await within((async () => check(subject))(), LIMIT).then(
         value => ({ value: value ?? null }),
         error => ({ error: `${error?.name}: ${error?.message}`, stack: `${error?.stack}` }),

@@ -5,6 +5,9 @@ globalThis.library = import('/pkg/tunnel_wasm.js').then(async module => {
   Object.assign(globalThis, module)
 })
 
+// A module in the page's own scope: Firefox has another one for the scripts of tests.
+globalThis.load = path => import(path)
+
 // The next event of this type.
 globalThis.next = (target, type) => new Promise(resolve => target.addEventListener(type, resolve, { once: true }))
 

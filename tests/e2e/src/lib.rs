@@ -8,6 +8,7 @@
 
 mod chaos;
 mod clock;
+mod engine;
 mod paths;
 mod process;
 mod soak;
@@ -17,6 +18,7 @@ mod webdriver;
 
 pub use chaos::{Chaos, Tally};
 pub use clock::within;
+pub use engine::Engine;
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{

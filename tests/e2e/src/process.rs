@@ -23,7 +23,25 @@ pub struct Program {
 
 impl Program {
     /// Starts it and waits for the line that holds `ready`; returns also what follows that in the line.
-    pub fn start(mut command: Command, ready: &str) -> Result<(Self, String)> {
+    pub fn start(command: Command, ready: &str) -> Result<(Self, String)> {
+        let (program, news) = Self::spawn(command)?;
+        loop {
+            let Ok(line) = news.recv_timeout(READY_WITHIN) else {
+                bail!("{} did not print {ready:?}; it said:\n{}", program.name, program.said());
+            };
+            if let Some((_, rest)) = line.split_once(ready) {
+                return Ok((program, rest.trim().to_owned()));
+            }
+        }
+    }
+
+    /// Starts one that does not say when it is ready.
+    pub fn start_silent(command: Command) -> Result<Self> {
+        Ok(Self::spawn(command)?.0)
+    }
+
+    /// Starts it; its lines on standard output come as news.
+    fn spawn(mut command: Command) -> Result<(Self, mpsc::Receiver<String>)> {
         let name = command.get_program().to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}: is it installed?"))?;
@@ -35,15 +53,7 @@ impl Program {
         if let Some(errors) = child.stderr.take() {
             keep_lines(errors, Arc::clone(&said), None);
         }
-        let program = Self { name, child, said };
-        loop {
-            let Ok(line) = news.recv_timeout(READY_WITHIN) else {
-                bail!("{} did not print {ready:?}; it said:\n{}", program.name, program.said());
-            };
-            if let Some((_, rest)) = line.split_once(ready) {
-                return Ok((program, rest.trim().to_owned()));
-            }
-        }
+        Ok((Self { name, child, said }, news))
     }
 
     /// What it has printed so far, on both outputs.

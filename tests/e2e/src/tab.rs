@@ -17,15 +17,16 @@ use crate::stage::Stage;
 const SCRIPT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A script's body becomes an async function of `given`. The limit is kept in the page, so that the session can
-/// still be asked for the console after it.
+/// still be asked for the console after it. Firefox runs scripts in a global scope of their own, behind which is the
+/// page's: what a script keeps for the next has to go to the page's.
 const WRAPPER: &str = r"
 const [given, limit, done] = arguments
 const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`nothing within ${limit} ms`)), limit))
-const shown = error => error instanceof Error || error instanceof DOMException
+const shown = error => typeof error?.message === 'string'
   ? `${error.name}${typeof error.code === 'string' ? ` (${error.code})` : ''}: ${error.message}\n${error.stack ?? ''}`
   : `thrown: ${String(error)}`
-const script = async given => { 'use strict'; BODY }
-Promise.race([script(given), late]).then(value => done({ value: value ?? null }), error => done({ error: shown(error) }))
+const script = async (given, globalThis) => { 'use strict'; BODY }
+Promise.race([script(given, window), late]).then(value => done({ value: value ?? null }), error => done({ error: shown(error) }))
 ";
 
 /// How a person has set their device.

@@ -1,9 +1,7 @@
-//! A WebDriver client: chromedriver, and one session in it, which is one browser.
+//! A WebDriver client: one session with a driver, which is one browser.
 
-use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,12 +14,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::clock::within;
-use crate::process::Program;
+use crate::engine::{Driver, Engine};
 
-/// Flags for Chromium that the tests of `wasm-pack test` use too.
-const CAPABILITIES: &str = include_str!("../../webdriver.json");
-
-/// Chromium needs a second to start on an idle machine.
+/// A browser needs some seconds to start on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A script has its own limit in the page, which is shorter and says more.
@@ -30,46 +25,29 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 /// A browser of its own, with an empty profile.
 #[derive(Debug)]
 pub(crate) struct Browser {
+    engine: Engine,
     address: SocketAddr,
     session: String,
-    // Ended first: Chromium follows when its pipe to the driver closes.
-    _driver: Program,
+    // Ended first: the browser follows when its driver is gone.
+    _driver: Driver,
     folder: TempDir,
 }
 
 impl Browser {
     pub(crate) async fn start() -> Result<Self> {
-        let mut command = Command::new(env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into()));
-        command.arg("--port=0");
-        let (driver, port) = Program::start(command, "started successfully on port ")?;
-        let port =
-            port.trim_end_matches('.').parse().with_context(|| format!("chromedriver's port is {port:?}"))?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-
+        let engine = Engine::wanted()?;
         let folder = tempfile::tempdir().context("no folder for the browser's profile")?;
-        let mut browser = Self { address, session: String::new(), _driver: driver, folder };
-        let body = json!({ "capabilities": { "alwaysMatch": browser.capabilities()? } });
+        let driver = engine.start(folder.path()).await?;
+        let mut browser =
+            Self { engine, address: driver.address, session: String::new(), _driver: driver, folder };
+        let mut capabilities = engine.capabilities(browser.folder.path(), &browser.downloads())?;
+        capabilities["timeouts"] = json!({ "script": SCRIPT_LIMIT.as_millis() as u64 });
+        let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let answer = browser.send(Method::POST, "/session", Some(&body));
-        let answer = within(START_WITHIN, "start of Chromium", answer).await?;
-        let id = answer["sessionId"].as_str().context("chromedriver gave no session ID")?;
+        let answer = within(START_WITHIN, &format!("start of {engine:?}"), answer).await?;
+        let id = answer["sessionId"].as_str().context("the driver gave no session ID")?;
         browser.session = id.to_owned();
         Ok(browser)
-    }
-
-    fn capabilities(&self) -> Result<Value> {
-        let mut capabilities: Value = serde_json::from_str(CAPABILITIES).context("tests/webdriver.json")?;
-        let arguments = capabilities["goog:chromeOptions"]["args"].as_array_mut();
-        let arguments = arguments.context("tests/webdriver.json has no args in goog:chromeOptions")?;
-        arguments.push(format!("--user-data-dir={}", self.folder.path().join("profile").display()).into());
-        arguments.push("--remote-debugging-pipe".into());
-        capabilities["goog:chromeOptions"]["prefs"] = json!({
-            "download.default_directory": self.downloads(),
-            "download.prompt_for_download": false,
-        });
-        capabilities["browserName"] = "chrome".into();
-        capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
-        capabilities["timeouts"] = json!({ "script": SCRIPT_LIMIT.as_millis() as u64 });
-        Ok(capabilities)
     }
 
     /// Folder that the browser saves files in.
@@ -89,7 +67,12 @@ impl Browser {
     }
 
     /// What the pages have written to the console since this was last asked; and errors of their own.
+    ///
+    /// Only Chromium tells.
     pub(crate) async fn console(&self) -> Result<Vec<String>> {
+        if self.engine != Engine::Chromium {
+            return Ok(Vec::new());
+        }
         let entries = self.command(Method::POST, "/se/log", Some(&json!({ "type": "browser" }))).await?;
         let entries = entries.as_array().context("the console is not a list")?;
         let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
@@ -105,7 +88,7 @@ impl Browser {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let stream = TcpStream::connect(self.address).await.context("chromedriver does not answer")?;
+        let stream = TcpStream::connect(self.address).await.context("the driver does not answer")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the request; an error of it is an error of the request too.
         tokio::spawn(connection);

@@ -13,13 +13,13 @@ fn what_holds_for_the_platforms_class_holds_for_ours_in_a_window_and_a_worker() 
     on_stage(async |stage| {
         let (_program, native) = conformance_server()?;
         let server = stage.tab("server").await?;
-        let host = "const { host } = await import('/conformance/host.js')
+        let host = "const { host } = await load('/conformance/host.js')
                     return host(ForwardingServerWebSocket, relay)";
         let ours = server.run(host).await?;
         let tab = stage.tab("client").await?;
         let urls = json!({ "native": native, "ours": ours });
 
-        let window = "const { compare } = await import('/conformance/run.js')
+        let window = "const { compare } = await load('/conformance/run.js')
                       return compare(PeerToPeerWebSocket, given)";
         check("window", &tab.run_within(LIMIT, urls.clone(), window).await?);
 
