@@ -39,7 +39,9 @@ export async function takeIdentity(name) {
 async function take(name) {
   const unlock = await lock(name);
   try {
-    return { record: (await read(name)) ?? (await write(name, await generate())), unlock };
+    // WebKitGTK does not give keys back that nobody may see, where there is no service for secrets.
+    const record = (await read(name)) ?? (await keep(name, await generate())) ?? (await keep(name, secret()));
+    return { record, unlock };
   } catch (cause) {
     unlock();
     const message = `the identity '${name}' cannot be kept in this page's IndexedDB: ${cause}`;
@@ -66,17 +68,19 @@ async function generate() {
     const { publicKey, privateKey } = await crypto.subtle.generateKey(X25519, false, ['deriveBits']);
     return { privateKey, publicKey: new Uint8Array(await crypto.subtle.exportKey('raw', publicKey)) };
   } catch {
-    return { secret: crypto.getRandomValues(new Uint8Array(32)) };
+    return secret();
   }
 }
+
+const secret = () => ({ secret: crypto.getRandomValues(new Uint8Array(32)) });
 
 async function read(name) {
   return transaction('readonly', store => store.get(name));
 }
 
-async function write(name, record) {
+async function keep(name, record) {
   await transaction('readwrite', store => store.put(record, name));
-  return record;
+  return read(name);
 }
 
 async function transaction(mode, request) {
