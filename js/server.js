@@ -252,6 +252,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
   /** Gives a new socket to who wants it: the handler and the listeners, or the next `accept`. */
   #opened(socket, core, { handler }) {
+    // Its end has been sent already.
+    if (this.#readyState > 1) return;
     this.#clients.add(socket);
     if (handler) {
       try {

@@ -179,6 +179,22 @@ fn a_server_that_was_closed_is_unknown_from_then_on() {
 }
 
 #[test]
+fn a_server_that_closes_before_a_clients_first_record_is_there_tells_it_too() {
+    let (mut world, server) = tabs();
+    world.connect(CLIENT, server, PORT, ConnectOptions::default());
+    assert!(matches!(world.next_event(CLIENT, LONG), Some(Event::Opened { .. })));
+    let start = world.now;
+    world.with(SERVER, |endpoint, now| endpoint.unhost(now));
+
+    let Some(Event::Closed { code, was_clean, .. }) = world.next_event(CLIENT, LONG) else {
+        panic!("it closes")
+    };
+
+    assert_eq!((code, was_clean), (CloseCode::GOING_AWAY, true));
+    assert!(world.now - start <= 6 * world.latency, "no timeout is involved: {:?}", world.now - start);
+}
+
+#[test]
 fn a_relay_that_is_down_is_reported_at_once_to_whoever_connects_first() {
     let (mut world, server) = tabs();
     world.kill_relay();

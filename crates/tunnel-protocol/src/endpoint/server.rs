@@ -141,10 +141,9 @@ impl Endpoint {
         host.closing = true;
         for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
             let Some(entry) = self.sockets.get_mut(&socket) else { continue };
-            if matches!(entry.side, Side::Client(_)) {
-                continue;
-            }
-            if entry.opened && entry.path.is_some() {
+            let Side::Server(serving) = &entry.side else { continue };
+            // A client that was let in may take the socket for open before its first record is here.
+            if entry.opened && entry.path.is_some() || !serving.candidates.is_empty() {
                 entry.session.close(Some(CloseCode::GOING_AWAY), "the server was closed", now);
             } else {
                 entry.session.give_up(CloseCode::GOING_AWAY, "the server was closed");
