@@ -25,7 +25,7 @@ const QUIRKS = {
     'attributes.js: bufferedAmount rises with what is sent too late, and stays',
     // It drops a Blob that is still being read when close() is called, and what was sent behind it.
     'send.js: bytes are copied at once',
-    'send.js: messages keep their order, and come before the end',
+    'send.js: Blobs keep their place among messages, and come before the end',
   ],
 }
 

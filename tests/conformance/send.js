@@ -145,7 +145,18 @@ export const cases = {
     same(log.heard, [[1, 2, 3], [4, 4, 4], [4, 4, 4], [5, 5, 5]])
   },
 
-  'messages keep their order, and come before the end': async subject => {
+  'what was sent comes before the end': async subject => {
+    for (const last of ['last', new Uint8Array(1), new Uint8Array(100_000)]) {
+      const log = await logged(subject, socket => {
+        for (let n = 0; n < 20; n++) socket.send(`${n}`)
+        socket.send(last)
+        socket.close(1000)
+      })
+      same([log.heard.length, log.heard[20].length, log.code], [21, last.length, 1000])
+    }
+  },
+
+  'Blobs keep their place among messages, and come before the end': async subject => {
     const log = await logged(subject, socket => {
       socket.send('first')
       socket.send(new Blob(['a'.repeat(100_000)]))
