@@ -53,6 +53,19 @@ impl Relay {
     ///
     /// `options` go to its command line, after the others.
     pub fn start(options: &[&str]) -> Result<Self> {
+        let (root, package) = (paths::root()?, paths::package()?);
+        let folders = [
+            format!("/pkg={}", package.display()),
+            format!("/e2e={}", root.join("tests/e2e/pages").display()),
+            format!("/conformance={}", root.join("tests/conformance").display()),
+            root.join("www").display().to_string(),
+        ];
+        let served = folders.iter().flat_map(|folder| ["--www", folder]);
+        Self::serving(&served.chain(options.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// Starts one that serves what `options` say, and nothing else.
+    pub fn serving(options: &[&str]) -> Result<Self> {
         let options = options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>();
         let (program, url) = run_relay("127.0.0.1:0", &options)?;
         Ok(Self { program, options, url })
@@ -93,12 +106,7 @@ fn page_at(url: &str, path: &str) -> String {
 
 fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
     let mut command = Command::new(paths::relay()?);
-    let (root, package) = (paths::root()?, paths::package()?);
-    command.args(["serve", "--listen", listen]);
-    command.arg("--www").arg(format!("/pkg={}", package.display()));
-    command.arg("--www").arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
-    command.arg("--www").arg(format!("/conformance={}", root.join("tests/conformance").display()));
-    command.arg("--www").arg(root.join("www")).args(options);
+    command.args(["serve", "--listen", listen]).args(options);
     Program::start(command, "listening on ")
 }
 
