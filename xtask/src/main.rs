@@ -1,5 +1,6 @@
 //! Set-up, build, demo and test of tunnel-wasm, one command each.
 
+mod autobahn;
 mod bench;
 mod build;
 mod config;
@@ -63,6 +64,12 @@ enum Command {
         /// Where the results go; the default is bench/tabs.json in the target folder
         #[arg(long)]
         json: Option<PathBuf>,
+    },
+    /// Runs Autobahn's fuzzing client against the relay's WebSocket stack, where there is a Python 2.7
+    Autobahn {
+        /// Which cases, separated by commas
+        #[arg(long, value_delimiter = ',', default_value = "*")]
+        cases: Vec<String>,
     },
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
@@ -148,6 +155,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: None, rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
+        Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
         Command::Lint => lint::lint(&workspace),
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => size::size(&workspace),

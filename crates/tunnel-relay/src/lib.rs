@@ -11,6 +11,7 @@
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
+//! | `echo` | the same stack without a router, for conformance tests |
 //! | `switchboard` | the router behind its lock, and who is to be woken |
 //!
 //! The library exists so that tests can run a real relay in their own process:
@@ -31,6 +32,8 @@
 
 pub mod config;
 mod connection;
+#[doc(hidden)]
+pub mod echo;
 mod files;
 mod http;
 mod metrics;
