@@ -87,7 +87,7 @@ enum Command {
     },
     /// Sends both ways between two tabs while the relay is killed and the network cuts, stalls and tears
     Soak {
-        /// How often the relay is killed and started again
+        /// How often the relay is killed, or every second time told to end, and started again
         #[arg(long, default_value_t = 50)]
         kills: u64,
         /// How much is sent each way, in MiB

@@ -68,9 +68,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr)
         .header_read_timeout(limits.handshake_timeout)
         .max_buf_size(limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(MAX_AGE, connection).await {
-        Ok(Err(error)) => debug!(%address, ?error, "HTTP connection for metrics failed"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(MAX_AGE, connection).await {
+        debug!(%address, ?error, "HTTP connection for metrics failed");
     }
 }
 

@@ -70,6 +70,21 @@ impl Program {
         Ok(())
     }
 
+    /// Asks it to end, with SIGTERM, and waits until it has.
+    #[cfg(unix)]
+    pub fn terminate(&mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        if !asked.with_context(|| format!("cannot ask {} to end", self.name))?.success() {
+            bail!("{} has ended before it was asked to; it said:\n{}", self.name, self.said());
+        }
+        let status = self.child.wait().with_context(|| format!("{} does not end", self.name))?;
+        if !status.success() {
+            bail!("{} ended with {status}; it said:\n{}", self.name, self.said());
+        }
+        Ok(())
+    }
+
     /// Its name, without the folder.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,4 +1,4 @@
-//! A long transfer through a network that misbehaves, by a relay that is killed again and again.
+//! A long transfer through a network that misbehaves, by a relay that is killed or restarted again and again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const MAX_DOWN: u64 = 500;
 /// A server and a client that send to each other all the while.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// How often the relay is killed.
+    /// How often the relay is killed, or, every second time, told to end.
     pub kills: u64,
     /// Bytes each way, in MiB.
     pub mebibytes: u64,
@@ -130,7 +130,11 @@ impl Soak {
                 if bytes >= total {
                     bail!("the transfer was over before kill {}", kills + 1);
                 }
-                relay.kill()?;
+                if kills % 2 == 0 {
+                    relay.kill()?;
+                } else {
+                    relay.terminate()?;
+                }
                 tokio::time::sleep(Duration::from_millis(dice.below(MAX_DOWN))).await;
                 relay.restart()?;
                 kills += 1;

@@ -76,6 +76,14 @@ impl Relay {
         self.program.kill()
     }
 
+    /// Asks it to end, as a system does that is going to start it again, and waits until it has.
+    pub fn terminate(&mut self) -> Result<()> {
+        #[cfg(unix)]
+        return self.program.terminate();
+        #[cfg(not(unix))]
+        return self.program.kill();
+    }
+
     /// Starts it again on the port that it had. Blocks until it listens.
     pub fn restart(&mut self) -> Result<()> {
         let address = self.address()?.to_string();

@@ -34,7 +34,7 @@ impl Process {
 
     /// Starts `serve` with these arguments on the address, or any free port of 127.0.0.1.
     pub(crate) async fn serve(address: Option<SocketAddr>, arguments: &[&str]) -> Self {
-        let listen = address.unwrap_or(([127, 0, 0, 1], 0).into()).to_string();
+        let listen = address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()).to_string();
         Self::start(&[&["serve", "--listen", &listen], arguments].concat()).await
     }
 
