@@ -70,8 +70,15 @@ fn copy(file: &Path, folder: &Path) -> Result<()> {
 /// Compiles it so that no path of this machine is in it: the same bytes wherever it is built with the same Rust.
 fn build(workspace: &Workspace, triple: &str, target: &Path) -> Result<PathBuf> {
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let sysroot = output(workspace.command("rustc").args(["--print", "sysroot"]))?;
+    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
+    let folders = [
+        (cargo_home(), "/cargo"),
+        (Some(library), "/rust"),
+        (Some(workspace.root.clone()), "/tunnel-wasm"),
+    ];
     // The last one that fits counts: the workspace may lie in the home folder.
-    for (folder, name) in [(cargo_home(), "/cargo"), (Some(workspace.root.clone()), "/tunnel-wasm")] {
+    for (folder, name) in folders {
         flags.extend(folder.map(|folder| format!("--remap-path-prefix={}={name}", folder.display())));
     }
     let mut command = workspace.cargo();
