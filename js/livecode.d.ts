@@ -37,7 +37,7 @@ export class NodeJSLivecodingClient extends EventTarget {
   static connectTo(url: string | URL, options?: LivecodeOptions): Promise<NodeJSLivecodingClient>;
   readonly url: string;
   /** The WebSocket's: 0 to 3. */
-  readonly readyState: number;
+  readonly readyState: 0 | 1 | 2 | 3;
   /** Adds an instruction, in place of one of the same name. `source` is a function, or the text of a function expression. */
   addInstruction(name: string, source: string | ((...parameters: any[]) => unknown)): Promise<LivecodeAnswer>;
   /** Runs an instruction; the parameters travel as JSON. */
@@ -143,7 +143,7 @@ export abstract class ForwardingWebSocket extends EventTarget {
   readonly url: string;
   readonly port: number;
   readonly serverId: string;
-  readonly readyState: number;
+  readonly readyState: 0 | 1 | 2 | 3;
   /** Bytes of commands that the WebSocket has not sent yet. */
   readonly bufferedAmount: number;
   /**

@@ -110,7 +110,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   /** The tunnel URL. */
   readonly url: string;
-  readonly readyState: number;
+  readonly readyState: 0 | 1 | 2 | 3;
   readonly bufferedAmount: number;
   readonly extensions: string;
   readonly protocol: string;
@@ -253,7 +253,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   readonly relayUrl: string;
   /** The identity, if one was asked for. `protected`: the key can be used by this origin's pages, and read by nobody. */
   readonly identity: { readonly name: string; readonly protected: boolean } | null;
-  readonly readyState: number;
+  readonly readyState: 0 | 1 | 2 | 3;
   /** The open sockets. */
   readonly clients: ReadonlySet<PeerToPeerWebSocket>;
 

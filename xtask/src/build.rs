@@ -14,30 +14,35 @@ use crate::workspace::Workspace;
 pub(crate) const PACKAGE: &str = "tunnel-wasm";
 /// File of the wasm module in the package.
 pub(crate) const WASM: &str = "tunnel_wasm_bg.wasm";
+/// Its types.
+const TYPES: &str = "tunnel_wasm.d.ts";
 /// Its JavaScript module.
 const ENTRY: &str = "tunnel_wasm.js";
 /// The same module with the wasm inside it.
 pub(crate) const INLINE: &str = "tunnel_wasm_inline.js";
 
-/// Builds the package with wasm-pack, and adds what wasm-pack leaves out.
+/// Builds the package where the settings say.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    build_into(workspace, &workspace.target()?, &workspace.package())
+}
+
+/// Builds the package with wasm-pack, and adds what wasm-pack leaves out. Compiles below `target`.
+pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -> Result<()> {
     let settings = &workspace.config.build;
-    run(workspace.command("wasm-pack").args([
-        "build",
-        "--mode",
-        "no-install",
-        "--target",
-        &settings.target,
-        "--profile",
-        &settings.profile,
-        "--out-dir",
-        &settings.out_dir,
-    ]))?;
-    let package = workspace.package();
+    let (kind, profile) = (&settings.target, &settings.profile);
+    run(workspace
+        .command("wasm-pack")
+        .args(["build", "--mode", "no-install", "--target", kind, "--profile", profile, "--out-dir"])
+        .arg(package)
+        // Added to the flags in .cargo/config.toml, where the environment would take their place.
+        .args(["--", "--config"])
+        .arg(format!("target.{}.rustflags={:?}", settings.rust_target, workspace.remap_flags()?))
+        .env("CARGO_TARGET_DIR", target))?;
     check_wasm(workspace, &package.join(WASM))?;
-    bundle(workspace, &package)?;
-    inline(workspace, &package)?;
-    complete_manifest(&package)
+    bundle(workspace, package)?;
+    inline(workspace, package)?;
+    declare(package)?;
+    complete_manifest(package)
 }
 
 /// Makes one minified module of the glue and what it imports: half the bytes, and one request for a page.
@@ -84,6 +89,16 @@ export default given => init(given ?? {{ module_or_path: bytes() }})
         .arg("--define:import.meta.url=undefined")
         .arg(format!("--outfile={}", package.join(INLINE).display())))?;
     fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))
+}
+
+/// wasm-bindgen declares what only the classes use, and not strictly, after our declarations: ours of `init` instead.
+fn declare(package: &Path) -> Result<()> {
+    let path = package.join(TYPES);
+    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
+    let ours = text.find("\ndeclare class ").and_then(|at| text[..at].rfind("\n}\n"));
+    let ours = ours.with_context(|| format!("{} has another order than it had", path.display()))?;
+    let text = text[..ours].to_owned() + "\n}\n" + include_str!("../../js/init.d.ts");
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Without wasm-opt the names of all functions would be in the file, which doubles it: wasm-pack only mentions that.
@@ -150,12 +165,13 @@ fn complete_manifest(package: &Path) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
     let mut manifest: Map<String, Value> =
         serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
-    let entry = |ending: &str| format!("./{}.{ending}", PACKAGE.replace('-', "_"));
+    let entry = format!("./{ENTRY}");
+    let types = format!("./{TYPES}");
     manifest.insert("name".into(), PACKAGE.into());
     manifest.insert("type".into(), "module".into());
-    manifest.insert("main".into(), entry("js").into());
+    manifest.insert("main".into(), entry.as_str().into());
     manifest.insert("module".into(), format!("./{INLINE}").into());
-    manifest.insert("types".into(), entry("d.ts").into());
+    manifest.insert("types".into(), types.as_str().into());
     // webpack and its kin copy the wasm that the module names, whatever made the module. esbuild doesn't, nor does Vite's
     // development server, which bundles packages with another tool; neither can be told from the others by a condition.
     let (inline, wasm) = (format!("./{INLINE}"), format!("./{WASM}"));
@@ -163,13 +179,13 @@ fn complete_manifest(package: &Path) -> Result<()> {
         "exports".into(),
         json!({
             ".": {
-                "types": entry("d.ts"),
-                "webpack": entry("js"),
+                "types": types,
+                "webpack": entry,
                 "module": inline,
                 "node": inline,
-                "default": entry("js"),
+                "default": entry,
             },
-            "./inline": { "types": entry("d.ts"), "default": inline },
+            "./inline": { "types": types, "default": inline },
             wasm.as_str(): wasm,
             "./package.json": "./package.json",
         }),

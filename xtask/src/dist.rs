@@ -1,5 +1,6 @@
 //! What is given to people: archives and their sums in `dist/`.
 
+mod npm;
 mod relay;
 
 use std::fs;
@@ -22,21 +23,25 @@ const SUMS: &str = "SHA256SUMS";
 pub(crate) enum Part {
     /// The relay: one static binary with all that belongs to it
     Relay,
+    /// The browser library, as npm takes it
+    Npm,
 }
 
 impl Part {
-    const ALL: [Self; 1] = [Self::Relay];
+    const ALL: [Self; 2] = [Self::Relay, Self::Npm];
 
     /// Makes its archives in `folder`. Whatever is compiled goes below `target`: a fresh one gives a build from scratch.
     fn make(self, workspace: &Workspace, target: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         match self {
             Self::Relay => relay::make(workspace, target, folder),
+            Self::Npm => npm::make(workspace, target, folder),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Npm => "npm package",
         }
     }
 }

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::build::PACKAGE;
 use crate::config::Config;
+use crate::process::output;
 
 /// Folders of this checkout, and its settings.
 #[derive(Debug)]
@@ -69,6 +71,27 @@ impl Workspace {
     /// A program of this workspace that was built with the `debug` or `release` profile.
     pub(crate) fn binary(&self, profile: &str, name: &str) -> Result<PathBuf> {
         Ok(self.target()?.join(profile).join(format!("{name}{}", env::consts::EXE_SUFFIX)))
+    }
+
+    /// Flags that keep the folders of this machine out of what rustc makes: the same bytes wherever it runs.
+    pub(crate) fn remap_flags(&self) -> Result<Vec<String>> {
+        let version = output(self.command("rustc").arg("-vV"))?;
+        let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or_default();
+        let library = Path::new(output(self.command("rustc").args(["--print", "sysroot"]))?.trim())
+            .join("lib/rustlib/src/rust");
+        let cargo = env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+        let folders = [
+            (cargo, "/cargo".to_owned()),
+            (Some(library), format!("/rustc/{commit}")),
+            (Some(self.root.clone()), format!("/{PACKAGE}")),
+        ];
+        // The last one that fits counts: the workspace may lie in the home folder.
+        let flag = |(folder, name): (Option<PathBuf>, _)| {
+            folder.map(|folder| format!("--remap-path-prefix={}={name}", folder.display()))
+        };
+        Ok(folders.into_iter().filter_map(flag).collect())
     }
 
     fn path(&self) -> OsString {

@@ -70,30 +70,13 @@ fn copy(file: &Path, folder: &Path) -> Result<()> {
 /// Compiles it so that no path of this machine is in it: the same bytes wherever it is built with the same Rust.
 fn build(workspace: &Workspace, triple: &str, target: &Path) -> Result<PathBuf> {
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    let sysroot = output(workspace.command("rustc").args(["--print", "sysroot"]))?;
-    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
-    let folders = [
-        (cargo_home(), "/cargo"),
-        (Some(library), "/rust"),
-        (Some(workspace.root.clone()), "/tunnel-wasm"),
-    ];
-    // The last one that fits counts: the workspace may lie in the home folder.
-    for (folder, name) in folders {
-        flags.extend(folder.map(|folder| format!("--remap-path-prefix={}={name}", folder.display())));
-    }
+    flags.extend(workspace.remap_flags()?);
     let mut command = workspace.cargo();
     command.args(["build", "--locked", "--package", PACKAGE, "--profile", PROFILE, "--target", triple]);
     command.arg("--target-dir").arg(target);
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     run(&mut command)?;
     Ok(target.join(triple).join(PROFILE).join(PACKAGE))
-}
-
-/// Where cargo keeps the sources of what it downloads.
-fn cargo_home() -> Option<PathBuf> {
-    std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }
 
 /// Fails if the binary needs a loader, and so libraries of the machine that it runs on.

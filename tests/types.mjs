@@ -1,0 +1,32 @@
+// Compiles tests/types and the README's samples with `tsc --strict`, as in a project that has installed the package:
+// `node types.mjs FOLDER`.
+
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { samples } from './samples.mjs'
+
+const folder = process.argv[2]
+const root = join(import.meta.dirname, '..')
+rmSync(folder, { recursive: true, force: true })
+mkdirSync(join(folder, 'node_modules'), { recursive: true })
+symlinkSync(join(root, 'pkg'), join(folder, 'node_modules/tunnel-wasm'), 'dir')
+cpSync(join(root, 'tests/types'), folder, { recursive: true })
+writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }')
+
+const inReadme = samples(join(root, 'README.md')).filter(({ language }) => language === 'js' || language === 'ts')
+if (!inReadme.length) throw new Error('README.md has no samples')
+for (const { code, line } of inReadme) writeFileSync(join(folder, `README-line-${line}.ts`), code)
+
+const common = { strict: true, noEmit: true, target: 'es2022', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'], types: [] }
+const stricter = { noImplicitOverride: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true }
+const settings = { ...common, ...stricter, skipLibCheck: false, verbatimModuleSyntax: true, moduleDetection: 'force' }
+for (const [module, moduleResolution] of [['esnext', 'bundler'], ['nodenext', 'nodenext']]) {
+  const compilerOptions = { ...settings, module, moduleResolution }
+  const project = join(folder, `tsconfig.${moduleResolution}.json`)
+  writeFileSync(project, JSON.stringify({ compilerOptions, include: ['*.ts'] }))
+  const tsc = join(root, 'tests/node_modules/typescript/bin/tsc')
+  const { status } = spawnSync(process.execPath, [tsc, '--project', project, '--pretty', 'false'], { stdio: 'inherit' })
+  if (status !== 0) process.exit(1)
+}
+console.log(`${inReadme.length} samples of README.md and tests/types compile`)

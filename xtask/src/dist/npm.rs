@@ -1,0 +1,22 @@
+//! The browser library as an npm package.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::build::{PACKAGE, build_into};
+use crate::process::output;
+use crate::setup::{Needs, setup};
+use crate::workspace::Workspace;
+
+/// Makes `tunnel-wasm-VERSION.tgz` in `folder`: npm gives all files one time and one owner.
+pub(super) fn make(workspace: &Workspace, target: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    setup(workspace, &Needs::for_build())?;
+    let package = target.join("npm-package");
+    build_into(workspace, target, &package)?;
+    let arguments = ["pack", "--silent", "--ignore-scripts", "--pack-destination"];
+    let name = output(workspace.command("npm").args(arguments).arg(folder).arg(&package))?;
+    let archive = folder.join(name.trim());
+    ensure!(archive.is_file() && name.starts_with(PACKAGE), "npm pack printed {name:?}, which is no archive");
+    Ok(vec![archive])
+}
