@@ -114,6 +114,8 @@ fn page_at(url: &str, path: &str) -> String {
 
 fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
     let mut command = Command::new(paths::relay()?);
+    // The relay takes all that begins so for settings of its own.
+    command.env_remove("TUNNEL_RELAY_BINARY");
     command.args(["serve", "--listen", listen]).args(options);
     Program::start(command, "listening on ")
 }
