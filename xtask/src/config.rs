@@ -24,6 +24,7 @@ pub(crate) struct Tools {
     pub(crate) wasm_pack: String,
     pub(crate) binaryen: String,
     pub(crate) esbuild: String,
+    pub(crate) geckodriver: String,
 }
 
 /// How the npm package is made.
@@ -59,18 +60,59 @@ pub(crate) struct Size {
 }
 
 /// A browser that the tests can run in.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Browser {
     Chromium,
+    Firefox,
+    WebKit,
 }
 
 impl Browser {
-    /// The option of `wasm-pack test`.
-    pub(crate) fn wasm_pack_option(self) -> &'static str {
+    /// The option of `wasm-pack test`, which knows no WebKit but Safari's.
+    pub(crate) fn wasm_pack_option(self) -> Option<&'static str> {
         match self {
-            Self::Chromium => "--chrome",
+            Self::Chromium => Some("--chrome"),
+            Self::Firefox => Some("--firefox"),
+            Self::WebKit => None,
         }
+    }
+
+    /// What the multi-tab tests call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium",
+            Self::Firefox => "firefox",
+            Self::WebKit => "webkit",
+        }
+    }
+}
+
+/// A browser as one names it on the command line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum BrowserChoice {
+    Chromium,
+    Firefox,
+    Webkit,
+    All,
+}
+
+impl BrowserChoice {
+    /// Each browser that was chosen, once; the default ones if none was.
+    pub(crate) fn browsers(choices: &[Self], default: &[Browser]) -> Vec<Browser> {
+        let all = [
+            (Self::Chromium, Browser::Chromium),
+            (Self::Firefox, Browser::Firefox),
+            (Self::Webkit, Browser::WebKit),
+        ];
+        let chosen = |choice| match choices {
+            [] => None,
+            _ => Some(choices.contains(&choice) || choices.contains(&Self::All)),
+        };
+        all.into_iter()
+            .filter(|&(choice, browser)| chosen(choice).unwrap_or_else(|| default.contains(&browser)))
+            .map(|(_, browser)| browser)
+            .collect()
     }
 }
 
@@ -138,6 +180,15 @@ mod tests {
     fn a_field_that_is_not_known_is_refused_by_name() {
         let error = Config::parse(&OURS.replace("[size]", "[size]\ngzip-bytes = 1")).unwrap_err();
         assert!(error.to_string().contains("gzip-bytes"), "{error}");
+    }
+
+    #[test]
+    fn browsers_are_chosen_by_name_or_all_at_once() {
+        let default = [Browser::Chromium];
+        let choose = |choices: &[BrowserChoice]| BrowserChoice::browsers(choices, &default);
+        assert_eq!(choose(&[]), default);
+        assert_eq!(choose(&[BrowserChoice::Webkit, BrowserChoice::Webkit]), [Browser::WebKit]);
+        assert_eq!(choose(&[BrowserChoice::All]), [Browser::Chromium, Browser::Firefox, Browser::WebKit]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::config::Browser;
+use crate::config::BrowserChoice;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
 
@@ -38,7 +38,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Installs what is missing: wasm target, wasm-bindgen, wasm-pack, wasm-opt, a browser for the tests
-    Setup,
+    Setup {
+        /// Browsers to install, separated by commas, or all; the default is in wasm-pack.toml
+        #[arg(long, value_delimiter = ',')]
+        browsers: Vec<BrowserChoice>,
+    },
     /// Builds the npm package in pkg/
     Build,
     /// Builds all, serves the demo page and prints its address
@@ -49,9 +53,9 @@ enum Command {
     },
     /// Runs everything that has to be green: format, lints, native, browser and multi-tab tests
     Test {
-        /// Browsers to test in, separated by commas; the default is in wasm-pack.toml
+        /// Browsers to test in, separated by commas, or all; the default is in wasm-pack.toml
         #[arg(long, value_delimiter = ',')]
-        browsers: Vec<Browser>,
+        browsers: Vec<BrowserChoice>,
     },
     /// Measures two tabs through our relay beside two tabs with native WebSockets through a plain forwarder
     #[command(args_conflicts_with_subcommands = true)]
@@ -129,7 +133,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let workspace = Workspace::find()?;
     match command {
-        Command::Setup => setup::setup(&workspace, &Needs::for_tests(&workspace.config.test.browsers)),
+        Command::Setup { browsers } => {
+            let browsers = BrowserChoice::browsers(&browsers, &workspace.config.test.browsers);
+            setup::setup(&workspace, &Needs::for_tests(&browsers))
+        }
         Command::Build => {
             setup::setup(&workspace, &Needs::for_build())?;
             build::build(&workspace)
@@ -146,8 +153,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Demo { listen } => demo::demo(&workspace, listen),
         Command::Test { browsers } => {
-            let browsers =
-                if browsers.is_empty() { workspace.config.test.browsers.clone() } else { browsers };
+            let browsers = BrowserChoice::browsers(&browsers, &workspace.config.test.browsers);
             test::test(&workspace, &browsers)
         }
         Command::Bench { what: Some(Bench::Relay(arguments)), .. } => {

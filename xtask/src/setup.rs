@@ -66,6 +66,16 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
             Browser::Chromium => step("Chromium with chromedriver", || {
                 debian(workspace, &["chromium", "chromedriver"], &["chromium", "chromium-driver"])
             })?,
+            Browser::Firefox => {
+                step("Firefox", || debian(workspace, &["firefox"], &["firefox-esr"]))?;
+                step(&format!("geckodriver {}", tools.geckodriver), || {
+                    cargo_tool(workspace, "geckodriver", "geckodriver", &tools.geckodriver)
+                })?;
+                drop_builds(workspace)?;
+            }
+            Browser::WebKit => step("WebKitGTK with WebKitWebDriver and Xvfb", || {
+                debian(workspace, &["WebKitWebDriver", "Xvfb"], &["webkit2gtk-driver", "xvfb"])
+            })?,
         }
     }
     if needs.test_packages && workspace.root.join("tests/package.json").is_file() {

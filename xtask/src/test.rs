@@ -35,11 +35,16 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     for &browser in browsers {
         for &mode in &workspace.config.test.modes {
             let name = format!("browser tests, {browser:?}, {}", mode.name());
-            report.step(&name, || browser_tests(workspace, browser, mode, &relay))?;
+            let Some(option) = browser.wasm_pack_option() else { continue };
+            report.step(&name, || browser_tests(workspace, option, mode, &relay))?;
         }
     }
     drop(relay);
-    report.step("multi-tab tests", || multi_tab_tests(workspace))?;
+    empty_pictures(workspace)?;
+    for &browser in browsers {
+        let name = format!("multi-tab tests, {browser:?}");
+        report.step(&name, || multi_tab_tests(workspace, browser))?;
+    }
     report.finish();
     Ok(())
 }
@@ -54,28 +59,38 @@ fn cipher_tests(workspace: &Workspace) -> Result<()> {
 }
 
 /// `tests/*.rs` in a browser. The relay is one for all modes: its address is compiled into the tests.
-fn browser_tests(workspace: &Workspace, browser: Browser, mode: Mode, relay: &Relay) -> Result<()> {
-    let arguments = ["test", "--headless", browser.wasm_pack_option(), "--mode", "no-install"];
+fn browser_tests(workspace: &Workspace, option: &str, mode: Mode, relay: &Relay) -> Result<()> {
     run(workspace
         .command("wasm-pack")
-        .args(arguments)
+        .args(["test", "--headless", option, "--mode", "no-install"])
         .env(mode.variable(), "1")
         .env("TUNNEL_RELAY_URL", &relay.url)
         .env("WASM_BINDGEN_TEST_TIMEOUT", workspace.config.test.timeout_seconds.to_string())
         .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", workspace.root.join("tests/webdriver.json")))
 }
 
+/// Multi-tab tests that are about the browser. The others use what only Chromium has, or are about the rest.
+const IN_ALL_BROWSERS: [&str; 3] = ["conformance", "scopes", "sockets"];
+
 /// Several tabs, driven from outside. They start their own relays and browsers, and leave pictures in `test-output/`.
-fn multi_tab_tests(workspace: &Workspace) -> Result<()> {
+fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {
+    let mut command = workspace.cargo();
+    command
+        .args(["test", "-p", "tunnel-e2e"])
+        .env("TUNNEL_E2E_BROWSER", browser.name())
+        .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?);
+    if browser != Browser::Chromium {
+        command.args(IN_ALL_BROWSERS.iter().flat_map(|name| ["--test", *name]));
+    }
+    run(&mut command)
+}
+
+fn empty_pictures(workspace: &Workspace) -> Result<()> {
     let pictures = workspace.root.join("test-output");
     match fs::remove_dir_all(&pictures) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot empty {}", pictures.display()));
+            Err(error).with_context(|| format!("cannot empty {}", pictures.display()))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    run(workspace
-        .cargo()
-        .args(["test", "-p", "tunnel-e2e"])
-        .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?))
 }
