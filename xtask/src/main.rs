@@ -75,6 +75,8 @@ enum Command {
         #[arg(long, value_delimiter = ',', default_value = "*")]
         cases: Vec<String>,
     },
+    /// Attacks the relay in every way that is known, at full strength, while a well-behaved pair goes on
+    Hostile,
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
     /// Runs random stories of the whole system on a simulated network, one for each seed
@@ -162,6 +164,12 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: None, rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
+        Command::Hostile => process::run(
+            workspace
+                .cargo()
+                .args(["test", "--release", "-p", "tunnel-relay", "--test", "siege", "--", "--nocapture"])
+                .env("TUNNEL_RELAY_SIEGE", "full"),
+        ),
         Command::Lint => lint::lint(&workspace),
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => size::size(&workspace),

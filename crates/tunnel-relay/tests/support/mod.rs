@@ -198,6 +198,16 @@ impl Peer {
         }
     }
 
+    /// Whatever comes last.
+    pub(crate) async fn socket_end(&mut self) -> Received {
+        loop {
+            match self.received().await {
+                Received::Frame(_) => {}
+                end => return end,
+            }
+        }
+    }
+
     pub(crate) async fn frame(&mut self) -> Frame {
         match self.received().await {
             Received::Frame(frame) => frame,

@@ -1,0 +1,119 @@
+//! Every attack of `docs/SECURITY.md` that a relay can suffer, against the program, while a well-behaved pair goes on.
+//!
+//! After each attack the program still runs, has logged no panic, has its descriptors and its memory back, and the
+//! pair has lost nothing. `cargo test` runs a small form; `cargo xtask hostile` the full one, which also prints how
+//! the pair's latency changed.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should")]
+
+#[path = "siege/attacks.rs"]
+mod attacks;
+#[path = "siege/pair.rs"]
+mod pair;
+mod support;
+
+use pair::Pair;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use support::process::Process;
+use support::{Peer, within};
+
+/// How much more memory than before an attack the process may hold after it.
+///
+/// The relay's own books are empty then; what remains is what the allocator keeps between small pieces in use.
+const SLACK: usize = 24 << 20;
+
+/// The relay under attack.
+struct Siege {
+    process: Process,
+    is_full: bool,
+}
+
+impl Siege {
+    async fn start() -> Self {
+        // Short, so that waiting for them does not take most of the test's time.
+        let timeouts = ["--handshake-timeout", "--hello-timeout", "--write-timeout", "--close-timeout"];
+        let arguments = timeouts.iter().flat_map(|name| [name, "1s"]).collect::<Vec<_>>();
+        let process = Process::serve(None, &[&arguments[..], &["--log", "warn"]].concat()).await;
+        Self { process, is_full: std::env::var_os("TUNNEL_RELAY_SIEGE").is_some_and(|form| form == "full") }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.process.address
+    }
+
+    /// How many, in the small form and in the full one.
+    fn many(&self, small: usize, full: usize) -> usize {
+        if self.is_full { full } else { small }
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.process.child.id().unwrap())
+    }
+
+    /// Memory of its own, in bytes.
+    fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(self.file("status")).expect("the relay runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024
+    }
+
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(self.file("fd")).expect("the relay runs").count()
+    }
+
+    /// Waits until an attack has left nothing behind.
+    async fn recovered(&self, what: &str, descriptors: usize, memory: usize) {
+        let back = async {
+            while self.descriptors() > descriptors || self.memory() > memory + SLACK {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), back).await;
+        assert!(
+            in_time.is_ok(),
+            "{what}: {} descriptors and {} bytes instead of {descriptors} and {memory}",
+            self.descriptors(),
+            self.memory(),
+        );
+        let log = self.process.log();
+        assert!(!log.contains("panicked"), "{what}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_loses_nothing_under_any_attack_and_the_relay_recovers_from_all() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let siege = Siege::start().await;
+    let pair = Pair::start(siege.address());
+    // What a relay that has seen some peers holds.
+    attacks::herd(&siege).await;
+    tokio::time::timeout(Duration::from_secs(10), pair.quiet()).await.unwrap();
+    println!(
+        "{:34} {:>8} {:>16} {:>16} {:>7} {:>9}",
+        "attack", "seconds", "quiet p50/p99 µs", "then µs", "p50 ×", "MiB more"
+    );
+    macro_rules! attack {
+        ($($attack:ident)*) => {$(
+            let quiet = pair.quiet().await;
+            let (descriptors, memory, start) = (siege.descriptors(), siege.memory(), Instant::now());
+            attacks::$attack(&siege).await;
+            let (took, during) = (start.elapsed(), pair.figures());
+            siege.recovered(stringify!($attack), descriptors, memory).await;
+            println!(
+                "{:34} {:8.1} {quiet:>16} {during:>16} {:7.2} {:9.1}",
+                stringify!($attack), took.as_secs_f64(), during.p50 / quiet.p50,
+                siege.memory().saturating_sub(memory) as f64 / f64::from(1 << 20),
+            );
+        )*};
+    }
+    attack! {
+        slowloris half_open_handshakes connection_flood herd ping_flood tiny_frames empty_fragments
+        oversize_frames broken_frames bad_texts confused_subprotocols forged_registrations slow_readers noise
+    }
+    let exchanged = pair.end();
+    assert!(exchanged > 100, "the pair exchanged {exchanged} messages");
+    let last = within("a link after all that", Peer::link_to(siege.address())).await;
+    drop(last);
+}
