@@ -7,6 +7,7 @@
 //!
 //! The same calls give the same results: there is no randomness, and nothing depends on the order of a hash map.
 
+mod access;
 mod channel;
 mod config;
 mod event;
@@ -20,7 +21,8 @@ mod slab;
 mod timer;
 mod waiting;
 
-pub use config::{AccessToken, Config, FRAME_OVERHEAD, LivecodeConfig};
+pub use access::{Access, Grant};
+pub use config::{Config, FRAME_OVERHEAD, LivecodeConfig};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
 pub use load::Load;
 pub use proof::Registration;
@@ -116,6 +118,19 @@ impl Router {
         }
     }
 
+    /// Changes the limits and who may do what, for what happens from now on: nobody loses what it has. The longest
+    /// frame and the livecode dialect stay what they are.
+    pub fn configure(&mut self, config: Config) {
+        let livecode = self.config.livecode.take();
+        self.config = Config { max_frame: self.config.max_frame, livecode, ..config.sane() };
+    }
+
+    /// Whether so much is held for the links that no new ones should be taken in.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.buffered > self.config.total_buffer / 4 * 3
+    }
+
     /// Takes in a new WebSocket. Each link opened is given back with
     /// [`handle_link_closed`](Self::handle_link_closed).
     pub fn open_link(&mut self, peer: impl Into<Arc<Peer>>, now: Instant) -> LinkId {
@@ -127,7 +142,7 @@ impl Router {
         let link = LinkId(self.links.insert(Link::new(peer, stage, now)));
         if self.drain != Drain::No {
             self.end_draining(link);
-        } else if stage == Stage::Ready && self.config.livecode.is_none() {
+        } else if stage == Stage::Ready && (self.config.livecode.is_none() || self.config.access.is_some()) {
             self.end_link(link, None, CloseCode::POLICY, "the livecode dialect is turned off on this relay");
         } else {
             self.arm(link);

@@ -10,12 +10,15 @@ mod macros;
 mod print;
 mod values;
 
+pub use crate::origins::{Origin, ParseOriginError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
-pub use values::{LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
+pub use values::{AddressSource, LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
 
-use kind::{Address, Bytes, Choice, Count, Mounts, Optional, SecretText, Text, Time};
+use ipnet::IpNet;
+use kind::{Bytes, Choice, Count, File, Form, List, Optional, SecretText, Text, Time};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 use tunnel_protocol::frame::MIN_MAX_FRAME;
 use tunnel_protocol::router;
@@ -28,20 +31,62 @@ const GIB: usize = 1 << 30;
 
 macros::settings! {
     "Listening" {
-        listen: SocketAddr as Address = (Ipv4Addr::LOCALHOST, 8087).into(), restart,
+        listen: SocketAddr as Form = (Ipv4Addr::LOCALHOST, 8087).into(), restart,
             "where to listen; port 0 takes any free one",
             "only this machine gets in until you say otherwise";
-        metrics_listen: Option<SocketAddr> as Optional<Address> = None, restart,
+        metrics_listen: Option<SocketAddr> as Optional<Form> = None, restart,
             "where metrics (`/metrics`) and health are shown to those who watch the relay; port 0 takes any free one",
             "off: what it tells is nobody's business but yours";
-        www: Vec<Mount> as Mounts = Vec::new(), restart,
+        www: Vec<Mount> as List<Form> = Vec::new(), restart,
             "serves a folder's files under `/` or `/PATH/`; the longest path wins, then the first folder that has the file",
             "a relay needs no pages";
         node: String as Text = core().node, reload,
             "the relay's name for itself, told to every peer",
             "a single relay needs no name";
     }
+    "TLS" {
+        tls_certificate: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the certificate and those up to the authority's; the relay then speaks `wss` and `https` only. \
+             It is read again when it changes",
+            "a reverse proxy often does it, and pages on this machine need none";
+        tls_key: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the certificate's private key, which nobody else should be able to read",
+            "goes with the certificate";
+        tls_watch_interval: Duration as Time = 60 * SECOND, [MS, 24 * HOUR], restart,
+            "how often the two files are looked at",
+            "they change every some weeks; SIGHUP has them read at once";
+        acme_domains: Vec<String> as List<Text> = Vec::new(), restart,
+            "the names that the relay orders a certificate for, and renews it, instead of reading one from files; it has to be \
+             reached under them on port 443",
+            "off: it needs a public name";
+        acme_contacts: Vec<String> as List<Text> = Vec::new(), restart,
+            "mail addresses that the directory may write to",
+            "it asks for none";
+        acme_cache: Option<PathBuf> as Optional<File> = None, restart,
+            "a folder that keeps account and certificate, which nobody else should be able to read",
+            "the relay writes no files unless told to; without it, each restart orders a new certificate, which the directory \
+             refuses after some";
+        acme_directory: String as Text = "https://acme-v02.api.letsencrypt.org/directory".to_owned(), restart,
+            "the ACME directory that certificates are ordered from",
+            "Let's Encrypt, which costs nothing";
+        acme_root: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the authority that the directory's own certificate is checked against, for a private one",
+            "those that browsers trust";
+    }
+    "Reverse proxies" {
+        trusted_proxies: Vec<IpNet> as List<Form> = Vec::new(), reload,
+            "networks of reverse proxies, which are believed what they say about the addresses of their peers",
+            "nobody: what strangers say about themselves is not believed";
+        client_address: AddressSource as Choice = AddressSource::XForwardedFor, reload,
+            "how trusted proxies say it: `x-forwarded-for`, `forwarded` or `proxy-protocol` (version 1 and 2, before anything else; \
+             a trusted proxy then has to send it). Only the one named is looked at",
+            "what most proxies write unless told otherwise";
+    }
     "Access" {
+        allowed_origins: Vec<Origin> as List<Form> = Vec::new(), reload,
+            "origins of the pages whose scripts may open WebSockets, such as `https://example.org` or `https://*.example.org` (the \
+             hosts below it); `null` is a page without one, `absent` a program that is no browser. Others get 403",
+            "any: nothing here hangs on cookies, and server IDs prove themselves";
         livecode_credential: Option<Secret> as Optional<SecretText> = None, restart,
             "speaks the livecode dialect with peers that offer no subprotocol; its privileged commands need the secret",
             "off: its servers have numbers for names, which prove nothing";
@@ -55,6 +100,21 @@ macros::settings! {
             "people read it first";
     }
     "Connections" {
+        max_connections: usize as Count = 20_000, [1, 10_000_000], reload,
+            "how many connections there may be in all, and at most what file descriptors allow; further ones get 503",
+            "some 200 MiB when they are idle";
+        max_connections_per_address: usize as Count = 500, [1, 10_000_000], reload,
+            "how many connections one IPv4 address or one /64 of IPv6 may have; further ones get 503",
+            "a school behind one address gets in; forty such floods are needed to fill the relay";
+        accept_rate: u64 as Count = 1_000, [0, 10_000_000], reload,
+            "how many connections may come in a second, and four times as many at once; more get 503. 0: no limit",
+            "they take less than a tenth of a core from those who are in, and 5,000 are back within seconds after a restart";
+        accept_rate_per_address: u64 as Count = 100, [0, 10_000_000], reload,
+            "the same for one IPv4 address or one /64 of IPv6",
+            "a class of 30 opens a page at once; a tenth of all is left for others";
+        descriptor_reserve: usize as Count = 128, [16, 1_000_000], reload,
+            "how many file descriptors are kept free of connections",
+            "files, certificates, metrics, and 64 newcomers who are told that the relay is full";
         handshake_timeout: Duration as Time = 10 * SECOND, [MS, HOUR], reload,
             "how long a request's headers may take, and how long the upgrade after them",
             "a phone on a bad line takes some seconds; whoever takes longer holds a descriptor for nothing";
@@ -90,12 +150,23 @@ macros::settings! {
         max_frame: u32 as Bytes = core().max_frame, [MIN_MAX_FRAME, 1 << 20], restart,
             "longest frame, header included; longer ones end the link with 1009 before memory is set aside",
             "with its WebSocket header just under 64 KiB, above which browsers cut messages into fragments";
+        link_frames_per_second: u64 as Count = 100_000, [0, 1_000_000_000], reload,
+            "how many WebSocket messages are read from a link in a second, and twice as many at once; it is read on when there is \
+             room again. 0: no limit; else at least 100",
+            "three times what a browser sends; a flood takes a fifth of a core at most";
+        link_bytes_per_second: u64 as Bytes = 256 << 20, [0, 1 << 40], reload,
+            "how many bytes of messages are read from a link in a second, and twice as many at once, likewise. 0: no limit; \
+             else at least 64 KiB",
+            "twice what a line of 1 Gbit/s carries; a tab on the same machine reaches it hardly";
         max_channels: u32 as Count = core().max_channels, [1, 1_000_000], reload,
             "how many channels a link may have open as a client; a further one is closed with 1013",
             "a page talks to some dozens of servers";
         max_incoming: u32 as Count = core().max_incoming, [1, 1_000_000], reload,
             "how many channels a link may have open as a server; a further one is closed with 1013",
             "a page serves some thousands of clients at most";
+        max_registrations: usize as Count = core().max_registrations, [1, 10_000_000], reload,
+            "how many servers may be registered; a further one gets ERROR 1013",
+            "half of all connections; one of a server that is registered already is never refused";
         max_waiting_per_link: usize as Count = core().max_waiting_per_link, [0, 1_000_000], reload,
             "how many CONNECTs of one link may wait for their server; a further one is closed with 1013",
             "all sessions of a page that resumes after the relay's restart";
@@ -131,10 +202,16 @@ fn core() -> router::Config {
 }
 
 impl Config {
-    /// The defaults on any free port of 127.0.0.1: for tests.
+    /// The defaults on any free port of 127.0.0.1: for tests, all of whose peers have one address and come at once.
     #[must_use]
     pub fn ephemeral() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), ..Self::default() }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            max_connections_per_address: usize::MAX,
+            accept_rate: 0,
+            accept_rate_per_address: 0,
+            ..Self::default()
+        }
     }
 
     /// What the router is told. The livecode dialect is for the owner to add: it needs a secret of its own.
@@ -156,7 +233,8 @@ impl Config {
             absent_wait: self.absent_wait,
             max_waiting: self.max_waiting,
             max_waiting_per_link: self.max_waiting_per_link,
-            access_tokens: Vec::new(),
+            max_registrations: self.max_registrations,
+            access: None,
             livecode: None,
         }
     }
@@ -170,6 +248,23 @@ impl Config {
             ("websocket_ping_interval", self.websocket_ping_interval),
             ("ping_interval", self.ping_interval),
         ];
+        if (1..100).contains(&self.link_frames_per_second) {
+            return Some(("link_frames_per_second", "it has to be 0 or at least 100".to_owned()));
+        }
+        if (1..64 << 10).contains(&self.link_bytes_per_second) {
+            return Some(("link_bytes_per_second", "it has to be 0 or at least 64KiB".to_owned()));
+        }
+        let together =
+            [("tls_certificate", self.tls_certificate.is_some()), ("tls_key", self.tls_key.is_some())];
+        if let [(_, true), (missing, false)] | [(missing, false), (_, true)] = together {
+            return Some((missing, "it has to be set too: a certificate goes with its key".to_owned()));
+        }
+        if self.tls_key.is_some() && !self.acme_domains.is_empty() {
+            return Some((
+                "acme_domains",
+                "there is a certificate in files already: leave one out".to_owned(),
+            ));
+        }
         at_most("channel_low", self.channel_low, "channel-high", self.channel_high)
             .or_else(|| at_most("channel_high", self.channel_high, "channel-buffer", self.channel_buffer))
             .or_else(|| at_most("channel_buffer", self.channel_buffer, "link-buffer", self.link_buffer))

@@ -1,6 +1,7 @@
 //! One WebSocket's task: it reads, has the router decide, and writes.
 
 use crate::Config;
+use crate::bucket::Allowance;
 use crate::metrics::Ended;
 use crate::server::Shared;
 use crate::socket::{ReceiveError, Scratch, Socket};
@@ -75,13 +76,16 @@ struct Connection<'a> {
     /// Since when the peer's socket has taken nothing of what is queued, and how much it had taken by then.
     stalled: Option<(Instant, u64)>,
     unsent_pongs: u32,
+    /// What the peer may send.
+    allowance: Allowance,
+    /// Until when nothing is read, because the peer sent more than it may.
+    quiet_until: Option<Instant>,
 }
 
 /// Runs the connection until it is closed.
-pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
-    let limits = &shared.config;
+pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, peer: Peer) {
     let max_message = match peer.dialect {
-        Dialect::Tunnel => usize::try_from(shared.config.max_frame).unwrap_or(usize::MAX),
+        Dialect::Tunnel => usize::try_from(limits.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
     };
     let (now, peer) = (Instant::now(), Arc::new(peer));
@@ -91,13 +95,15 @@ pub(crate) async fn run(shared: &Shared, transport: Transport, peer: Peer) {
         peer,
         registration: None,
         limits,
-        pongs_count_after: shared.config.idle_timeout / 2,
+        pongs_count_after: limits.idle_timeout / 2,
         received: Vec::new(),
         clock: Box::pin(tokio::time::sleep(limits.websocket_ping_interval)),
         heard: now,
         pinged: now,
         stalled: None,
         unsent_pongs: 0,
+        allowance: Allowance::new(limits, now.into_std()),
+        quiet_until: None,
     };
     let end = poll_fn(|cx| connection.poll(cx)).await;
     let Connection { socket, link, .. } = connection;
@@ -160,25 +166,48 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Reads a batch of messages; whether there may be more at once.
+    /// Reads a batch of messages, unless the peer has sent more than it may; whether there may be more at once.
+    ///
+    /// What is not read fills the system's buffers, and then holds up the peer.
     fn read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
-        let (mut messages, mut bytes) = (0, 0);
-        while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
+        if self.quiet_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(false);
+        }
+        self.quiet_until = None;
+        let mut batch = (0, 0);
+        let more = self.read_batch(cx, scratch, &mut batch)?;
+        let now = Instant::now();
+        let Some(wait) = self.allowance.charge(self.limits, batch, now.into_std()) else { return Ok(more) };
+        let until = now + wait;
+        self.quiet_until = Some(until);
+        let ring = until.min(self.clock.deadline());
+        self.clock.as_mut().reset(ring);
+        self.keep_time(cx)?;
+        Ok(false)
+    }
+
+    fn read_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        (messages, bytes): &mut (usize, usize),
+    ) -> Result<bool, End> {
+        while *messages < BATCH_MESSAGES && *bytes < BATCH_BYTES {
             let Poll::Ready(received) = self.socket.poll_receive(cx, scratch) else {
-                if bytes > 0 {
+                if *bytes > 0 {
                     self.heard = Instant::now();
                 }
                 return Ok(false);
             };
-            messages += 1;
+            *messages += 1;
             match received {
                 Some(Ok(Received::Binary(message))) => {
-                    bytes += message.len();
+                    *bytes += message.len();
                     let message = self.checked(message);
                     self.received.push(message);
                 }
                 Some(Ok(Received::Text(text))) => {
-                    bytes += text.len();
+                    *bytes += text.len();
                     self.received.push(Message::Text(text));
                 }
                 Some(Ok(Received::Ping(_))) => self.count_ping()?,
@@ -261,7 +290,9 @@ impl Connection<'_> {
                 }
             }
             let ping_at = self.heard.max(self.pinged) + self.limits.websocket_ping_interval;
-            self.clock.as_mut().reset(ping_at.min(stalled_at.unwrap_or(ping_at)));
+            let quiet_until = self.quiet_until.filter(|until| *until > now);
+            let at = [stalled_at, quiet_until].into_iter().flatten().fold(ping_at, Instant::min);
+            self.clock.as_mut().reset(at);
         }
         Ok(())
     }

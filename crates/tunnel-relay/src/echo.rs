@@ -1,6 +1,7 @@
 //! A server that sends every message back: what the WebSocket stack is tested with, without a router behind it.
 
 use crate::socket::{ReceiveError, Scratch, Socket};
+use crate::stream::Stream;
 use crate::transport::{HttpStream, Transport};
 use crate::upgrade::Handshake;
 use crate::websocket::Received;
@@ -16,7 +17,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::router::Transmit;
 
@@ -37,7 +38,7 @@ pub async fn serve(listener: TcpListener, max_message: usize) -> io::Result<Infa
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             let service = service_fn(async |request| Ok::<_, Infallible>(answer(request, max_message)));
-            let stream = HttpStream::new(stream, PATIENCE);
+            let stream = HttpStream::new(Stream::Plain(stream), PATIENCE);
             // A connection that fails is the peer's affair.
             let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
         });
@@ -62,7 +63,7 @@ fn answer(mut request: Request<Incoming>, max_message: usize) -> Response<Full<B
 async fn run(upgraded: OnUpgrade, max_message: usize) {
     let Ok(upgraded) = upgraded.await else { return };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    let stream: TcpStream = parts.io.into_inner();
+    let stream = parts.io.into_inner();
     let mut socket = Socket::new(Transport::new(stream, &parts.read_buf), max_message);
     let end = poll_fn(|cx| Scratch::with(|scratch| turn(&mut socket, cx, scratch))).await;
     let Some((code, reason)) = end else { return };

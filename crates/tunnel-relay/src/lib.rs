@@ -6,6 +6,8 @@
 //! | module | job |
 //! |---|---|
 //! | [`config`] | what an operator sets |
+//! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
+//! | `tls`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
 //! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
@@ -30,6 +32,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should"))]
 
+mod admission;
+mod bucket;
+mod client;
 pub mod config;
 mod connection;
 #[doc(hidden)]
@@ -38,9 +43,12 @@ mod files;
 mod http;
 mod metrics;
 mod monitor;
+mod origins;
 pub mod server;
 mod socket;
+mod stream;
 mod switchboard;
+mod tls;
 mod transport;
 mod upgrade;
 mod websocket;

@@ -53,7 +53,7 @@ fn check(loaded: &Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn serve(_sources: Sources, loaded: Loaded) -> ExitCode {
+fn serve(sources: Sources, loaded: Loaded) -> ExitCode {
     if let Err(error) = start_log(&loaded.config) {
         eprintln!("error: {error}");
         return ExitCode::from(MISUSE);
@@ -65,7 +65,7 @@ fn serve(_sources: Sources, loaded: Loaded) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .and_then(|rt| rt.block_on(run(loaded.config)))
+        .and_then(|rt| rt.block_on(run(sources, loaded.config)))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -100,23 +100,56 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn run(config: Config) -> io::Result<()> {
+async fn run(sources: Sources, config: Config) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let relay = Relay::start(config).await?;
     let mut stdout = io::stdout();
     // Whoever started the relay may have closed its end: the relay runs all the same.
     let _ignored = writeln!(stdout, "listening on {}", relay.url()).and_then(|()| stdout.flush());
-    let signal = signals.next().await;
+    let signal = loop {
+        match signals.next().await {
+            RELOAD => reload(&relay, &sources),
+            signal => break signal,
+        }
+    };
     info!(signal, "told to end");
     tokio::select! {
         () = relay.shut_down() => {}
-        signal = signals.next() => info!(signal, "told to end at once"),
+        signal = signals.end() => info!(signal, "told to end at once"),
     }
     Ok(())
 }
 
-/// Ctrl-C and, where there is one, SIGTERM.
+/// Reads the configuration again. If it is wrong, that of before stays.
+fn reload(relay: &Relay, sources: &Sources) {
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems.to_string().lines() {
+                error!(%problem, "the configuration is wrong, that of before stays");
+            }
+            return;
+        }
+    };
+    for warning in &loaded.warnings {
+        warn!(%warning, "configuration");
+    }
+    match relay.reload(loaded.config) {
+        Ok(waiting) if waiting.is_empty() => info!("configuration read again"),
+        Ok(waiting) => {
+            warn!(settings = waiting.join(", "), "configuration read again; some settings wait for a restart")
+        }
+        Err(error) => error!(%error, "configuration read again, but the certificate of before stays"),
+    }
+}
+
+/// The signal that has the configuration read again.
+const RELOAD: &str = "SIGHUP";
+
+/// Ctrl-C and, where there are such, SIGTERM and SIGHUP.
 struct Signals {
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -124,15 +157,30 @@ struct Signals {
 }
 
 impl Signals {
+    /// The next signal that ends the relay.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                RELOAD => {}
+                signal => return signal,
+            }
+        }
+    }
+
     #[cfg(unix)]
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     #[cfg(unix)]
     async fn next(&mut self) -> &'static str {
         tokio::select! {
+            _ = self.hang_up.recv() => RELOAD,
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }

@@ -42,6 +42,20 @@ labels! {
     Refused {
         /// The handshake is not one of RFC 6455.
         Handshake = "handshake",
+        /// The page's origin is not allowed.
+        Origin = "origin",
+        /// There are as many connections as there may be.
+        Connections = "connections",
+        /// There are as many connections as there may be from one address.
+        Address = "address",
+        /// Too many came at once.
+        Rate = "rate",
+        /// Too many came from one address at once.
+        AddressRate = "address-rate",
+        /// So much is held for peers that no new ones are taken in.
+        Buffers = "buffers",
+        /// The PROXY header or the TLS handshake was wrong or did not come in time.
+        Preparing = "preparing",
         /// None of the subprotocols is known.
         Subprotocol = "subprotocol",
         /// The livecode dialect is turned off.

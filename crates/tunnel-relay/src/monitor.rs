@@ -61,7 +61,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
-    let limits = &shared.config;
+    let limits = shared.config();
     let service = service_fn(|request| answer(shared.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

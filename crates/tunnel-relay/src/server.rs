@@ -1,24 +1,36 @@
 //! Accepts connections, and ends them when the relay ends.
 
+use crate::admission::{Admission, NoPlace};
 use crate::files::Files;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::monitor;
 use crate::switchboard::Switchboard;
+use crate::tls::Tls;
 use crate::{Config, Secret};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
 /// How long accepting rests when the system refuses: mostly it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many newcomers are told at one time that they are not let in. Others are not told.
+const MAX_TOLD: usize = 64;
+
+/// How long such a newcomer may take to hear it, and how much of what it says is read meanwhile.
+///
+/// A socket that closes with bytes unread is reset, and the reset overtakes the answer.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+const READ_WHILE_TOLD: u64 = 16 << 10;
 
 /// A relay that runs.
 ///
@@ -31,11 +43,14 @@ pub struct Relay {
     keeping_time: JoinHandle<()>,
     metrics_address: Option<SocketAddr>,
     monitoring: Option<JoinHandle<()>>,
+    keeping_certificates: JoinHandle<()>,
 }
 
 /// What all connections' tasks share.
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
+    pub(crate) admission: Admission,
+    pub(crate) tls: Option<Tls>,
     pub(crate) files: Files,
     pub(crate) switchboard: Switchboard,
     pub(crate) metrics: Metrics,
@@ -60,6 +75,7 @@ impl Relay {
     /// The address can't be listened on, or a folder can't be served; the text says which.
     pub async fn start(config: Config) -> io::Result<Self> {
         let files = Files::new(&config.www)?;
+        let tls = Tls::new(&config)?;
         let explain = |error: io::Error| {
             io::Error::new(error.kind(), format!("can't listen on {}: {error}", config.listen))
         };
@@ -76,16 +92,34 @@ impl Relay {
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
-            config,
+            admission: Admission::new(&config, max_descriptors(&config)),
+            tls,
+            config: RwLock::new(Arc::new(config)),
         });
-        info!(%address, "listening");
+        info!(%address, tls = shared.tls.is_some(), "listening");
         let accepting = tokio::spawn(accept(shared.clone(), listener));
         let keeping_time = tokio::spawn({
             let shared = shared.clone();
             async move { shared.switchboard.keep_time().await }
         });
         let monitoring = watched.map(|listener| tokio::spawn(monitor::serve(shared.clone(), listener)));
-        Ok(Self { address, shared, accepting, keeping_time, metrics_address, monitoring })
+        let keeping_certificates = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                if let Some(tls) = &shared.tls {
+                    tls.keep_fresh(shared.config().tls_watch_interval).await;
+                }
+            }
+        });
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+            keeping_time,
+            keeping_certificates,
+            metrics_address,
+            monitoring,
+        })
     }
 
     /// Whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
@@ -96,7 +130,18 @@ impl Relay {
     /// What is wrong.
     pub fn check(config: &Config) -> io::Result<()> {
         Files::new(&config.www)?;
-        Ok(())
+        Tls::check(config)
+    }
+
+    /// Takes over what can change while the relay runs, for those who come from now on, and reads certificates again.
+    ///
+    /// Returns the names of the settings that differ but wait for a restart.
+    ///
+    /// # Errors
+    ///
+    /// The certificates can't be used: those of before stay in use. All else is taken over.
+    pub fn reload(&self, config: Config) -> io::Result<Vec<String>> {
+        self.shared.reload(config)
     }
 
     /// Where it listens.
@@ -114,7 +159,7 @@ impl Relay {
     /// What peers connect to, such as `ws://127.0.0.1:8087`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        format!("{}://{}", if self.shared.tls.is_some() { "wss" } else { "ws" }, self.address)
     }
 
     /// What it holds and what it has done.
@@ -128,7 +173,7 @@ impl Relay {
     ///
     /// Returns when the last connection has ended. Dropping the future ends the relay at once.
     pub async fn shut_down(self) {
-        let limits = &self.shared.config;
+        let limits = self.shared.config();
         info!(links = self.stats().links, timeout = ?limits.drain_timeout, "draining");
         self.shared.phase.send_replace(Phase::Draining);
         self.accepting.abort();
@@ -163,11 +208,26 @@ impl Drop for Relay {
         if let Some(monitoring) = &self.monitoring {
             monitoring.abort();
         }
+        self.keeping_certificates.abort();
         self.shared.kill();
     }
 }
 
 impl Shared {
+    /// The configuration for whoever comes now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self, new: Config) -> io::Result<Vec<String>> {
+        let (config, waiting) = self.config().reloaded(new);
+        self.admission.configure(&config, max_descriptors(&config));
+        self.switchboard.configure(config.router());
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.tls.as_ref().map_or(Ok(()), Tls::reload)?;
+        Ok(waiting)
+    }
+
     /// Returns when the relay is about to end.
     pub(crate) async fn draining(&self) {
         self.reached(Phase::Draining).await;
@@ -196,21 +256,51 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shared").field("config", &self.config()).finish_non_exhaustive()
     }
 }
 
+/// How many connections there are descriptors for.
+fn max_descriptors(config: &Config) -> usize {
+    #[cfg(unix)]
+    if let Ok((soft, _hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) {
+        return usize::try_from(soft).unwrap_or(usize::MAX).saturating_sub(config.descriptor_reserve);
+    }
+    let _elsewhere = config;
+    usize::MAX
+}
+
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let telling = Arc::new(Semaphore::new(MAX_TOLD));
+    let mut complained = None;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 shared.metrics.accepted();
                 // Small frames must not wait for the acknowledgement of those before them.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%address, %error, "connection went away while being accepted");
+                    debug!(%address, %error, "connection went away while being accepted");
                     continue;
                 }
-                shared.tasks.spawn(http::serve(shared.clone(), stream, address));
+                match http::Visitor::admit(&shared, address) {
+                    Ok(visitor) => {
+                        shared.tasks.spawn(http::serve(shared.clone(), stream, visitor));
+                    }
+                    Err(full) => {
+                        shared.metrics.refused.count(full.metric());
+                        complain(&mut complained, address, full);
+                        // Whoever waits for a TLS handshake understands nothing else.
+                        if shared.tls.is_none()
+                            && let Ok(turn) = telling.clone().try_acquire_owned()
+                        {
+                            tokio::spawn(async move {
+                                // What becomes of it is the newcomer's affair.
+                                let _ignored = tokio::time::timeout(TOLD_WITHIN, tell(stream, full)).await;
+                                drop(turn);
+                            });
+                        }
+                    }
+                }
             }
             Err(error) => {
                 shared.metrics.accept_failed();
@@ -219,4 +309,33 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             }
         }
     }
+}
+
+/// Logs that newcomers are refused, once a minute: a flood must not fill the log.
+fn complain(complained: &mut Option<Instant>, address: SocketAddr, full: NoPlace) {
+    const INTERVAL: Duration = Duration::from_secs(60);
+    if complained.is_none_or(|last| last.elapsed() >= INTERVAL) {
+        *complained = Some(Instant::now());
+        warn!(
+            %address,
+            reason = full.text().trim_end(),
+            "connections are refused; if this is a reverse proxy's address, name it in trusted-proxies"
+        );
+    } else {
+        debug!(%address, ?full, "connection refused");
+    }
+}
+
+/// Tells a newcomer that it is not let in.
+async fn tell(mut stream: TcpStream, full: NoPlace) -> io::Result<()> {
+    let text = full.text();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(READ_WHILE_TOLD), &mut tokio::io::sink()).await?;
+    Ok(())
 }

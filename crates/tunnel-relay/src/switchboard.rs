@@ -113,6 +113,16 @@ impl Switchboard {
         }
     }
 
+    /// Changes the router's limits.
+    pub(crate) fn configure(&self, config: Config) {
+        self.call(|state, _| state.router.configure(config));
+    }
+
+    /// Whether so much is held for peers that no new ones are taken in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().router.is_full()
+    }
+
     /// Announces the end to every peer, and ends the links that remain after `deadline`.
     pub(crate) fn drain(&self, deadline: Duration) {
         self.call(|state, now| state.router.drain(deadline, "", now));

@@ -1,5 +1,6 @@
 //! The byte streams below HTTP and below WebSockets.
 
+use crate::stream::Stream;
 use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -9,23 +10,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A TCP stream under HTTP, ended when the peer takes nothing of what is written for too long.
+/// A stream under HTTP, ended when the peer takes nothing of what is written for too long.
 pub(crate) struct HttpStream {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     write_timeout: Duration,
     /// Since the peer last took something; only while it does not.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
+    pub(crate) fn new(stream: Stream, write_timeout: Duration) -> Self {
         Self { io: TokioIo::new(stream), write_timeout, stalled: None }
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> Stream {
         self.io.into_inner()
     }
 
@@ -77,16 +77,16 @@ impl Write for HttpStream {
     }
 }
 
-/// A TCP stream under a WebSocket: what HTTP had read too much comes first, and what is written is counted.
+/// A stream under a WebSocket: what HTTP had read too much comes first, and what is written is counted.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    io: TcpStream,
+    io: Stream,
     early: Bytes,
     written: u64,
 }
 
 impl Transport {
-    pub(crate) fn new(io: TcpStream, early: &[u8]) -> Self {
+    pub(crate) fn new(io: Stream, early: &[u8]) -> Self {
         // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
         Self { io, early: Bytes::copy_from_slice(early), written: 0 }
     }
@@ -96,7 +96,7 @@ impl Transport {
         self.written
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> Stream {
         self.io
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Handshake {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     NotGet,
+    /// The page's origin is none of those that are allowed.
+    Origin,
     Version,
     Connection,
     Key,
@@ -36,6 +38,7 @@ impl Refusal {
     pub(crate) const fn metric(self) -> Refused {
         match self {
             Self::NotGet | Self::Version | Self::Connection | Self::Key => Refused::Handshake,
+            Self::Origin => Refused::Origin,
             Self::Subprotocol => Refused::Subprotocol,
             Self::LivecodeIsOff => Refused::LivecodeIsOff,
         }
@@ -44,6 +47,7 @@ impl Refusal {
     pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Origin => StatusCode::FORBIDDEN,
             Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Connection | Self::Key | Self::Subprotocol | Self::LivecodeIsOff => StatusCode::BAD_REQUEST,
         }
@@ -53,6 +57,7 @@ impl Refusal {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::NotGet => "a WebSocket handshake is a GET request of HTTP/1.1\n",
+            Self::Origin => "pages of this origin may not use this relay: its operator has not allowed it\n",
             Self::Version => "this relay speaks version 13 of the WebSocket protocol\n",
             Self::Connection => "Connection: Upgrade is missing from the WebSocket handshake\n",
             Self::Key => "Sec-WebSocket-Key has to be 16 bytes in base64\n",

@@ -155,3 +155,38 @@ async fn a_bad_configuration_is_refused_with_file_line_and_setting() {
         assert_eq!(output.status.code(), Some(2));
     }
 }
+
+/// What the relay says about itself in WELCOME.
+#[cfg(unix)]
+async fn node(address: std::net::SocketAddr) -> String {
+    Peer::link_to(address).await.1.node
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_has_the_file_read_again_and_a_wrong_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    std::fs::write(&file, format!("{listen}node = \"first\"")).unwrap();
+    let process = Process::start(&["serve", "--config", file.to_str().unwrap()]).await;
+    let (mut stays, welcome) = Peer::link_to(process.address).await;
+    assert_eq!(welcome.node, "first");
+
+    std::fs::write(&file, format!("{listen}node = \"second\"\nlog = \"warn\"")).unwrap();
+    process.signal("-HUP");
+    while node(process.address).await != "second" {}
+
+    std::fs::write(&file, "node = \"third\"\nnonsense = 1").unwrap();
+    process.signal("-HUP");
+    std::fs::write(&file, format!("{listen}node = \"fourth\"")).unwrap();
+    process.signal("-HUP");
+    while node(process.address).await != "fourth" {}
+
+    assert_eq!(stays.fence().await, [], "a link lives through it");
+    process.signal("-TERM");
+    drop(stays);
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("settings=\"log\""), "{log}");
+}

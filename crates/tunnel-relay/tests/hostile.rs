@@ -337,3 +337,24 @@ async fn a_peer_that_never_says_hello_is_sent_away() {
     assert_eq!(code(&peer.frame().await), CloseCode::TIMEOUT);
     assert_eq!(peer.closed().await, CloseCode::TIMEOUT);
 }
+
+#[tokio::test]
+async fn a_flood_of_frames_is_read_as_fast_as_the_link_may_send_and_harms_nobody() {
+    let relay = relay_with(|config| {
+        config.link_frames_per_second = 1_000;
+        config.link_bytes_per_second = 1 << 20;
+    })
+    .await;
+    let (mut client, mut server) = Peer::pair(&relay).await;
+    let mut flooder = Peer::link(&relay).await;
+    let ping = Frame::Ping { nonce: 7 }.encode();
+    let start = std::time::Instant::now();
+    for _ in 0..6_000 {
+        flooder.send_bytes(ping.clone()).await;
+    }
+    client.send(data(1, "meanwhile")).await;
+    assert_eq!(server.frame().await, data(2, "meanwhile"));
+    // All of it is read in the end, and not before its time: 2,000 at once and then 1,000 a second.
+    flooder.fence().await;
+    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+}

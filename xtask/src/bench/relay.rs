@@ -149,6 +149,19 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
     Ok(())
 }
 
+/// Our relay's arguments: all of a benchmark's peers have one address, come at once and send what they can.
+const UNLIMITED: &[&str] = &[
+    "serve",
+    "--listen=127.0.0.1:0",
+    "--log=warn",
+    "--max-connections=1_000_000",
+    "--max-connections-per-address=1_000_000",
+    "--accept-rate=0",
+    "--accept-rate-per-address=0",
+    "--link-frames-per-second=0",
+    "--link-bytes-per-second=0",
+];
+
 /// Those that are installed; ours first, then the floor.
 fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -161,7 +174,7 @@ fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
     let node = text(&workspace.locate("node").context("node is not installed")?);
     let script = |path: &str| text(&workspace.root.join(path));
     let mut all = vec![
-        contestant(OURS, "tunnel", &[&relay, "serve", "--listen", "127.0.0.1:0", "--log", "warn"]),
+        contestant(OURS, "tunnel", &[&[relay.as_str()], UNLIMITED].concat()),
         contestant(SPLICE, "raw", &[&load, "splice"]),
         contestant("Node ws", "websocket", &[&node, &script("tests/bench/forwarder.mjs")]),
         contestant("Socket.IO", "socket.io", &[&node, &script("tests/bench/socketio.mjs")]),

@@ -1,5 +1,7 @@
+use super::Access;
 use crate::frame::{DEFAULT_MAX_FRAME, MIN_MAX_FRAME};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Limits and times of a [`Router`](super::Router).
@@ -44,17 +46,14 @@ pub struct Config {
     pub max_waiting: usize,
     /// How many CONNECTs of one link may wait.
     pub max_waiting_per_link: usize,
-    /// Whoever wants to use the relay has to show one of these; empty: nobody has to.
-    pub access_tokens: Vec<AccessToken>,
+    /// How many servers may be registered. A further one is refused with 1013; one that is registered already, never.
+    pub max_registrations: usize,
+    /// Who may do what; `None`: all may do everything. The livecode dialect has no place for access tokens: with this
+    /// it is off.
+    pub access: Option<Arc<dyn Access>>,
     /// Turns the livecode dialect on.
     pub livecode: Option<LivecodeConfig>,
 }
-
-/// A text that whoever wants to use the relay has to show; at most [`MAX_TOKEN`](crate::frame::MAX_TOKEN) bytes.
-///
-/// `Debug` does not print it.
-#[derive(Clone, Eq, PartialEq)]
-pub struct AccessToken(pub String);
 
 /// What the livecode dialect needs.
 ///
@@ -88,7 +87,8 @@ impl Default for Config {
             absent_wait: Duration::from_secs(2),
             max_waiting: 4_096,
             max_waiting_per_link: 64,
-            access_tokens: Vec::new(),
+            max_registrations: 10_000,
+            access: None,
             livecode: None,
         }
     }
@@ -101,24 +101,12 @@ impl Config {
         self.channel_low = self.channel_low.min(self.channel_high);
         self
     }
-
-    /// Whether `token` is one of the access tokens.
-    pub(super) fn admits(&self, token: &str) -> bool {
-        let found = |found, expected: &AccessToken| found | is_same_secret(&expected.0, token);
-        self.access_tokens.is_empty() || self.access_tokens.iter().fold(false, found)
-    }
 }
 
 /// Whether two texts are the same; takes the same time wherever the difference is.
 pub(super) fn is_same_secret(expected: &str, presented: &str) -> bool {
     let difference = |sum, (a, b): (u8, u8)| sum | (a ^ b);
     expected.len() == presented.len() && expected.bytes().zip(presented.bytes()).fold(0, difference) == 0
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AccessToken(..)")
-    }
 }
 
 impl fmt::Debug for LivecodeConfig {

@@ -2,7 +2,7 @@ use super::channel::{End, EndKey};
 use super::config::FRAME_OVERHEAD;
 use super::livecode::LivecodeLink;
 use super::slab::Slab;
-use super::{Dialect, Peer, Transmit};
+use super::{Dialect, Grant, Peer, Transmit};
 use crate::frame::{ChannelId, Frame};
 use crate::{Instant, ServerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) struct Link {
     pub(super) peer: Arc<Peer>,
     pub(super) stage: Stage,
+    /// What it may do; `None`: everything.
+    pub(super) grant: Option<Box<Grant>>,
     /// The server that the link leads to, and the proof that it showed.
     pub(super) registered: Option<(ServerId, [u8; 32])>,
     pub(super) channels: BTreeMap<ChannelId, EndKey>,
@@ -92,6 +94,7 @@ impl Link {
             peer,
             stage,
             livecode,
+            grant: None,
             registered: None,
             channels: BTreeMap::new(),
             opened: 0,

@@ -2,7 +2,7 @@ use super::channel::{EndKey, EndStage};
 use super::config::FRAME_OVERHEAD;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
-use super::{Dialect, Drain, Event, LinkId, Registration, Router, Transmit, Violation};
+use super::{Dialect, Drain, Event, Grant, LinkId, Registration, Router, Transmit, Violation};
 use crate::codec::DecodeError;
 use crate::frame::{ACCEPT, ChannelId, ChannelKind, DATA, Frame, HEADER_LEN, Welcome, restamp};
 use crate::livecode::{DELIMITER, Notification};
@@ -83,11 +83,10 @@ impl Router {
             let text = format!("HELLO offers versions {min} to {max}; this relay speaks version {VERSION}");
             return Err(Violation::new(text));
         }
-        if !self.config.admits(token) {
-            let text = "this relay wants an access token, and HELLO has none or a wrong one";
-            return Err(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
-        }
+        let granted = self.config.access.as_ref().map(|access| access.check(token)).transpose();
+        let grant = granted.map_err(|text| Violation { code: CloseCode::BAD_CREDENTIAL, text })?;
         let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
+        state.grant = grant.filter(|grant| *grant != Grant::ALL).map(Box::new);
         state.stage = Stage::Ready;
         let welcome = Frame::Welcome(Box::new(Welcome {
             version: VERSION,
@@ -131,9 +130,17 @@ impl Router {
                 return Ok(());
             }
             None => {
+                if let Some(text) = state.grant.as_ref().and_then(|grant| grant.forbids_host(&server_id)) {
+                    return Err(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
+                }
                 if !is_proven {
                     let text = "REGISTER's proof does not fit key, challenge and host";
                     return Err(Violation { code: CloseCode::HANDSHAKE_FAILED, text: text.to_owned() });
+                }
+                let known = self.registrations.contains_key(&server_id);
+                if !known && self.registrations.len() >= self.config.max_registrations {
+                    let text = "the relay has as many servers as it takes: try again later".to_owned();
+                    return Err(Violation { code: CloseCode::TRY_AGAIN_LATER, text });
                 }
                 state.registered = Some((server_id, proof));
                 self.take_over(link, server_id);
@@ -179,8 +186,15 @@ impl Router {
             return self.refuse_unseen(link, channel);
         }
         let end = self.add_end(link, channel, EndStage::Closing);
+        let grant = self.links.get(link.0).and_then(|state| state.grant.as_ref());
         if self.drain != Drain::No {
             self.refuse(end, CloseCode::DRAINING, "the relay is being shut down or restarted");
+        } else if let Some(text) =
+            grant.and_then(|grant| grant.forbids_connect(&request.server_id, request.port))
+        {
+            self.refuse(end, CloseCode::BAD_CREDENTIAL, text);
+        } else if self.is_full() {
+            self.refuse(end, CloseCode::TRY_AGAIN_LATER, "the relay holds as much as it may for others");
         } else if let Some(&server) = self.registrations.get(&request.server_id) {
             self.offer(end, server, request);
         } else {

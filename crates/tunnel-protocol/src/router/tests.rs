@@ -1,5 +1,6 @@
 //! Stories of links, told to a router whose clock and sockets are the test's.
 
+mod access;
 mod books;
 mod channels;
 mod limits;

@@ -1,8 +1,12 @@
 //! How values are written: the same in flags, environment and file.
 
-use super::values::{LogFormat, Mount, Secret};
+use super::values::{AddressSource, LogFormat, Mount, Secret};
+use crate::origins::Origin;
+use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How values of the type `T` are read and written.
@@ -105,22 +109,62 @@ pub(super) fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn parsed<T: std::str::FromStr<Err: Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error| format!("{text:?}: {error}"))
+/// A type whose text form is the setting's.
+pub(super) trait Written: FromStr<Err: Display> + Display {
+    const FORM: &'static str;
+    const ALLOWED: &'static str;
 }
 
-pub(super) struct Address;
+/// For what is [`Written`].
+pub(super) struct Form;
 
-impl One<SocketAddr> for Address {
-    const FORM: &'static str = "ADDRESS:PORT";
-    const ALLOWED: &'static str = "an IP address and a port, such as 0.0.0.0:8087 or [::]:8087";
+impl<T: Written> One<T> for Form {
+    const FORM: &'static str = T::FORM;
+    const ALLOWED: &'static str = T::ALLOWED;
 
-    fn parse_one(text: &str) -> Result<SocketAddr, String> {
-        parsed(text)
+    fn parse_one(text: &str) -> Result<T, String> {
+        text.parse().map_err(|error| format!("{text:?}: {error}"))
     }
 
-    fn toml_one(value: &SocketAddr) -> String {
+    fn toml_one(value: &T) -> String {
         quote(&value.to_string())
+    }
+}
+
+impl Written for SocketAddr {
+    const FORM: &'static str = "ADDRESS:PORT";
+    const ALLOWED: &'static str = "an IP address and a port, such as 0.0.0.0:8087 or [::]:8087";
+}
+
+impl Written for IpNet {
+    const FORM: &'static str = "NETWORK";
+    const ALLOWED: &'static str = "a network such as 10.0.0.0/8 or 2001:db8::/32";
+}
+
+impl Written for Origin {
+    const FORM: &'static str = "ORIGIN";
+    const ALLOWED: &'static str =
+        "SCHEME://HOST or SCHEME://HOST:PORT, where HOST may begin with \"*.\"; null; or absent";
+}
+
+impl Written for Mount {
+    const FORM: &'static str = "[/PATH=]FOLDER";
+    const ALLOWED: &'static str = "FOLDER, or /PATH=FOLDER";
+}
+
+/// For paths of files and folders.
+pub(super) struct File;
+
+impl One<PathBuf> for File {
+    const FORM: &'static str = "PATH";
+    const ALLOWED: &'static str = "the path of a file or folder";
+
+    fn parse_one(text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.into()) }
+    }
+
+    fn toml_one(value: &PathBuf) -> String {
+        quote(&value.to_string_lossy())
     }
 }
 
@@ -159,43 +203,44 @@ impl One<Secret> for SecretText {
     }
 }
 
-pub(super) struct Folder;
+/// One of a few words.
+pub(super) trait Named: Copy + PartialEq + 'static {
+    const FORM: &'static str;
+    const ALLOWED: &'static str;
+    const ALL: &'static [(&'static str, Self)];
+}
 
-impl One<Mount> for Folder {
-    const FORM: &'static str = "[/PATH=]FOLDER";
-    const ALLOWED: &'static str = "FOLDER, or /PATH=FOLDER";
+/// For what is [`Named`].
+pub(super) struct Choice;
 
-    fn parse_one(text: &str) -> Result<Mount, String> {
-        parsed(text)
+impl<T: Named> One<T> for Choice {
+    const FORM: &'static str = T::FORM;
+    const ALLOWED: &'static str = T::ALLOWED;
+
+    fn parse_one(text: &str) -> Result<T, String> {
+        let found = T::ALL.iter().find(|(name, _)| *name == text);
+        found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is not one of them"))
     }
 
-    fn toml_one(value: &Mount) -> String {
-        quote(&value.to_string())
+    fn toml_one(value: &T) -> String {
+        quote(T::ALL.iter().find(|(_, other)| other == value).map_or("", |(name, _)| name))
     }
 }
 
-pub(super) type Mounts = List<Folder>;
-
-pub(super) struct Choice;
-
-impl One<LogFormat> for Choice {
+impl Named for LogFormat {
     const FORM: &'static str = "FORMAT";
     const ALLOWED: &'static str = "human or json";
+    const ALL: &'static [(&'static str, Self)] = &[("human", Self::Human), ("json", Self::Json)];
+}
 
-    fn parse_one(text: &str) -> Result<LogFormat, String> {
-        match text {
-            "human" => Ok(LogFormat::Human),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(format!("{text:?} is no format")),
-        }
-    }
-
-    fn toml_one(value: &LogFormat) -> String {
-        quote(match value {
-            LogFormat::Human => "human",
-            LogFormat::Json => "json",
-        })
-    }
+impl Named for AddressSource {
+    const FORM: &'static str = "SOURCE";
+    const ALLOWED: &'static str = "x-forwarded-for, forwarded or proxy-protocol";
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("x-forwarded-for", Self::XForwardedFor),
+        ("forwarded", Self::Forwarded),
+        ("proxy-protocol", Self::ProxyProtocol),
+    ];
 }
 
 pub(super) struct Count;

@@ -102,7 +102,19 @@ mod tests {
 
     /// Sets a setting to something that is not its default.
     fn other(setting: &Setting, config: &mut Config) {
-        let candidates = ["7", "7s", "12KiB", "warn", "json", "/a=b", "127.0.0.1:7"];
+        let candidates = [
+            "7",
+            "7s",
+            "12KiB",
+            "200",
+            "warn",
+            "json",
+            "/a=b",
+            "127.0.0.1:7",
+            "10.0.0.0/8",
+            "https://*.example.org:81",
+            "forwarded",
+        ];
         let changed = candidates.into_iter().any(|text| {
             let before = config.clone();
             config.set(setting.field, &[text.to_owned()]).is_ok() && *config != before
@@ -116,7 +128,10 @@ mod tests {
         for setting in Config::settings() {
             other(&setting, &mut changed);
         }
+        // What would contradict the rest.
         changed.idle_timeout = std::time::Duration::from_secs(3_600);
+        (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);
+        changed.acme_domains = Vec::new();
         for config in [Config::default(), changed] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), print(&config)).unwrap();

@@ -11,6 +11,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Who says which address a peer has that comes through a trusted proxy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AddressSource {
+    /// The header `X-Forwarded-For`.
+    XForwardedFor,
+    /// The header `Forwarded` (RFC 7239).
+    Forwarded,
+    /// The PROXY protocol's header, version 1 or 2, before anything else on the connection.
+    ProxyProtocol,
+}
+
 /// A folder and the URL path under which its files are served.
 ///
 /// Written `DIR` (served under `/`) or `/prefix=DIR`.

@@ -121,7 +121,20 @@ impl Peer {
         address: SocketAddr,
         subprotocol: Option<&'static str>,
     ) -> Result<Self, Error> {
+        Self::open_with(stream, address, subprotocol, None).await
+    }
+
+    /// With one more header, such as `origin: https://example.org`.
+    pub(crate) async fn open_with(
+        stream: TcpStream,
+        address: SocketAddr,
+        subprotocol: Option<&'static str>,
+        header: Option<&str>,
+    ) -> Result<Self, Error> {
         let mut builder = ClientBuilder::from_uri(format!("ws://{address}/").parse().unwrap());
+        if let Some((name, value)) = header.and_then(|header| header.split_once(": ")) {
+            builder = builder.add_header(name.parse().unwrap(), value.parse().unwrap()).unwrap();
+        }
         if let Some(name) = subprotocol {
             let header = HeaderName::from_static("sec-websocket-protocol");
             builder = builder.add_header(header, HeaderValue::from_static(name)).unwrap();

@@ -33,21 +33,6 @@ fn hello_is_accepted_with_a_range_around_the_version() {
 }
 
 #[test]
-fn hello_needs_one_of_the_access_tokens_if_there_are_any() {
-    let access_tokens = ["sesame", "mellon"].map(|token| AccessToken(token.to_owned())).to_vec();
-    let mut net = Net::new(Config { access_tokens, ..config() });
-    for (token, admitted) in
-        [("sesame", true), ("mellon", true), ("", false), ("sesamf", false), ("sesamemellon", false)]
-    {
-        let link = net.socket();
-        net.send(link, Frame::Hello { min_version: 1, max_version: 1, features: 0, token: token.to_owned() });
-        let closes = if admitted { vec![] } else { vec![(link, CloseCode::BAD_CREDENTIAL)] };
-        assert_eq!(net.closes(), closes, "{token}");
-        assert_eq!(matches!(net.take(link), Some(Frame::Welcome(_))), admitted, "{token}");
-    }
-}
-
-#[test]
 fn hello_has_to_come_in_time() {
     let mut net = Net::new(config());
     let link = net.socket();

@@ -507,10 +507,9 @@ fn a_draining_relay_takes_no_servers_and_clients() {
 #[test]
 fn secrets_do_not_show_in_debug_output() {
     let mut net = livecode();
-    net.router.config.access_tokens = vec![AccessToken("sesame".to_owned())];
     net.texter();
     let debug = format!("{:?}", net.router);
-    for secret in ["sesame", CREDENTIAL, "94, 94, 94", "1, 1, 1, 1"] {
+    for secret in [CREDENTIAL, "94, 94, 94", "1, 1, 1, 1"] {
         assert!(!debug.contains(secret), "{secret}: {debug}");
     }
 }

@@ -1,0 +1,226 @@
+//! TLS: certificates from files, read again when they change, or from an ACME directory such as Let's Encrypt.
+
+use crate::Config;
+use futures_core::Stream as _;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_acme::caches::DirCache;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
+
+/// What the protocol's ALPN name is for the challenge that proves to an ACME directory who answers under a name.
+const ACME_ALPN: &[u8] = b"acme-tls/1";
+
+/// What turns TCP streams into TLS streams.
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    source: Source,
+}
+
+enum Source {
+    Files(Arc<Files>),
+    Acme(tokio::task::JoinHandle<()>),
+}
+
+/// A certificate and its key, as last read.
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: RwLock<Arc<CertifiedKey>>,
+    /// When the files had been changed before they were read first.
+    first: [Option<SystemTime>; 2],
+}
+
+impl Tls {
+    /// As the configuration says; `None` if it names no certificate.
+    ///
+    /// # Errors
+    ///
+    /// The files can't be used; the text says which and why.
+    pub(crate) fn new(config: &Config) -> io::Result<Option<Self>> {
+        match (&config.tls_certificate, &config.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let files = Arc::new(Files::read(certificate, key)?);
+                let acceptor = acceptor(files.clone(), &[b"http/1.1"])?;
+                Ok(Some(Self { acceptor, source: Source::Files(files) }))
+            }
+            _ if !config.acme_domains.is_empty() => Self::acme(config).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether [`new`](Self::new) would succeed.
+    pub(crate) fn check(config: &Config) -> io::Result<()> {
+        if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
+            Files::read(certificate, key)?;
+        }
+        if !config.acme_domains.is_empty() {
+            acme_client(config)?;
+        }
+        Ok(())
+    }
+
+    fn acme(config: &Config) -> io::Result<Self> {
+        let contacts = config.acme_contacts.iter().map(|address| format!("mailto:{address}"));
+        let mut state =
+            rustls_acme::AcmeConfig::new_with_client_config(&config.acme_domains, acme_client(config)?)
+                .contact(contacts)
+                .cache_option(config.acme_cache.clone().map(DirCache::new))
+                .directory(&config.acme_directory)
+                .state();
+        let acceptor = acceptor(state.resolver(), &[b"http/1.1", ACME_ALPN])?;
+        let ordering = tokio::spawn(async move {
+            while let Some(event) = poll_fn(|cx| Pin::new(&mut state).poll_next(cx)).await {
+                match event {
+                    Ok(event) => info!(?event, "certificate"),
+                    // It tries again by itself, later and later.
+                    Err(error) => error!(%error, "no certificate from the ACME directory"),
+                }
+            }
+        });
+        Ok(Self { acceptor, source: Source::Acme(ordering) })
+    }
+
+    /// Reads the files again. If that fails, those of before stay in use.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(crate) fn reload(&self) -> io::Result<()> {
+        let Source::Files(files) = &self.source else { return Ok(()) };
+        let current = read(&files.certificate, &files.key)?;
+        *files.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        info!(certificate = %files.certificate.display(), "certificate read");
+        Ok(())
+    }
+
+    /// Reads the files again whenever they have changed; never returns.
+    pub(crate) async fn keep_fresh(&self, interval: Duration) {
+        let Source::Files(files) = &self.source else { return std::future::pending().await };
+        let mut seen = files.first;
+        loop {
+            tokio::time::sleep(interval).await;
+            let changed = changed(&files.certificate, &files.key);
+            // Two files change one after the other: while they don't fit each other, it is tried again.
+            if changed != seen {
+                match self.reload() {
+                    Ok(()) => seen = changed,
+                    Err(error) => error!(%error, "the new certificate can't be used, the old one stays"),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        if let Source::Acme(ordering) = &self.source {
+            ordering.abort();
+        }
+    }
+}
+
+impl Files {
+    fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
+        let first = changed(certificate, key);
+        let current = RwLock::new(Arc::new(read(certificate, key)?));
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current, first })
+    }
+}
+
+impl ResolvesServerCert for Files {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+/// The cryptography, which is named explicitly: the process has no default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn acceptor(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> io::Result<TlsAcceptor> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// When the files were changed last.
+fn changed(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
+    [certificate, key].map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok())
+}
+
+fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
+    let explain = |path: &Path, error: &dyn fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+    };
+    let chain = certificates(certificate)?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| explain(key, &error))?;
+    let signing_key =
+        provider().key_provider.load_private_key(key_der).map_err(|error| explain(key, &error))?;
+    let certified = CertifiedKey::new(chain, signing_key);
+    certified.keys_match().map_err(|error| {
+        let error = format!("the key in {} is not the certificate's: {error}", key.display());
+        explain(certificate, &error)
+    })?;
+    Ok(certified)
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let explain = |error: &dyn fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+    };
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| explain(&error))?.collect();
+    let chain = chain.map_err(|error| explain(&error))?;
+    if chain.is_empty() {
+        return Err(explain(&"there is no certificate in it: it has to be PEM"));
+    }
+    Ok(chain)
+}
+
+/// How the ACME directory is spoken to.
+fn acme_client(config: &Config) -> io::Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    match &config.acme_root {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(io::Error::other)?;
+            }
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(client))
+}
