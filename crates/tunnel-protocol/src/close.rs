@@ -57,7 +57,7 @@ close_codes! {
     PEER_RELOADED = 3705, "peer-reloaded";
     /// The receiver or the relay ran out of the memory set aside for this channel.
     OVERFLOW = 3706, "overflow";
-    /// The relay wants an access token, and the one given is missing, wrong or expired.
+    /// The relay wants an access token, and the one given is missing, wrong or expired, or does not allow this.
     BAD_CREDENTIAL = 3707, "bad-credential";
     /// The relay is being shut down or restarted.
     DRAINING = 3708, "draining";

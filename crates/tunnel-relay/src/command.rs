@@ -2,8 +2,10 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::PathBuf;
-use tunnel_relay::Config;
-use tunnel_relay::config::{Setting, Sources};
+use std::time::Duration;
+use tunnel_protocol::router::Grant;
+use tunnel_relay::config::{self, Setting, Sources};
+use tunnel_relay::{Config, access};
 
 /// What the command line asks for.
 pub(crate) enum Request {
@@ -13,15 +15,22 @@ pub(crate) enum Request {
     CheckConfig(Sources),
     /// Print the configuration.
     PrintConfig(Sources),
+    /// Make a random access token that allows this.
+    NewToken(Grant),
+    /// Make a secret for signed access tokens.
+    NewTokenSecret,
+    /// Make a signed access token that allows this for so long; the secret is in the configuration.
+    SignToken(Grant, Duration, Sources),
 }
 
 /// Reads the command line; ends the process if it asks for help or makes no sense.
 pub(crate) fn read() -> Request {
     let matches = command().get_matches();
     match matches.subcommand() {
-        Some((_, arguments)) if arguments.get_flag("print-config") => {
+        Some(("serve" | "check-config", arguments)) if arguments.get_flag("print-config") => {
             Request::PrintConfig(sources(arguments))
         }
+        Some(("token", arguments)) => token(arguments),
         Some(("check-config", arguments)) => Request::CheckConfig(sources(arguments)),
         Some((_, arguments)) => Request::Serve(sources(arguments)),
         None => unreachable!("clap asks for a subcommand"),
@@ -38,19 +47,74 @@ fn command() -> Command {
         .subcommand(with_settings(
             Command::new("check-config").about("Say what is wrong with a configuration, and run nothing"),
         ))
+        .subcommand(token_command())
+}
+
+/// Makes access tokens.
+fn token_command() -> Command {
+    let allows = Arg::new("allows").num_args(..).value_name("WORD").help(
+        "What it allows: host, connect, server=ID (only this one), ports=FIRST-LAST (to connect to); none of them: everything",
+    );
+    let lifetime = Arg::new("for")
+        .long("for")
+        .value_name("TIME")
+        .required(true)
+        .help("How long it is good, such as 12h or 30d");
+    Command::new("token")
+        .about("Make access tokens")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("new")
+                .about("Draw a random token; the second line is for the setting access-tokens, the first for whoever may use it")
+                .arg(allows.clone()),
+        )
+        .subcommand(Command::new("secret").about("Draw a secret for signed tokens, for the setting token-secret"))
+        .subcommand(
+            Command::new("sign")
+                .about("Sign a token with the secret in TUNNEL_RELAY_TOKEN_SECRET or in the file")
+                .arg(config_argument())
+                .arg(lifetime)
+                .arg(allows),
+        )
+}
+
+fn token(arguments: &ArgMatches) -> Request {
+    let allows = |arguments: &ArgMatches| {
+        let words: Vec<_> = arguments.get_many::<String>("allows").into_iter().flatten().cloned().collect();
+        access::parse_grant(&words.join(" ")).unwrap_or_else(|error| misuse(&error.to_string()))
+    };
+    match arguments.subcommand() {
+        Some(("sign", arguments)) => {
+            let lifetime = arguments.get_one::<String>("for").map_or("", String::as_str);
+            let lifetime =
+                config::parse_time(lifetime).unwrap_or_else(|error| misuse(&format!("--for: {error}")));
+            let mut sources = Sources::from_environment();
+            sources.file = arguments.get_one::<PathBuf>("config").cloned();
+            Request::SignToken(allows(arguments), lifetime, sources)
+        }
+        Some(("new", arguments)) => Request::NewToken(allows(arguments)),
+        _ => Request::NewTokenSecret,
+    }
+}
+
+fn misuse(error: &str) -> ! {
+    command().error(clap::error::ErrorKind::ValueValidation, error).exit()
+}
+
+fn config_argument() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .env("TUNNEL_RELAY_CONFIG")
+        .help("A TOML file with settings")
 }
 
 fn with_settings(command: Command) -> Command {
     let command = command
         .after_help("Each setting is also read from the environment (--close-timeout as TUNNEL_RELAY_CLOSE_TIMEOUT) and from the file\n(close-timeout = \"2s\"). Flags win over the environment, which wins over the file.")
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .env("TUNNEL_RELAY_CONFIG")
-                .help("A TOML file with settings"),
-        )
+        .arg(config_argument())
         .arg(
             Arg::new("print-config")
                 .long("print-config")

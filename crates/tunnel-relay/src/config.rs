@@ -15,8 +15,9 @@ pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
 pub use values::{AddressSource, LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
 
+use crate::access::{KnownToken, TokenSecret, Tokens};
 use ipnet::IpNet;
-use kind::{Bytes, Choice, Count, File, Form, List, Optional, SecretText, Text, Time};
+use kind::{Bytes, Choice, Count, File, Form, List, Optional, SecretText, Text, Time, TokenKey};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,6 +88,14 @@ macros::settings! {
             "origins of the pages whose scripts may open WebSockets, such as `https://example.org` or `https://*.example.org` (the \
              hosts below it); `null` is a page without one, `absent` a program that is no browser. Others get 403",
             "any: nothing here hangs on cookies, and server IDs prove themselves";
+        access_tokens: Vec<KnownToken> as List<Form> = Vec::new(), reload,
+            "random tokens that peers may show: the hash of each and what it allows, `sha256:HASH host connect server=ID \
+             ports=FIRST-LAST` (the words left out: everything). `tunnel-relay token new` makes one",
+            "none: everybody may use the relay, unless this or `token-secret` is set";
+        token_secret: Option<TokenSecret> as Optional<TokenKey> = None, reload,
+            "the secret of signed tokens, which say themselves what they allow and until when. `tunnel-relay token secret` makes \
+             one, `tunnel-relay token sign` uses it",
+            "none, as for `access-tokens`";
         livecode_credential: Option<Secret> as Optional<SecretText> = None, restart,
             "speaks the livecode dialect with peers that offer no subprotocol; its privileged commands need the secret",
             "off: its servers have numbers for names, which prove nothing";
@@ -201,6 +210,15 @@ fn core() -> router::Config {
     router::Config::default()
 }
 
+/// Reads a time as settings have it, such as `30d`.
+///
+/// # Errors
+///
+/// It is none.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    <Time as kind::One<Duration>>::parse_one(text)
+}
+
 impl Config {
     /// The defaults on any free port of 127.0.0.1: for tests, all of whose peers have one address and come at once.
     #[must_use]
@@ -234,7 +252,7 @@ impl Config {
             max_waiting: self.max_waiting,
             max_waiting_per_link: self.max_waiting_per_link,
             max_registrations: self.max_registrations,
-            access: None,
+            access: Tokens::new(self),
             livecode: None,
         }
     }
@@ -248,6 +266,12 @@ impl Config {
             ("websocket_ping_interval", self.websocket_ping_interval),
             ("ping_interval", self.ping_interval),
         ];
+        if self.livecode_credential.is_some()
+            && (!self.access_tokens.is_empty() || self.token_secret.is_some())
+        {
+            let why = "the livecode dialect has no place for access tokens: leave one of them out";
+            return Some(("livecode_credential", why.to_owned()));
+        }
         if (1..100).contains(&self.link_frames_per_second) {
             return Some(("link_frames_per_second", "it has to be 0 or at least 100".to_owned()));
         }

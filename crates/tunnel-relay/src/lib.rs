@@ -6,6 +6,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`config`] | what an operator sets |
+//! | [`access`] | access tokens |
 //! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
 //! | `tls`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
@@ -32,6 +33,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should"))]
 
+pub mod access;
 mod admission;
 mod bucket;
 mod client;

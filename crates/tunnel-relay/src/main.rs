@@ -5,8 +5,10 @@ mod command;
 use command::Request;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::SystemTime;
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
+use tunnel_relay::access::{Claims, KnownToken, TokenSecret};
 use tunnel_relay::config::{self, Loaded, LogFormat, Sources};
 use tunnel_relay::{Config, Relay};
 
@@ -15,8 +17,17 @@ const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
     let request = command::read();
-    let (Request::Serve(sources) | Request::CheckConfig(sources) | Request::PrintConfig(sources)) = &request;
-    let loaded = match config::load(sources) {
+    let loaded = match &request {
+        Request::NewToken(grant) => {
+            return print(KnownToken::draw(grant.clone()).map(|(t, k)| format!("{t}\n{k}\n")));
+        }
+        Request::NewTokenSecret => return print(TokenSecret::draw().map(|secret| secret.reveal() + "\n")),
+        Request::Serve(sources)
+        | Request::CheckConfig(sources)
+        | Request::PrintConfig(sources)
+        | Request::SignToken(_, _, sources) => config::load(sources),
+    };
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
             for line in problems.to_string().lines() {
@@ -28,10 +39,32 @@ fn main() -> ExitCode {
     match request {
         Request::Serve(sources) => serve(sources, loaded),
         Request::CheckConfig(_) => check(&loaded),
-        Request::PrintConfig(_) => {
+        Request::PrintConfig(_) => print(Ok::<_, io::Error>(config::print(&loaded.config))),
+        Request::SignToken(grant, lifetime, _) => match &loaded.config.token_secret {
+            Some(secret) => {
+                let claims = Claims { grant, until: SystemTime::now() + lifetime };
+                print(Ok::<_, io::Error>(secret.sign(&claims) + "\n"))
+            }
+            None => {
+                eprintln!("error: token-secret is not set: see `tunnel-relay token secret`");
+                ExitCode::from(MISUSE)
+            }
+        },
+        Request::NewToken(_) | Request::NewTokenSecret => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints what was asked for.
+fn print(text: Result<String, impl std::fmt::Display>) -> ExitCode {
+    match text {
+        Ok(text) => {
             // Whoever reads may have heard enough.
-            let _ignored = io::stdout().write_all(config::print(&loaded.config).as_bytes());
+            let _ignored = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }

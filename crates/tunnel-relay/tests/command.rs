@@ -7,7 +7,7 @@ mod support;
 use support::process::{Process, command};
 use support::{Peer, code, get, within};
 use tokio::process::Command;
-use tunnel_protocol::{CloseCode, Frame};
+use tunnel_protocol::{CloseCode, Frame, registration};
 
 #[cfg(unix)]
 #[tokio::test]
@@ -93,6 +93,9 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         (&["serve", "--listen", "127.0.0.1:0", "--www", "/does/not/exist"], 1, "/does/not/exist"),
         (&["serve", "--listen", &address], 1, &address),
         (&["serve", "--log", "no=such=filter"], 2, "no=such=filter"),
+        (&["token", "new", "everything"], 2, "\"everything\" is none of host, connect"),
+        (&["token", "sign", "--for", "ever"], 2, "--for: \"ever\" is no time"),
+        (&["token", "sign", "--for", "1h"], 2, "token-secret is not set"),
         (&["serve", "--config", "/does/not/exist"], 2, "/does/not/exist: it can't be read"),
         (
             &["serve", "--max-channels", "-1"],
@@ -101,7 +104,7 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         ),
         (&["check-config", "--www", "/does/not/exist"], 1, "/does/not/exist"),
         (&["check-config", "--log", "no=such=filter"], 2, "no=such=filter"),
-        (&["check-config", "--close-timeout", "2d"], 2, "--close-timeout: \"2d\" is no time"),
+        (&["check-config", "--close-timeout", "2 weeks"], 2, "--close-timeout: \"2 weeks\" is no time"),
         (&["serve", "--livecode-credential", ""], 2, "--livecode-credential: the value is wrong"),
         (&[], 2, "serve"),
     ] {
@@ -189,4 +192,59 @@ async fn sighup_has_the_file_read_again_and_a_wrong_one_changes_nothing() {
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("settings=\"log\""), "{log}");
+}
+
+/// A link that shows a token, and what the relay answers.
+async fn shows(address: std::net::SocketAddr, token: &str) -> (Peer, Frame) {
+    let mut peer = Peer::open(address, Some("tunnel.v1")).await.unwrap();
+    peer.send(Frame::Hello { min_version: 1, max_version: 1, features: 0, token: token.to_owned() }).await;
+    let answer = peer.frame().await;
+    (peer, answer)
+}
+
+#[tokio::test]
+async fn tokens_that_it_makes_open_it_as_far_as_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let drawn = prints(&mut command(&["token", "new", "host"])).await;
+    let (random, entry) = drawn.trim_end().split_once('\n').unwrap();
+    let secret = prints(&mut command(&["token", "secret"])).await;
+    let lines = format!("access-tokens = [\"{entry}\"]\ntoken-secret = \"{}\"\n", secret.trim_end());
+    std::fs::write(&file, lines).unwrap();
+    let file = file.to_str().unwrap();
+    let server = format!("server={}", support::server_id(1));
+    let sign = ["token", "sign", "--config", file, "--for", "1h", "connect", &server, "ports=1-2000"];
+    let signed = prints(&mut command(&sign)).await;
+    let expired = prints(&mut command(&["token", "sign", "--config", file, "--for", "0s"])).await;
+
+    let process = Process::serve(None, &["--config", file]).await;
+    for (token, text) in [("", "has none"), ("sesame", "is wrong"), (expired.trim_end(), "has expired")] {
+        let (mut peer, answer) = shows(process.address, token).await;
+        assert!(
+            matches!(&answer, Frame::Error { code: CloseCode::BAD_CREDENTIAL, text: why } if why.contains(text)),
+            "{answer:?}"
+        );
+        assert_eq!(peer.closed().await, CloseCode::BAD_CREDENTIAL);
+    }
+    let (mut host, answer) = shows(process.address, random).await;
+    let Frame::Welcome(welcome) = answer else { panic!("{answer:?}") };
+    let proof = registration::prove(&support::key(1), &welcome.challenge, &host.origin).unwrap();
+    host.send(Frame::Register { key: support::key(1).public(), proof }).await;
+    assert_eq!(host.frame().await, Frame::Registered { server_id: support::server_id(1) });
+
+    let (mut client, answer) = shows(process.address, signed.trim_end()).await;
+    assert!(matches!(answer, Frame::Welcome(_)), "{answer:?}");
+    client.send(support::connect(1, 2)).await;
+    assert_eq!(code(&client.frame().await), CloseCode::BAD_CREDENTIAL, "another server");
+    client.send(support::connect(3, 1)).await;
+    assert!(matches!(host.frame().await, Frame::Incoming { port: 1337, .. }));
+    host.send(support::connect(1, 1)).await;
+    assert_eq!(code(&host.frame().await), CloseCode::BAD_CREDENTIAL, "its token is for hosting");
+
+    process.signal("-TERM");
+    drop((host, client));
+    let (_, log) = process.end().await;
+    for secret in [random, secret.trim_end(), signed.trim_end()] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }

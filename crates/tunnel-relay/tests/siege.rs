@@ -34,7 +34,13 @@ impl Siege {
     async fn start() -> Self {
         // Short, so that waiting for them does not take most of the test's time.
         let timeouts = ["--handshake-timeout", "--hello-timeout", "--write-timeout", "--close-timeout"];
-        let arguments = timeouts.iter().flat_map(|name| [name, "1s"]).collect::<Vec<_>>();
+        let mut arguments = timeouts.iter().flat_map(|name| [name, "1s"]).collect::<Vec<_>>();
+        // All attackers and their victims have one address.
+        arguments.extend([
+            "--max-connections-per-address=1_000_000",
+            "--accept-rate-per-address=0",
+            "--accept-rate=0",
+        ]);
         let process = Process::serve(None, &[&arguments[..], &["--log", "warn"]].concat()).await;
         Self { process, is_full: std::env::var_os("TUNNEL_RELAY_SIEGE").is_some_and(|form| form == "full") }
     }

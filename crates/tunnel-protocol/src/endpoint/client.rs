@@ -368,7 +368,9 @@ impl Endpoint {
             code,
             CloseCode::PEER_GONE | CloseCode::TRY_AGAIN_LATER | CloseCode::DRAINING | CloseCode::ABNORMAL
         );
-        let again = if entry.opened {
+        let again = if code == CloseCode::BAD_CREDENTIAL {
+            false // it would show the same access token again
+        } else if entry.opened {
             !client.options.resume_timeout.is_zero()
         } else {
             passing && client.attempts < MAX_FIRST_ATTEMPTS
@@ -496,6 +498,21 @@ mod tests {
         }
         assert!(endpoint.poll_event().is_none());
         (endpoint, link)
+    }
+
+    #[test]
+    fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
+        let (mut endpoint, link) = client_of_an_absent_server();
+        let text = "the access token has expired".to_owned();
+        let refusal = Frame::Error { code: CloseCode::BAD_CREDENTIAL, text };
+        endpoint.handle_message(link, LinkMessage::Binary(refusal.encode()), START);
+        let closed = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+            Event::Closed { code, reason, .. } => Some((code, reason)),
+            _ => None,
+        });
+        let (code, reason) = closed.expect("the socket ends");
+        assert_eq!(code, CloseCode::BAD_CREDENTIAL);
+        assert!(reason.contains("has expired"), "{reason}");
     }
 
     #[test]

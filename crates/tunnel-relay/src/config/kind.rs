@@ -1,6 +1,7 @@
 //! How values are written: the same in flags, environment and file.
 
 use super::values::{AddressSource, LogFormat, Mount, Secret};
+use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::origins::Origin;
 use ipnet::IpNet;
 use std::fmt::Display;
@@ -141,6 +142,12 @@ impl Written for IpNet {
     const ALLOWED: &'static str = "a network such as 10.0.0.0/8 or 2001:db8::/32";
 }
 
+impl Written for KnownToken {
+    const FORM: &'static str = "TOKEN";
+    const ALLOWED: &'static str =
+        "sha256:HASH, then what it allows: host, connect, server=ID, ports=FIRST-LAST";
+}
+
 impl Written for Origin {
     const FORM: &'static str = "ORIGIN";
     const ALLOWED: &'static str =
@@ -200,6 +207,22 @@ impl One<Secret> for SecretText {
 
     fn toml_one(value: &Secret) -> String {
         quote(&value.0)
+    }
+}
+
+pub(super) struct TokenKey;
+
+impl One<TokenSecret> for TokenKey {
+    const FORM: &'static str = "SECRET";
+    const ALLOWED: &'static str = "32 bytes in base64url: `tunnel-relay token secret` makes one";
+    const SECRET: bool = true;
+
+    fn parse_one(text: &str) -> Result<TokenSecret, String> {
+        text.parse().map_err(|error: ParseTokenError| error.to_string())
+    }
+
+    fn toml_one(value: &TokenSecret) -> String {
+        quote(&value.reveal())
     }
 }
 
@@ -291,13 +314,15 @@ impl<T: Copy + TryFrom<u64> + TryInto<u64>> One<T> for Bytes {
     }
 }
 
+/// For times.
 pub(super) struct Time;
 
-const TIMES: [(&str, u64); 5] = [("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1), ("", 1_000)];
+const TIMES: [(&str, u64); 6] =
+    [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1), ("", 1_000)];
 
 impl One<Duration> for Time {
     const FORM: &'static str = "TIME";
-    const ALLOWED: &'static str = "a time such as 10s, 500ms, 2min or 1h (a number alone: seconds)";
+    const ALLOWED: &'static str = "a time such as 10s, 500ms, 2min, 1h or 30d (a number alone: seconds)";
 
     fn parse_one(text: &str) -> Result<Duration, String> {
         with_unit(text, &TIMES).map(Duration::from_millis).ok_or_else(|| format!("{text:?} is no time"))
@@ -387,6 +412,7 @@ mod tests {
         {
             assert_eq!(parse::<Duration, Time>(text), Some(Duration::from_millis(ms)), "{text}");
         }
+        assert_eq!(parse::<Duration, Time>("30d"), Some(Duration::from_secs(30 * 24 * 3_600)));
         for wrong in ["", "s", "1.5s", "-3", "5 m"] {
             assert_eq!(parse::<Duration, Time>(wrong), None, "{wrong}");
         }

@@ -114,6 +114,8 @@ mod tests {
             "10.0.0.0/8",
             "https://*.example.org:81",
             "forwarded",
+            "sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f connect ports=1-9",
+            "AAECAwQFBgcICQoLDA0ODwABAgMEBQYHCAkKCwwNDg8",
         ];
         let changed = candidates.into_iter().any(|text| {
             let before = config.clone();
@@ -132,6 +134,7 @@ mod tests {
         changed.idle_timeout = std::time::Duration::from_secs(3_600);
         (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);
         changed.acme_domains = Vec::new();
+        changed.livecode_credential = None;
         for config in [Config::default(), changed] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), print(&config)).unwrap();
