@@ -4,6 +4,7 @@ export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembl
 
 /** The exports of the WebAssembly module. They are the library's own, and change from version to version. */
 export interface InitOutput {
+  /** Where it keeps its state. */
   readonly memory: WebAssembly.Memory;
 }
 

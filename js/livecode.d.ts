@@ -6,16 +6,19 @@ export interface LivecodeAnswer {
   returned: string;
 }
 
+/** What connecting takes. */
 export interface LivecodeOptions {
   /** Gives up connecting: the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
+/** The events of a livecoding client. */
 export interface NodeJSLivecodingClientEventMap {
   /** A line that the server says: `data` (and `line`) begins with `server: `. */
   log: MessageEvent<string> & { readonly line: string };
   /** A text that belongs to no command. */
   message: MessageEvent<string>;
+  /** The connection has ended. */
   close: CloseEvent;
 }
 
@@ -35,6 +38,7 @@ export class NodeJSLivecodingClient extends EventTarget {
   ): Promise<NodeJSLivecodingClient>;
   /** Connects without a credential, to run what others have added. */
   static connectTo(url: string | URL, options?: LivecodeOptions): Promise<NodeJSLivecodingClient>;
+  /** The server's URL. */
   readonly url: string;
   /** The WebSocket's: 0 to 3. */
   readonly readyState: 0 | 1 | 2 | 3;
@@ -50,8 +54,11 @@ export class NodeJSLivecodingClient extends EventTarget {
   modules(): Promise<string[]>;
   /** Closes the connection. The instructions stay. */
   closeConfigurator(): Promise<void>;
+  /** A line that the server says. */
   onlog: ((event: NodeJSLivecodingClientEventMap['log']) => unknown) | null;
+  /** A text that belongs to no command. */
   onmessage: ((event: MessageEvent<string>) => unknown) | null;
+  /** The connection has ended. */
   onclose: ((event: CloseEvent) => unknown) | null;
   addEventListener<K extends keyof NodeJSLivecodingClientEventMap>(
     type: K,
@@ -69,6 +76,7 @@ export class NodeJSLivecodingClient extends EventTarget {
 export interface ForwardedConnectionEvent extends Event {
   /** The client's channel. */
   readonly channel: number;
+  /** The port that it asks for. */
   readonly port: number;
   /** The client's address, as the server sees it. */
   readonly address: string;
@@ -92,7 +100,9 @@ export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
     credential: string,
     options?: LivecodeOptions,
   ): Promise<NodeJSTunnelingClient>;
+  /** Connects to a server that has the tunnel's instructions already. */
   static connectTo(url: string | URL, options?: LivecodeOptions): Promise<NodeJSTunnelingClient>;
+  /** Makes a server ID, and the credential to be that server. */
   createServerCredential(): Promise<{ serverId: number; credential: string }>;
   /** Makes this connection the server. Rejects with `bad-credential`. */
   installServer(serverId: number | string, credential: string): Promise<void>;
@@ -102,7 +112,9 @@ export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
   forwardToClient(channel: number | string, data: string): Promise<void>;
   /** As a client. Rejects with `server-not-found` when the server is gone or takes no more. */
   forwardToServer(serverId: number | string, data: string): Promise<void>;
+  /** A client has connected to this server. */
   onconnected: ((event: ForwardedConnectionEvent) => unknown) | null;
+  /** Data from the other side of a channel. */
   ondata: ((event: ForwardedDataEvent) => unknown) | null;
   addEventListener<K extends keyof NodeJSLivecodingClientEventMap>(
     type: K,
@@ -131,18 +143,29 @@ export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
  * both. A `ForwardingServerWebSocket` is one too, by its name and states; it sends through its sockets only.
  */
 export abstract class ForwardingWebSocket extends EventTarget {
+  /** `readyState` before `open`. */
   static readonly CONNECTING: 0;
+  /** `readyState` from `open` on. */
   static readonly OPEN: 1;
+  /** `readyState` from `close()` on. */
   static readonly CLOSING: 2;
+  /** `readyState` at the end. */
   static readonly CLOSED: 3;
+  /** As the class's. */
   readonly CONNECTING: 0;
+  /** As the class's. */
   readonly OPEN: 1;
+  /** As the class's. */
   readonly CLOSING: 2;
+  /** As the class's. */
   readonly CLOSED: 3;
   /** The relay's URL. */
   readonly url: string;
+  /** The server's port. */
   readonly port: number;
+  /** The server's ID. */
   readonly serverId: string;
+  /** One of the constants. */
   readonly readyState: 0 | 1 | 2 | 3;
   /** Bytes of commands that the WebSocket has not sent yet. */
   readonly bufferedAmount: number;
@@ -151,8 +174,11 @@ export abstract class ForwardingWebSocket extends EventTarget {
    * closing.
    */
   send(data: string): void;
+  /** Closes after what has been sent. */
   close(): void;
+  /** The socket is open. */
   onopen: ((event: Event) => unknown) | null;
+  /** A text from the other side. */
   onmessage: ((event: MessageEvent<string>) => unknown) | null;
   /** Before `close`, if the socket never opened; `error` is a `TunnelError` or the signal's reason. */
   onerror: ((event: Event & { readonly error: unknown }) => unknown) | null;

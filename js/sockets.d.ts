@@ -1,5 +1,6 @@
 /** Why something failed: a stable `code`, and a message that says what was tried and what to do. */
 export class TunnelError extends Error {
+  /** For applications that fail in the same way. */
   constructor(message: string, options?: { code?: string; cause?: unknown });
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
@@ -36,15 +37,21 @@ export interface SocketOptions {
 
 /** What `opened` resolves with. Taking `readable` turns `message` events off. */
 export interface SocketConnection {
+  /** The socket's `readable`. */
   readonly readable: ReadableStream<string | Uint8Array>;
+  /** The socket's `writable`. */
   readonly writable: WritableStream<string | BufferSource | Blob>;
+  /** The subprotocol that the server chose; empty if it chose none. */
   readonly protocol: string;
+  /** Always empty. */
   readonly extensions: string;
 }
 
 /** What `closed` resolves with. */
 export interface SocketCloseInfo {
+  /** As a `close` event's `code`. */
   readonly closeCode: number;
+  /** As a `close` event's `reason`. */
   readonly reason: string;
 }
 
@@ -54,7 +61,9 @@ export interface SocketStats {
   readonly bytesSent: number;
   /** Bytes of messages that arrived. */
   readonly bytesReceived: number;
+  /** Messages that `send` took. */
   readonly messagesSent: number;
+  /** Messages that arrived. */
   readonly messagesReceived: number;
   /** Bytes sent again after the way to the peer was lost. */
   readonly bytesRetransmitted: number;
@@ -70,6 +79,7 @@ export interface SocketStats {
   readonly path: 'relay';
 }
 
+/** The events of a `PeerToPeerWebSocket`. */
 export interface PeerToPeerWebSocketEventMap extends WebSocketEventMap {
   /** The way to the peer is lost; nothing else is, so far. */
   reconnecting: Event;
@@ -99,30 +109,54 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The server's end of an open channel. */
   static throughChannel(channel: number, server: ForwardingServerWebSocket): PeerToPeerWebSocket;
 
+  /** `readyState` before `open`. */
   static readonly CONNECTING: 0;
+  /** `readyState` from `open` on, also while the socket reconnects. */
   static readonly OPEN: 1;
+  /** `readyState` from `close()` on. */
   static readonly CLOSING: 2;
+  /** `readyState` at the end. */
   static readonly CLOSED: 3;
+  /** As the class's. */
   readonly CONNECTING: 0;
+  /** As the class's. */
   readonly OPEN: 1;
+  /** As the class's. */
   readonly CLOSING: 2;
+  /** As the class's. */
   readonly CLOSED: 3;
 
   /** The tunnel URL. */
   readonly url: string;
+  /** One of the constants. */
   readonly readyState: 0 | 1 | 2 | 3;
+  /** Bytes that `send` has taken and the relay's link has not; it falls between tasks only. */
   readonly bufferedAmount: number;
+  /** Always empty. */
   readonly extensions: string;
+  /** The subprotocol that the server chose; empty if it chose none. */
   readonly protocol: string;
+  /** What binary messages arrive as: `blob`, as the platform's, or `arraybuffer`. */
   binaryType: BinaryType;
+  /** Sends one message. Throws `InvalidStateError` while connecting; does nothing once closing. */
   send(data: string | ArrayBufferLike | Blob | ArrayBufferView): void;
+  /**
+   * Closes after what has been sent. Throws `InvalidAccessError` for a code other than 1000 and 3000 to 4999, and a
+   * `SyntaxError` for a reason of more than 123 bytes of UTF-8.
+   */
   close(code?: number, reason?: string): void;
 
+  /** The socket is open. */
   onopen: ((this: WebSocket, event: Event) => any) | null;
+  /** A message: text, or what `binaryType` says. */
   onmessage: ((this: WebSocket, event: MessageEvent) => any) | null;
+  /** The socket could not be opened; `close`, which follows, says why. */
   onerror: ((this: WebSocket, event: Event) => any) | null;
+  /** The socket has ended: 1006 if nobody closed it. */
   onclose: ((this: WebSocket, event: CloseEvent) => any) | null;
+  /** The way to the peer is lost; nothing else is, so far. */
   onreconnecting: ((this: WebSocket, event: Event) => any) | null;
+  /** The way to the peer is found again; nothing was lost, doubled or reordered. */
   onreconnected: ((this: WebSocket, event: Event) => any) | null;
 
   /** Resolves when the socket is open; rejects with a `TunnelError`, or the signal's reason. */
@@ -138,6 +172,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   /** The server's port, 0 to 65535. */
   readonly port: number;
+  /** The server's ID: at a livecoding relay it may be a number. */
   readonly serverId: string;
   /** Path and query that the client asked for: `/` if it named none. */
   readonly path: string;
@@ -169,12 +204,17 @@ export type Ports = number | { first: number; last: number } | readonly Ports[];
 
 /** A client that wants in. */
 export interface ConnectionOffer {
+  /** The server's name for the connection. */
   readonly channel: number;
+  /** The port that it asks for. */
   readonly port: number;
+  /** Its address as the relay sees it. */
   readonly remoteAddress: string;
+  /** Its key, which it has proven to hold; null if it does not encrypt. */
   readonly remoteId: string | null;
   /** Subprotocols, in the client's order of preference. */
   readonly protocols: readonly string[];
+  /** Path and query that it asks for: `/` if it names none. */
   readonly path: string;
   /** Whether it does not encrypt. */
   readonly plain: boolean;
@@ -186,6 +226,7 @@ export type ProtocolChoice =
   | Iterable<string>
   | ((offered: readonly string[], offer: ConnectionOffer) => string | undefined | Promise<string | undefined>);
 
+/** What `newThrough` takes. */
 export interface ServerOptions {
   /**
    * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:
@@ -202,7 +243,9 @@ export interface ServerOptions {
   allowPlain?: boolean;
 }
 
+/** What `listen` takes besides ports and handler. */
 export interface ListenOptions {
+  /** For these ports, instead of the server's. */
   protocols?: ProtocolChoice;
   /** Decides who may come in, before the connection opens. */
   accept?: (offer: ConnectionOffer) => boolean | Promise<boolean>;
@@ -210,6 +253,7 @@ export interface ListenOptions {
 
 /** A claim on ports. */
 export interface Listener {
+  /** The ports claimed. */
   readonly ports: readonly { first: number; last: number }[];
   /** Gives the ports back; open sockets stay. */
   close(): void;
@@ -217,17 +261,25 @@ export interface Listener {
 
 /** A `connection` event. */
 export interface ConnectionEvent extends Event {
+  /** The new client's socket, which is open. */
   readonly socket: PeerToPeerWebSocket;
+  /** The port that it has connected to. */
   readonly port: number;
 }
 
+/** The events of a `ForwardingServerWebSocket`. */
 export interface ForwardingServerWebSocketEventMap {
+  /** It is registered. */
   open: Event;
+  /** A client has connected. */
   connection: ConnectionEvent;
+  /** It is not registered any more, and has no clients. */
   close: CloseEvent;
+  /** It has ended although nobody closed it; `close` follows. */
   error: Event;
   /** The relay can't be reached; it is being dialled again. */
   reconnecting: Event;
+  /** It is registered again. */
   reconnected: Event;
 }
 
@@ -237,22 +289,15 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** Registers a server. Rejects with a `TunnelError`, or the signal's reason. */
   static newThrough(relayUrl: string | URL, options?: ServerOptions): Promise<ForwardingServerWebSocket>;
 
-  static readonly CONNECTING: 0;
-  static readonly OPEN: 1;
-  static readonly CLOSING: 2;
-  static readonly CLOSED: 3;
-  readonly CONNECTING: 0;
-  readonly OPEN: 1;
-  readonly CLOSING: 2;
-  readonly CLOSED: 3;
-
   /** What clients connect to: 56 characters that name the server's key. */
   readonly serverId: string;
   /** The tunnel URL to share: append `/PORT`. */
   readonly url: string;
+  /** The relay's URL. */
   readonly relayUrl: string;
   /** The identity, if one was asked for. `protected`: the key can be used by this origin's pages, and read by nobody. */
   readonly identity: { readonly name: string; readonly protected: boolean } | null;
+  /** OPEN from when `newThrough` resolves, also while the relay can't be reached. */
   readonly readyState: 0 | 1 | 2 | 3;
   /** The open sockets. */
   readonly clients: ReadonlySet<PeerToPeerWebSocket>;
@@ -263,6 +308,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
    * The handler gets each open socket. Without one, sockets go to `connection` listeners, else to `accept`.
    */
   listen(ports: Ports, handler?: (socket: PeerToPeerWebSocket) => unknown, options?: ListenOptions): Listener;
+  /** The same without a handler. */
   listen(ports: Ports, options?: ListenOptions): Listener;
   /** The next socket that neither a handler nor a `connection` listener takes. */
   accept(): Promise<PeerToPeerWebSocket>;
@@ -270,11 +316,17 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** Closes the clients with 1001 and unregisters. */
   close(): Promise<void>;
 
+  /** It is registered, for the first time. */
   onopen: ((this: ForwardingServerWebSocket, event: Event) => any) | null;
+  /** A client has connected. With this, or a listener, and no `listen` at all, all ports are served. */
   onconnection: ((this: ForwardingServerWebSocket, event: ConnectionEvent) => any) | null;
+  /** It is not registered any more, and has no clients. */
   onclose: ((this: ForwardingServerWebSocket, event: CloseEvent) => any) | null;
+  /** It has ended although nobody closed it; `close` follows. */
   onerror: ((this: ForwardingServerWebSocket, event: Event) => any) | null;
+  /** The relay can't be reached; it is being dialled again. */
   onreconnecting: ((this: ForwardingServerWebSocket, event: Event) => any) | null;
+  /** It is registered again. */
   onreconnected: ((this: ForwardingServerWebSocket, event: Event) => any) | null;
 
   addEventListener<K extends keyof ForwardingServerWebSocketEventMap>(

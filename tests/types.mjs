@@ -2,7 +2,7 @@
 // `node types.mjs FOLDER`.
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { samples } from './samples.mjs'
 
@@ -13,6 +13,13 @@ mkdirSync(join(folder, 'node_modules'), { recursive: true })
 symlinkSync(join(root, 'pkg'), join(folder, 'node_modules/tunnel-wasm'), 'dir')
 cpSync(join(root, 'tests/types'), folder, { recursive: true })
 writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }')
+
+// What is declared is described, but for what the platform has overloaded.
+const declarations = readFileSync(join(root, 'pkg/tunnel_wasm.d.ts'), 'utf8').split('\n').map(line => line.trim())
+const isDeclared = line => /^(export |static |readonly |[a-z]\w*\??[:(])/i.test(line) && !line.endsWith(',')
+const isPlain = line => /^(private|protected|addEventListener)/.test(line)
+const bare = declarations.filter((line, n) => isDeclared(line) && !isPlain(line) && !declarations[n - 1].endsWith('*/'))
+if (bare.length) throw new Error(`declared without a description:\n${bare.join('\n')}`)
 
 const inReadme = samples(join(root, 'README.md')).filter(({ language }) => language === 'js' || language === 'ts')
 if (!inReadme.length) throw new Error('README.md has no samples')
