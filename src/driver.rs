@@ -141,6 +141,8 @@ impl Driver {
         let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
         let id = self.with_later(connect);
         self.insert(id, socket);
+        // The WebSocket is on its way before anything is computed.
+        self.handle_events();
         id
     }
 
@@ -213,6 +215,8 @@ impl Driver {
                 break;
             }
         }
+        self.endpoint.borrow_mut().prepare(now);
+        self.handle_events();
         let retry = (full || self.has_settled()).then(|| now + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
         if let Some(at) = retry.into_iter().chain(timeout).min() {

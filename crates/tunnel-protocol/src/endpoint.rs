@@ -200,6 +200,8 @@ pub struct Endpoint {
     redial: Redial,
     sockets: SortedMap<SocketId, Box<Socket>>,
     next_socket: u64,
+    /// New clients, whose first handshake nobody has begun yet.
+    unprepared: Vec<SocketId>,
     /// What each session may keep, in bytes.
     share: u64,
     by_path: SortedMap<Path, SocketId>,
@@ -236,6 +238,7 @@ impl Endpoint {
             redial: Redial::default(),
             sockets: SortedMap::new(),
             next_socket: 0,
+            unprepared: Vec::new(),
             share: u64::MAX,
             by_path: SortedMap::new(),
             by_session: SortedMap::new(),
@@ -324,6 +327,9 @@ impl Endpoint {
         if let Some(link) = self.links.get_mut(&id) {
             link.open(&self.config.token, now);
         }
+        if self.main == Some(id) {
+            self.connect_early(id, now);
+        }
     }
 
     /// Takes in one message of a WebSocket.
@@ -386,7 +392,9 @@ impl Endpoint {
         }
         for entry in self.sockets.values_mut() {
             if let Side::Client(client) = &mut entry.side {
-                client.key.answer(theirs, shared);
+                if let Some(key) = &mut client.key {
+                    key.answer(theirs, shared);
+                }
             }
         }
         self.register();
@@ -519,6 +527,9 @@ impl Endpoint {
     fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
         self.redial.succeed();
         self.is_livecode = self.links.get(&id).is_some_and(Carrier::is_livecode);
+        if self.is_livecode {
+            self.take_back_early(id);
+        }
         if self.is_livecode && self.main == Some(id) && self.host.is_none() {
             // Each client needs a link of its own: the first gets this one.
             self.main = None;

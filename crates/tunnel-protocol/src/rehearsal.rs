@@ -29,6 +29,7 @@ pub fn rehearse(seed: [u8; 32]) -> bool {
         [entropy.bytes(), entropy.bytes()].map(|seed| Endpoint::new(Config::default(), seed));
     let key = StaticKey::from_secret(entropy.bytes());
     let socket = client.connect(ServerId::Key(key.public()), 0, ConnectOptions::default(), now);
+    client.prepare(now);
     server.host(key, now);
     server.handle_link_opened(LINK, now);
     client.handle_link_opened(LINK, now);

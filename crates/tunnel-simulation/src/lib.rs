@@ -397,6 +397,7 @@ impl World {
             if self.peers[number].frozen_until.is_some() {
                 continue;
             }
+            self.peers[number].endpoint.prepare(now);
             while let Some(event) = self.peers[number].endpoint.poll_event() {
                 moved = true;
                 self.handle_event(number, event);

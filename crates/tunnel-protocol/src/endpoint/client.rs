@@ -1,7 +1,7 @@
 //! Sockets that this endpoint opened: connecting, and finding the server again.
 
 use super::carrier::Carrier;
-use super::socket::{ConnectOptions, Path, Remote, Side, describe, prologue, retry_wait};
+use super::socket::{ConnectOptions, Path, Remote, Side, Socket, describe, prologue, retry_wait};
 use super::{Endpoint, Event, LinkId, SocketId};
 use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Initiator, Transport};
@@ -19,6 +19,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// is allowed.
 const PLAIN_AFTER: Duration = Duration::from_secs(3);
 
+/// Longest first handshake message that is sent before the relay has told its limits, in bytes: any relay takes it.
+const MAX_EARLY_MESSAGE: usize = 8_000;
+
 /// How often a connection that never opened is tried when it fails for a passing reason.
 const MAX_FIRST_ATTEMPTS: u32 = 4;
 
@@ -30,7 +33,8 @@ pub(super) struct Client {
     server_key: Option<PublicKey>,
     port: u16,
     options: ConnectOptions,
-    pub(super) key: StaticKey,
+    /// Made when it is needed first, unless the application has one.
+    pub(super) key: Option<StaticKey>,
     session_id: SessionId,
     /// The server's page load, once it has answered.
     server_epoch: Option<Epoch>,
@@ -41,6 +45,8 @@ pub(super) struct Client {
     absent_since: Option<Instant>,
     /// A request to the key is out.
     asked: bool,
+    /// The first handshake, computed while there was no link to send it on.
+    prepared: Option<(Box<Initiator>, Bytes)>,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,11 @@ impl Client {
             State::Asking { path, .. } | State::Handshaking { path, .. } => Some(*path),
             State::Waiting { .. } | State::Open => None,
         }
+    }
+
+    /// Whether the server's ID is one of the livecode dialect.
+    const fn wants_livecode(&self) -> bool {
+        matches!(self.server, ServerId::Number(_))
     }
 
     /// There is no relay any more that says that the server is not there.
@@ -93,26 +104,77 @@ impl Endpoint {
         options: ConnectOptions,
         now: Instant,
     ) -> SocketId {
-        let key = options.key.clone().unwrap_or_else(|| StaticKey::from_secret(self.entropy.bytes()));
         let client = Client {
             server,
             server_key: server.key().copied(),
             port,
+            key: options.key.clone(),
             options,
-            key,
             session_id: SessionId(self.entropy.array()),
             server_epoch: None,
             state: State::Waiting { retry_at: None },
             attempts: 0,
             absent_since: None,
             asked: false,
+            prepared: None,
         };
         let mut session = Session::new(self.next_session());
         session.keep_alive();
         let socket = self.add_socket(session, Side::Client(Box::new(client)));
         self.dial_if_wanted(now);
         self.advance_client(socket, now);
+        self.unprepared.push(socket);
         socket
+    }
+
+    /// Computes the first handshakes of new sockets whose link is still being opened. Call it when that is under way:
+    /// the one takes as long as the other.
+    pub fn prepare(&mut self, now: Instant) {
+        for socket in std::mem::take(&mut self.unprepared) {
+            let Some(entry) = self.sockets.get(&socket) else { continue };
+            let Side::Client(client) = &entry.side else { continue };
+            let waits = matches!(client.state, State::Waiting { .. });
+            if waits && !client.asked && client.prepared.is_none() && client.server_key.is_some() {
+                let prepared = self.begin_handshake(socket, now);
+                if let Some(entry) = self.sockets.get_mut(&socket)
+                    && let Side::Client(client) = &mut entry.side
+                {
+                    client.prepared = prepared;
+                }
+            }
+        }
+    }
+
+    /// HELLO is out. A client does not wait for the answer: CONNECT may follow at once.
+    pub(super) fn connect_early(&mut self, link: LinkId, now: Instant) {
+        let wants_livecode = |entry: &Socket| match &entry.side {
+            Side::Client(client) => client.wants_livecode(),
+            Side::Server(_) => false,
+        };
+        // A relay of the livecode dialect would answer to each frame in words.
+        if self.is_livecode || self.sockets.values().any(|entry| wants_livecode(entry)) {
+            return;
+        }
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.sockets.get(&socket) else { continue };
+            let Side::Client(client) = &entry.side else { continue };
+            if matches!(client.state, State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now)) {
+                self.initiate(socket, link, None, now);
+            }
+        }
+    }
+
+    /// The relay speaks the livecode dialect, which makes nothing of what was sent early.
+    pub(super) fn take_back_early(&mut self, link: LinkId) {
+        for entry in self.sockets.values_mut() {
+            if let Side::Client(client) = &mut entry.side
+                && let State::Handshaking { path, .. } = &client.state
+                && path.link == link
+            {
+                self.by_path.remove(path);
+                client.state = State::Waiting { retry_at: None };
+            }
+        }
     }
 
     /// Takes the next step of a client that waits for nothing any more.
@@ -124,7 +186,9 @@ impl Endpoint {
                 *retry_at = None;
                 if self.is_livecode {
                     self.advance_livecode_client(socket, now);
-                } else if let Some(link) = self.main {
+                } else if let Some(link) = self.main
+                    && self.links.get(&link).is_some_and(Carrier::is_ready)
+                {
                     self.initiate(socket, link, None, now);
                 }
             }
@@ -204,14 +268,46 @@ impl Endpoint {
     /// Sends the first handshake message: on `path`, or with a CONNECT of its own.
     fn initiate(&mut self, socket: SocketId, link: LinkId, path: Option<Path>, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
-        let position = entry.session.position();
         let Side::Client(client) = &mut entry.side else { return };
-        let Some(carrier) = self.links.get_mut(&link).filter(|carrier| carrier.is_ready()) else { return };
-        let Some(server_key) = client.server_key else {
+        if client.server_key.is_none() {
             let reason =
                 "numbers name servers of livecoding relays; this relay's servers have IDs of 56 characters";
             return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
+        }
+        let prepared = client.prepared.take();
+        let Some((initiator, message)) = prepared.or_else(|| self.begin_handshake(socket, now)) else {
+            return self.touch(socket, now);
         };
+        let Some(carrier) = self.links.get_mut(&link) else { return };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Side::Client(client) = &mut entry.side else { return };
+        let path = match (carrier, path) {
+            (Carrier::Tunnel(carrier), _) => {
+                if !carrier.is_ready() && message.len() > MAX_EARLY_MESSAGE {
+                    client.prepared = Some((initiator, message));
+                    return;
+                }
+                let channel = carrier.connect(client.server, client.port, ChannelKind::Session, message);
+                Path { link, channel }
+            }
+            (Carrier::Livecode(carrier), Some(path)) => {
+                carrier.initiate(path.channel, message);
+                path
+            }
+            (Carrier::Livecode(_) | Carrier::Dialing, _) => return,
+        };
+        let give_up_at = now + HANDSHAKE_TIMEOUT;
+        client.state = State::Handshaking { path, initiator, answer: None, give_up_at };
+        self.by_path.insert(path, socket);
+        self.touch(socket, now);
+    }
+
+    /// The first handshake message, and who reads the answer to it. `None` if the key has to be asked first, which
+    /// brings it back here, or if the socket has failed.
+    fn begin_handshake(&mut self, socket: SocketId, now: Instant) -> Option<(Box<Initiator>, Bytes)> {
+        let entry = self.sockets.get_mut(&socket)?;
+        let position = entry.session.position();
+        let Side::Client(client) = &mut entry.side else { return None };
         let open = Open {
             session_id: client.session_id,
             epoch: self.epoch,
@@ -220,39 +316,26 @@ impl Endpoint {
             protocols: client.options.protocols.clone(),
             path: client.options.path.clone(),
         };
-        let mut initiator = Initiator::new(&prologue(client.port), server_key, self.entropy.bytes());
-        match initiator.write_message(&client.key, &open.encode()) {
+        let key = client.key.get_or_insert_with(|| StaticKey::from_secret(self.entropy.bytes()));
+        let mut initiator = Initiator::new(&prologue(client.port), client.server_key?, self.entropy.bytes());
+        match initiator.write_message(key, &open.encode()) {
             Ok(message) => {
                 client.asked = false;
-                let path = match (carrier, path) {
-                    (Carrier::Tunnel(carrier), _) => {
-                        let kind = ChannelKind::Session;
-                        let channel = carrier.connect(client.server, client.port, kind, message);
-                        Path { link, channel }
-                    }
-                    (Carrier::Livecode(carrier), Some(path)) => {
-                        carrier.initiate(path.channel, message);
-                        path
-                    }
-                    (Carrier::Livecode(_) | Carrier::Dialing, _) => return,
-                };
-                let give_up_at = now + HANDSHAKE_TIMEOUT;
-                let initiator = Box::new(initiator);
-                client.state = State::Handshaking { path, initiator, answer: None, give_up_at };
-                self.by_path.insert(path, socket);
+                Some((Box::new(initiator), message))
             }
             // The answer brings it back here.
             Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
                 if !std::mem::replace(&mut client.asked, true) {
-                    self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
+                    self.events.push_back(Event::NeedsDiffieHellman { ours: key.public(), theirs });
                 }
+                None
             }
             Err(error) => {
                 let reason = format!("the handshake could not begin: {error}");
                 self.fail_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
+                None
             }
         }
-        self.touch(socket, now);
     }
 
     /// The second handshake message.
@@ -260,16 +343,17 @@ impl Endpoint {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let State::Handshaking { path, initiator, answer, .. } = &mut client.state else { return };
+        let Some(key) = &mut client.key else { return };
         let path = *path;
-        let result = initiator.read_message(&client.key, &payload);
+        let result = initiator.read_message(key, &payload);
         if let Err(HandshakeError::Dh(DhError::Pending(theirs))) = result {
             *answer = Some(payload);
             if !std::mem::replace(&mut client.asked, true) {
-                self.events.push_back(Event::NeedsDiffieHellman { ours: client.key.public(), theirs });
+                self.events.push_back(Event::NeedsDiffieHellman { ours: key.public(), theirs });
             }
             return;
         }
-        client.key.forget_answers();
+        key.forget_answers();
         let opened = result.map_err(|error| error.to_string()).and_then(|(payload, transport)| {
             match Opened::decode(payload) {
                 Ok(opened) => Ok((opened, transport)),
@@ -471,6 +555,84 @@ mod tests {
 
     const START: Instant = Instant::from_micros(1_000_000);
 
+    fn welcome() -> Frame {
+        Frame::Welcome(Box::new(Welcome {
+            version: 1,
+            features: 0,
+            max_frame: 60_000,
+            max_channels: 1,
+            channel_buffer: 1 << 20,
+            idle_timeout: Duration::from_secs(60),
+            challenge: StaticKey::from_secret([3; 32]).public(),
+            address: String::new(),
+            node: String::new(),
+        }))
+    }
+
+    /// The kinds of the frames that an endpoint sends now.
+    fn sent(endpoint: &mut Endpoint, link: LinkId) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        while let Some(message) = endpoint.poll_transmit(link, START) {
+            let LinkMessage::Binary(message) = message else { panic!("a text") };
+            names.push(Frame::decode(message).unwrap().unwrap().name());
+        }
+        names
+    }
+
+    /// A new client of a server whose path is so long, and the link that it asks for.
+    fn new_client(server: ServerId, path_len: usize) -> (Endpoint, LinkId) {
+        let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+        let path = "p".repeat(path_len);
+        endpoint.connect(server, 1, ConnectOptions { path, ..ConnectOptions::default() }, START);
+        let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+        endpoint.prepare(START);
+        (endpoint, link)
+    }
+
+    fn some_server() -> ServerId {
+        ServerId::Key(StaticKey::from_secret([2; 32]).public())
+    }
+
+    #[test]
+    fn connect_follows_hello_without_waiting_for_welcome() {
+        let (mut endpoint, link) = new_client(some_server(), 0);
+        endpoint.handle_link_opened(link, START);
+        assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT"]);
+        endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+        assert_eq!(sent(&mut endpoint, link), [""; 0], "nor is it sent twice");
+    }
+
+    #[test]
+    fn a_connect_that_a_relay_might_not_take_waits_for_its_limits() {
+        let (mut endpoint, link) = new_client(some_server(), MAX_EARLY_MESSAGE);
+        endpoint.handle_link_opened(link, START);
+        assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
+        endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+        assert_eq!(sent(&mut endpoint, link), ["CONNECT"]);
+    }
+
+    #[test]
+    fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
+        let (mut endpoint, link) = new_client(some_server(), 0);
+        endpoint.handle_link_opened(link, START);
+        sent(&mut endpoint, link);
+        let text = "server: rejected malformed command";
+        endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
+        let reason = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+            Event::Closed { reason, failed: true, .. } => Some(reason),
+            _ => None,
+        });
+        assert!(reason.unwrap().contains("livecode dialect"));
+    }
+
+    #[test]
+    fn who_wants_a_livecode_server_says_nothing_but_hello_first() {
+        let (mut endpoint, link) = new_client(ServerId::Number(7), 0);
+        endpoint.connect(some_server(), 1, ConnectOptions::default(), START);
+        endpoint.handle_link_opened(link, START);
+        assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
+    }
+
     /// A client whose open socket is interrupted, on a link to a relay that says that the server is not there.
     fn client_of_an_absent_server() -> (Endpoint, LinkId) {
         let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
@@ -480,20 +642,9 @@ mod tests {
         (entry.opened, entry.interrupted_at) = (true, Some(START));
         let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
         endpoint.handle_link_opened(link, START);
-        let welcome = Welcome {
-            version: 1,
-            features: 0,
-            max_frame: 60_000,
-            max_channels: 1,
-            channel_buffer: 1 << 20,
-            idle_timeout: Duration::from_secs(60),
-            challenge: key,
-            address: String::new(),
-            node: String::new(),
-        };
         let close =
             Frame::Close { channel: ChannelId(1), code: CloseCode::SERVER_NOT_FOUND, reason: String::new() };
-        for frame in [Frame::Welcome(Box::new(welcome)), close] {
+        for frame in [welcome(), close] {
             endpoint.handle_message(link, LinkMessage::Binary(frame.encode()), START);
         }
         assert!(endpoint.poll_event().is_none());
