@@ -288,25 +288,3 @@ fn senders_are_paused_early_when_the_receivers_link_holds_much() {
     net.send(client, data(1, vec![0; 6_000]));
     assert_eq!(net.received(client), [Frame::Pause { channel: ChannelId(1) }]);
 }
-
-#[test]
-fn a_small_message_that_waits_does_not_keep_the_buffer_that_it_came_in() {
-    let mut net = Net::new(config());
-    let (client, server) = net.pair();
-    for (waiting, len, is_copied) in
-        [(false, 100, true), (false, 10_000, false), (true, 10_000, true), (true, 50_000, false)]
-    {
-        net.received(server);
-        if waiting {
-            net.send(client, data(1, "first"));
-        }
-        let message = BytesMut::from(&data(1, vec![7; len]).encode()[..]);
-        let memory = message.as_ptr();
-        net.router.handle_message(client, message, net.now);
-        if waiting {
-            net.take(server);
-        }
-        let Some(Transmit::Binary(forwarded)) = net.router.poll_transmit(server) else { panic!("nothing") };
-        assert_eq!(forwarded.as_ptr() != memory, is_copied, "{len} bytes, waiting: {waiting}");
-    }
-}
