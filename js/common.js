@@ -107,6 +107,11 @@ export function toMilliseconds(value, name) {
   throw new TypeError(`${name} is ${value}: expected milliseconds, 0 or more`);
 }
 
+export function toSignal(value) {
+  if (value === undefined || value instanceof AbortSignal) return value;
+  throw new TypeError('signal is not an AbortSignal');
+}
+
 /** RFC 9110's `token`. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
@@ -169,6 +174,8 @@ export function toRelayUrl(value) {
   if (url.href.includes('#')) {
     throw new DOMException(`The URL contains a fragment identifier ('${url.hash}').`, 'SyntaxError');
   }
+  // Mixed content: the browser knows best what it forbids, and throws then.
+  if (url.protocol === 'ws:' && globalThis.location?.protocol === 'https:') new WebSocket(url).close();
   return url;
 }
 

@@ -7,10 +7,12 @@ import {
   defineEventHandlers,
   describe,
   INTERNAL,
+  isObject,
   READY_STATES,
   requireArguments,
   toPort,
   toRelayUrl,
+  toSignal,
   toStrings,
   tunnel,
   TunnelError,
@@ -91,7 +93,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     const server = new ForwardingServerWebSocket(INTERNAL);
     server.#relay = toRelayUrl(relayUrl);
     server.#protocols = toChooser(protocols);
-    signal?.throwIfAborted();
+    toSignal(signal)?.throwIfAborted();
     if (identity !== undefined) {
       server.#identity = await takeIdentity(`${identity}`);
       server.#ended.promise.then(server.#identity.release);
@@ -143,6 +145,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     this.#core;
     requireArguments(arguments, 1, "Failed to execute 'listen' on 'ForwardingServerWebSocket'");
     if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
+    if (options != null && !isObject(options)) throw new TypeError('the handler is not a function');
     const { accept, protocols } = options ?? {};
     if (accept !== undefined && typeof accept !== 'function') throw new TypeError('accept is not a function');
     if (this.#readyState > 1) throw new DOMException('The server is closed.', 'InvalidStateError');

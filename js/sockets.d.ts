@@ -74,7 +74,7 @@ export interface SocketStats {
   /** Round trip from peer to peer in milliseconds; null until measured. */
   readonly roundTripTime: number | null;
   /** `waiting`: the peer has not acknowledged all, it is busy or frozen. `interrupted`: there is no way to it now. */
-  readonly state: 'alive' | 'waiting' | 'interrupted';
+  readonly state: 'alive' | 'waiting' | 'interrupted' | 'ended';
   /** What the connection runs over. */
   readonly path: 'relay';
 }
@@ -184,8 +184,8 @@ export class PeerToPeerWebSocket extends EventTarget {
   readonly remoteId: string | null;
   /** Whether the socket is encrypted end to end; always, but with a plain peer of the livecode dialect. */
   readonly encrypted: boolean;
-  /** Counters; null once the socket has ended. */
-  getStats(): SocketStats | null;
+  /** Counters; the last ones, once the socket has ended. */
+  getStats(): SocketStats;
 
   addEventListener<K extends keyof PeerToPeerWebSocketEventMap>(
     type: K,

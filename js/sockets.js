@@ -16,6 +16,7 @@ import {
   toMilliseconds,
   toPort,
   toRelayUrl,
+  toSignal,
   toStrings,
   tunnel,
   TunnelError,
@@ -103,6 +104,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   #dial(url, { relay, serverId, port, path }, options) {
     const { protocols, identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain } = options;
+    toSignal(signal);
     this.#url = url;
     this.#origin = relay.origin;
     this.#peer = { port, serverId, path: path || '/', remoteAddress: null, remoteId: null, encrypted: true };
@@ -329,10 +331,9 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   getStats() {
     const stats = this.#core.stats();
-    if (!stats) return null;
     const result = Object.fromEntries(STATS.map((name, index) => [name, stats[index]]));
     if (Number.isNaN(result.roundTripTime)) result.roundTripTime = null;
-    return { ...result, state: LIVENESS[stats[STATS.length]], path: 'relay' };
+    return { ...result, state: this.#readyState === 3 ? 'ended' : LIVENESS[stats[STATS.length]], path: 'relay' };
   }
 
   static {

@@ -282,9 +282,10 @@ impl Driver {
                     event::post(move || socket.fire(&this, id, event));
                 }
             }
-            Event::Closed { socket: id, .. } => {
+            Event::Closed { socket: id, stats, .. } => {
                 let socket = self.sockets.borrow_mut().remove(&id);
                 if let Some(socket) = socket {
+                    socket.keep_stats(stats);
                     event::post(move || socket.fire(&this, id, event));
                 }
             }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
+use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
@@ -95,9 +96,16 @@ pub(crate) struct Socket {
     end: RefCell<Option<Event>>,
     /// Messages that have had no event yet.
     inbox: RefCell<VecDeque<Message>>,
+    /// What had been counted when it ended.
+    last_stats: Cell<SessionStats>,
 }
 
 impl Socket {
+    /// Keeps the counters of a socket that has ended.
+    pub(crate) fn keep_stats(&self, stats: SessionStats) {
+        self.last_stats.set(stats);
+    }
+
     /// Counts what `send` took; says whether nothing was counted before.
     pub(crate) fn add_buffered(&self, len: usize) -> bool {
         self.buffered.replace(self.buffered.get() + len) == 0
@@ -133,9 +141,9 @@ impl Socket {
             }
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
-            Event::Closed { code, reason, was_clean, failed, .. } => {
+            Event::Closed { code, reason, was_clean, failed, stats, .. } => {
                 if !self.inbox.borrow().is_empty() && self.taker.get() != Taker::Reader {
-                    let end = Event::Closed { socket: id, code, reason, was_clean, failed };
+                    let end = Event::Closed { socket: id, code, reason, was_clean, failed, stats };
                     if self.taker.get() == Taker::Nobody {
                         self.end.replace(Some(end));
                     } else {
@@ -234,8 +242,14 @@ impl SocketCore {
         }
         let (socket, driver, reason) = (self.socket.clone(), self.driver.clone(), reason.to_owned());
         let id = SocketId(u64::MAX);
-        let event =
-            Event::Closed { socket: id, code: CloseCode::ABORTED, reason, was_clean: false, failed: true };
+        let event = Event::Closed {
+            socket: id,
+            code: CloseCode::ABORTED,
+            reason,
+            was_clean: false,
+            failed: true,
+            stats: SessionStats::default(),
+        };
         event::post(move || socket.fire(&driver, id, event));
     }
 }
@@ -312,17 +326,16 @@ impl SocketCore {
         message::to_js(&message)
     }
 
-    /// Counters, in the order in which `js/sockets.js` names them; `undefined` when the socket has ended.
-    pub fn stats(&self) -> Option<Vec<f64>> {
-        let id = self.id.get()?;
-        let stats = self.driver.read(|endpoint| endpoint.stats(id))?;
-        let session = stats.session;
-        let liveness = match stats.liveness {
-            Liveness::Alive => 0.0,
-            Liveness::Waiting => 1.0,
-            Liveness::Interrupted => 2.0,
+    /// Counters, in the order in which `js/sockets.js` names them; the last ones of a socket that has ended.
+    pub fn stats(&self) -> Vec<f64> {
+        let live = self.id.get().and_then(|id| self.driver.read(|endpoint| endpoint.stats(id)));
+        let session = live.map_or_else(|| self.socket.last_stats.get(), |stats| stats.session);
+        let liveness = match live.map(|stats| stats.liveness) {
+            Some(Liveness::Alive) => 0.0,
+            Some(Liveness::Waiting) => 1.0,
+            Some(Liveness::Interrupted) | None => 2.0,
         };
-        Some(vec![
+        vec![
             session.bytes_sent as f64,
             session.bytes_received as f64,
             session.messages_sent as f64,
@@ -332,7 +345,7 @@ impl SocketCore {
             session.resumptions.into(),
             session.round_trip.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0),
             liveness,
-        ])
+        ]
     }
 
     /// Lets a client in, unless it has gone; `target` is its socket from now on.

@@ -130,22 +130,20 @@ same<typeof value, string | Uint8Array | undefined>(true)
 same<typeof writable, typeof socket.writable>(true)
 for await (const data of socket) void data
 
-const stats: SocketStats | null = socket.getStats()
-if (stats) {
-  const counters: number[] = [
-    stats.bytesSent,
-    stats.bytesReceived,
-    stats.messagesSent,
-    stats.messagesReceived,
-    stats.bytesRetransmitted,
-    stats.bytesUnacknowledged,
-    stats.reconnects,
-    stats.roundTripTime ?? 0,
-  ]
-  const state: 'alive' | 'waiting' | 'interrupted' = stats.state
-  const path: 'relay' = stats.path
-  void [counters, state, path]
-}
+const stats: SocketStats = socket.getStats()
+const counters: number[] = [
+  stats.bytesSent,
+  stats.bytesReceived,
+  stats.messagesSent,
+  stats.messagesReceived,
+  stats.bytesRetransmitted,
+  stats.bytesUnacknowledged,
+  stats.reconnects,
+  stats.roundTripTime ?? 0,
+]
+const state: 'alive' | 'waiting' | 'interrupted' | 'ended' = stats.state
+const path: 'relay' = stats.path
+void [counters, state, path]
 
 // ---- ForwardingServerWebSocket
 

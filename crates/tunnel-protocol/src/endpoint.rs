@@ -12,7 +12,7 @@ mod socket;
 use crate::entropy::Entropy;
 use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
-use crate::session::{self, Epoch, RecordError, Session, SessionId};
+use crate::session::{self, Epoch, RecordError, Session, SessionId, SessionStats};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message, ServerId};
@@ -159,6 +159,8 @@ pub enum Event {
         was_clean: bool,
         /// Whether the socket never opened.
         failed: bool,
+        /// What was counted until then.
+        stats: SessionStats,
     },
     /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`].
     NeedsDiffieHellman {
@@ -771,6 +773,7 @@ impl Endpoint {
                         reason: closed.reason,
                         was_clean: closed.was_clean && entry.opened,
                         failed: !entry.opened,
+                        stats: entry.session.stats(),
                     }
                 }
             });
@@ -808,6 +811,7 @@ impl Endpoint {
                 reason: "the peer has gone".to_owned(),
                 was_clean: false,
                 failed: !entry.opened,
+                stats: entry.session.stats(),
             });
         }
         if let Some(at) = entry.timer {
