@@ -106,11 +106,13 @@ impl Engine {
                     "download.prompt_for_download": false,
                 });
                 capabilities["browserName"] = "chrome".into();
+                capabilities["acceptInsecureCerts"] = true.into();
                 capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
                 Ok(capabilities)
             }
             Self::Firefox => Ok(json!({
                 "browserName": "firefox",
+                "acceptInsecureCerts": true,
                 "moz:firefoxOptions": {
                     "args": ["-headless"],
                     "prefs": {
@@ -123,6 +125,7 @@ impl Engine {
             })),
             Self::WebKit => Ok(json!({
                 "browserName": "MiniBrowser",
+                "acceptInsecureCerts": true,
                 "webkitgtk:browserOptions": { "binary": mini_browser()?, "args": ["--automation"] },
             })),
         }

@@ -22,6 +22,7 @@ pub use engine::Engine;
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{
-    Relay, Stage, conformance_server, livecode_server, on_stage, on_stage_within, unused_address,
+    Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_within,
+    unused_address,
 };
 pub use tab::{Look, Tab, Width};

@@ -135,6 +135,16 @@ pub fn conformance_server() -> Result<(Program, String)> {
     Program::start(command, "listening on ")
 }
 
+/// A server of the package and the tests' pages over https, and its `https://` address.
+pub fn https_server() -> Result<(Program, String)> {
+    let root = paths::root()?;
+    let mut command = Command::new("node");
+    command.arg(root.join("tests/e2e/pages/https.mjs"));
+    command.arg(format!("/pkg={}", paths::package()?.display()));
+    command.arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
+    Program::start(command, "listening on ")
+}
+
 /// An address of this machine that nobody listens on.
 pub fn unused_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
