@@ -12,6 +12,11 @@ use tunnel_relay::access::{Claims, KnownToken, TokenSecret};
 use tunnel_relay::config::{self, Loaded, LogFormat, Sources};
 use tunnel_relay::{Config, Relay};
 
+/// The static binary's: see Cargo.toml.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// For a command line or a configuration that can't be understood.
 const MISUSE: u8 = 2;
 
