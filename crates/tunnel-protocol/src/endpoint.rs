@@ -5,183 +5,31 @@
 
 mod carrier;
 mod client;
+mod config;
+mod event;
+mod links;
 mod redial;
 mod server;
 mod socket;
 
 use crate::entropy::Entropy;
-use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
 use crate::session::{self, Epoch, RecordError, Session, SessionId, SessionStats};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::time::Duration;
-use crate::{CloseCode, Instant, Message, ServerId};
+use crate::{CloseCode, Instant, Message};
 use bytes::Bytes;
 use carrier::Carrier;
+pub use config::Config;
+pub use event::{Event, LinkId, LinkMessage, SendError, SocketId};
 use redial::Redial;
 use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
 use socket::{Path, Side, Socket};
 use std::collections::VecDeque;
 
-/// One WebSocket to the relay, as numbered by the endpoint that asked for it.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct LinkId(pub u64);
-
-/// One socket of an endpoint.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SocketId(pub u64);
-
-/// One WebSocket message between an endpoint and the relay.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LinkMessage {
-    /// A binary message: `tunnel.v1`.
-    Binary(Bytes),
-    /// A text message: the livecode dialect.
-    Text(String),
-}
-
 /// What a session may keep however many there are, in bytes: a record's worth.
 const MIN_SHARE: u64 = 64 * 1024;
-
-/// How an endpoint behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The relay's host, and port unless it is the scheme's own, in lower case: what a registration is bound to.
-    pub origin: String,
-    /// Access token for the relay, or empty.
-    pub token: String,
-    /// How long a server keeps a session whose client is away.
-    pub resume_timeout: Duration,
-    /// Most sessions that a server keeps for clients that are away; the oldest are dropped beyond that.
-    pub max_suspended: usize,
-    /// Most clients whose handshake is not finished.
-    pub max_pending: usize,
-    /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
-    pub allow_plain: bool,
-    /// Bounds of each session.
-    pub session: session::Config,
-    /// Bytes that all sessions together may keep to be sent again, and as many that their peers may be ahead: each has
-    /// its share, but never less than 64 KiB.
-    pub total_buffer: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            origin: String::new(),
-            token: String::new(),
-            resume_timeout: Duration::from_secs(300),
-            max_suspended: 256,
-            max_pending: 1_024,
-            allow_plain: false,
-            session: session::Config::default(),
-            total_buffer: 16 * 1024 * 1024,
-        }
-    }
-}
-
-/// What an endpoint tells its owner.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
-    /// Open a WebSocket to the relay, offering the subprotocol [`SUBPROTOCOL`](crate::SUBPROTOCOL).
-    Dial {
-        /// Its name from now on.
-        link: LinkId,
-    },
-    /// Close that WebSocket. It is forgotten: nothing more needs to be said about it.
-    HangUp {
-        /// Which WebSocket.
-        link: LinkId,
-        /// Why.
-        code: CloseCode,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The relay registered the server.
-    Hosting {
-        /// Under which clients reach it.
-        server_id: ServerId,
-        /// Whether it was registered before and had lost its link.
-        again: bool,
-    },
-    /// The server's link is gone; a new one is being dialled.
-    HostInterrupted,
-    /// The server is no longer hosted, or never was.
-    HostClosed {
-        /// Why.
-        code: CloseCode,
-        /// Why, in words.
-        reason: String,
-    },
-    /// A client wants in: answer with [`Endpoint::accept`] or [`Endpoint::refuse`].
-    Offer {
-        /// The socket that it would be.
-        socket: SocketId,
-        /// What it wants.
-        offer: Offer,
-    },
-    /// The socket is open.
-    Opened {
-        /// Which socket.
-        socket: SocketId,
-        /// The subprotocol chosen, or empty.
-        protocol: String,
-        /// Who is on the other side.
-        remote: Remote,
-    },
-    /// A message arrived; when the application has taken it in, call [`Endpoint::consume`].
-    Message {
-        /// On which socket.
-        socket: SocketId,
-        /// The message.
-        message: Message,
-    },
-    /// The socket's path is gone; a new one is being sought.
-    Interrupted {
-        /// Which socket.
-        socket: SocketId,
-    },
-    /// The socket goes on where it was; nothing was lost.
-    Resumed {
-        /// Which socket.
-        socket: SocketId,
-    },
-    /// The socket has ended; nothing follows about it.
-    Closed {
-        /// Which socket.
-        socket: SocketId,
-        /// The peer's close code, or why this side gave up.
-        code: CloseCode,
-        /// Why, in words.
-        reason: String,
-        /// Whether both sides agreed to the end.
-        was_clean: bool,
-        /// Whether the socket never opened.
-        failed: bool,
-        /// What was counted until then.
-        stats: SessionStats,
-    },
-    /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`].
-    NeedsDiffieHellman {
-        /// The public half of the key.
-        ours: PublicKey,
-        /// The other public key.
-        theirs: PublicKey,
-    },
-}
-
-/// A message was not queued.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The socket has not opened yet.
-    #[error("the socket is still connecting")]
-    Connecting,
-    /// The socket is closing or closed, or there is none of that name.
-    #[error("the socket is closing or closed")]
-    NotOpen,
-}
 
 /// The state machine of all that a page does through one relay URL.
 #[derive(Debug)]
@@ -311,51 +159,6 @@ impl Endpoint {
         self.redial.stop();
     }
 
-    /// Something changed that a link may not have survived (the page was shown again, the network is back): checks
-    /// the link and dials at once if there is none.
-    pub fn probe(&mut self, now: Instant) {
-        for link in self.links.values_mut() {
-            link.probe(now);
-        }
-        self.redial.hurry(now);
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            self.hurry_client(socket, now);
-        }
-        self.dial_if_wanted(now);
-    }
-
-    /// A WebSocket that was asked for is open.
-    pub fn handle_link_opened(&mut self, id: LinkId, now: Instant) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.open(&self.config.token, now);
-        }
-        if self.main == Some(id) {
-            self.connect_early(id, now);
-        }
-    }
-
-    /// Takes in one message of a WebSocket.
-    pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let result = link.handle_message(message, now);
-        self.handle_link_events(id, now);
-        if let Err(error) = result {
-            self.end_link(id, &error, now);
-        }
-    }
-
-    /// A WebSocket is closed, or could not be opened.
-    pub fn handle_link_closed(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
-        if !reason.is_empty() {
-            return self.lose_link(id, code, reason, now);
-        }
-        let reason = match self.links.get(&id) {
-            Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
-            _ => format!("no relay answers at {}: is it running, and in reach?", self.config.origin),
-        };
-        self.lose_link(id, code, &reason, now);
-    }
-
     /// Acts on the clock; calling it too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         for id in self.links.keys().copied().collect::<Vec<_>>() {
@@ -393,10 +196,10 @@ impl Endpoint {
             host.key.answer(theirs, shared);
         }
         for entry in self.sockets.values_mut() {
-            if let Side::Client(client) = &mut entry.side {
-                if let Some(key) = &mut client.key {
-                    key.answer(theirs, shared);
-                }
+            if let Side::Client(client) = &mut entry.side
+                && let Some(key) = &mut client.key
+            {
+                key.answer(theirs, shared);
             }
         }
         self.register();
@@ -485,78 +288,6 @@ impl Endpoint {
         self.sockets.is_empty() && self.host.is_none()
     }
 
-    fn handle_link_events(&mut self, id: LinkId, now: Instant) {
-        while let Some(event) = self.links.get_mut(&id).and_then(Carrier::poll_event) {
-            match event {
-                LinkEvent::Ready => self.handle_link_ready(id, now),
-                LinkEvent::Registered(server_id) => self.handle_registered(id, server_id),
-                LinkEvent::Incoming { channel, port, kind, address, payload } => {
-                    let path = Path { link: id, channel };
-                    self.handle_incoming(server::Incoming { path, port, kind, address, payload }, now);
-                }
-                LinkEvent::ServerKey { channel, key } => {
-                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
-                        self.handle_server_key(socket, key, now);
-                    }
-                }
-                LinkEvent::Accepted { channel, payload } => {
-                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
-                        self.handle_accepted(socket, payload, now);
-                    }
-                }
-                LinkEvent::Data { channel, payload } => {
-                    let path = Path { link: id, channel };
-                    if let Some(&socket) = self.by_path.get(&path) {
-                        self.handle_data(socket, path, payload, now);
-                    }
-                }
-                LinkEvent::Closed { channel, code, reason } => {
-                    let path = Path { link: id, channel };
-                    if let Some(socket) = self.by_path.remove(&path) {
-                        self.handle_channel_closed(socket, path, code, &reason, now);
-                    }
-                }
-                LinkEvent::Writable(channel) => {
-                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
-                        self.mark_ready(socket);
-                    }
-                }
-                LinkEvent::GoAway { .. } => self.leave_draining(id, now),
-            }
-        }
-    }
-
-    fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
-        self.redial.succeed();
-        self.is_livecode = self.links.get(&id).is_some_and(Carrier::is_livecode);
-        if self.is_livecode {
-            self.take_back_early(id);
-        }
-        if self.is_livecode && self.main == Some(id) && self.host.is_none() {
-            // Each client needs a link of its own: the first gets this one.
-            self.main = None;
-            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| *socket);
-            match first {
-                Some(socket) => {
-                    self.own_links.insert(socket, id);
-                }
-                None => self.hang_up(id, CloseCode::NORMAL, "nothing needs it"),
-            }
-        } else if !self.is_livecode && self.main != Some(id) {
-            // The relay has been replaced by one that needs a single link.
-            self.own_links.retain(|_, link| *link != id);
-            if self.main.is_none() {
-                self.main = Some(id);
-            } else {
-                self.hang_up(id, CloseCode::NORMAL, "one link is enough");
-            }
-        }
-        self.register();
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            self.advance_client(socket, now);
-        }
-    }
-
     fn handle_data(&mut self, socket: SocketId, path: Path, record: Bytes, now: Instant) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         if entry.path != Some(path) {
@@ -634,12 +365,6 @@ impl Endpoint {
         }
     }
 
-    fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
-        let reason = error.to_string();
-        self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
-        self.lose_link(id, error.code(), &reason, now);
-    }
-
     /// The relay is about to end, and its successor may be there already: what can be resumed moves at once. If there
     /// is something that can't, all stays as long as the relay does.
     fn leave_draining(&mut self, id: LinkId, now: Instant) {
@@ -647,72 +372,6 @@ impl Endpoint {
             let (code, reason) = (CloseCode::DRAINING, "the relay is about to end");
             self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
             self.lose_link(id, code, reason, now);
-        }
-    }
-
-    /// Lets a link go that carries nothing.
-    fn hang_up(&mut self, id: LinkId, code: CloseCode, reason: &str) {
-        if self.links.remove(&id).is_some() {
-            self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
-        }
-    }
-
-    fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(link) = self.links.remove(&id) else { return };
-        let was_ready = link.is_ready();
-        let code = if was_ready || code == CloseCode::REFUSED { code } else { CloseCode::RELAY_UNREACHABLE };
-        let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
-        let was_shared = self.main == Some(id) && !self.is_livecode;
-        if self.main == Some(id) {
-            self.main = None;
-            self.redial.fail(was_ready, self.entropy.u64(), now);
-            self.lose_host_link(code, reason);
-        }
-        if let Some(owner) = owner {
-            self.own_links.remove(&owner);
-        }
-        self.by_path.retain(|path, _| path.link != id);
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
-            let on_it = entry.paths().iter().any(|path| path.link == id);
-            // What waits for a first link fails with it; what has been open goes on waiting.
-            let waits_for_it =
-                !entry.opened && (owner == Some(socket) || owner.is_none() && entry.wants_path());
-            match &mut entry.side {
-                Side::Server(serving) => serving.candidates.retain(|candidate| candidate.path.link != id),
-                Side::Client(client) if was_shared => client.forget_absence(),
-                Side::Client(_) => {}
-            }
-            if on_it || waits_for_it {
-                self.lose_path(socket, code, reason, now);
-            }
-            self.touch(socket, now);
-        }
-        self.dial_if_wanted(now);
-    }
-
-    fn dial_if_wanted(&mut self, now: Instant) {
-        if self.main.is_none() && self.wants_link() && self.redial.is_due(now) {
-            self.main = Some(self.dial());
-        }
-    }
-
-    fn dial(&mut self) -> LinkId {
-        let link = LinkId(self.next_link);
-        self.next_link += 1;
-        self.links.insert(link, Carrier::Dialing);
-        self.events.push_back(Event::Dial { link });
-        link
-    }
-
-    fn wants_link(&self) -> bool {
-        self.host.is_some() || !self.is_livecode && self.sockets.values().any(|entry| entry.wants_path())
-    }
-
-    fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
-        self.by_path.remove(&path);
-        if let Some(link) = self.links.get_mut(&path.link) {
-            link.close(path.channel, code, reason);
         }
     }
 

@@ -5,6 +5,7 @@
 //! path dies, [`Session::detach`] keeps what the peer has not acknowledged, and [`Session::attach`] goes on over the
 //! next path from where the peer stands.
 
+mod inbound;
 mod plain;
 mod receive;
 mod record;
@@ -309,159 +310,6 @@ impl Session {
         }
     }
 
-    /// Takes in one record of the attached path.
-    ///
-    /// # Errors
-    ///
-    /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
-    pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
-        if self.plain.is_some() {
-            let text = String::from_utf8_lossy(&record).into_owned();
-            self.stats.messages_received += 1;
-            self.stats.bytes_received += text.len() as u64;
-            if matches!(self.state, State::Open) {
-                self.events.push_back(Event::Message(Message::Text(text)));
-            }
-            return Ok(());
-        }
-        let Some(transport) = &mut self.transport else { return Ok(()) };
-        let plaintext = transport.open(record)?;
-        self.handle_plaintext(plaintext, now)
-    }
-
-    /// Takes in what a record held, when the owner has opened it.
-    ///
-    /// # Errors
-    ///
-    /// [`RecordError::Violation`]: the session has ended.
-    pub fn handle_plaintext(&mut self, plaintext: Bytes, now: Instant) -> Result<(), RecordError> {
-        if self.farewell.is_some() {
-            return Ok(());
-        }
-        self.ping.heard_at = now;
-        self.ping.wanted = false;
-        let mut reader = Reader::new(plaintext);
-        loop {
-            let frame = match SessionFrame::decode(&mut reader) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(self.malformed(error)),
-            };
-            self.handle_frame(frame, now)?;
-        }
-    }
-
-    fn handle_frame(&mut self, frame: SessionFrame, now: Instant) -> Result<(), RecordError> {
-        match frame {
-            SessionFrame::Stream { offset, bytes } => {
-                let mut messages = VecDeque::new();
-                let received = self.receive.receive(offset, bytes, |message| messages.push_back(message));
-                for message in messages {
-                    self.handle_raw_message(message, now)?;
-                }
-                received.map_err(|error| self.unreceivable(error))?;
-                let at = match self.receive.received() - self.ack.told {
-                    ACK_AFTER.. => now,
-                    ACK_SOON_AFTER.. => now + ACK_SOON,
-                    _ => now + ACK_DELAY,
-                };
-                self.ack.at = Some(self.ack.at.map_or(at, |before| before.min(at)));
-                self.grant(now);
-            }
-            SessionFrame::Ack { received, limit } => {
-                let before = self.send.acknowledged();
-                if !self.send.acknowledge(received, limit) {
-                    return Err(self.violation("acknowledged what was never sent"));
-                }
-                if self.send.acknowledged() > before
-                    && let State::Closing { give_up_at } = &mut self.state
-                {
-                    *give_up_at = now + CLOSE_TIMEOUT;
-                }
-            }
-            SessionFrame::Ping { nonce } => self.pong = Some(nonce),
-            SessionFrame::Pong { nonce } => self.handle_pong(nonce, now),
-            SessionFrame::Close { code, reason } => {
-                let was_clean = matches!(code, CloseCode::NORMAL | CloseCode::GOING_AWAY);
-                self.end(Closed { code, reason, was_clean });
-                self.transport = None;
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_raw_message(
-        &mut self,
-        RawMessage { kind, payload }: RawMessage,
-        now: Instant,
-    ) -> Result<(), RecordError> {
-        let len = payload.len();
-        if kind == receive::CLOSE {
-            self.receive.consume(len as u64);
-            return self.handle_close(payload, now);
-        }
-        if !matches!(self.state, State::Open) {
-            // The standard drops what arrives once closing has begun.
-            self.receive.consume(len as u64);
-            return Ok(());
-        }
-        let message = if kind == receive::TEXT {
-            let Ok(text) = String::from_utf8(payload.into()) else {
-                return Err(self.violation("sent a text message that is not UTF-8"));
-            };
-            Message::Text(text)
-        } else {
-            Message::Binary(payload)
-        };
-        self.stats.messages_received += 1;
-        self.stats.bytes_received += len as u64;
-        self.events.push_back(Event::Message(message));
-        Ok(())
-    }
-
-    fn handle_close(&mut self, payload: Bytes, now: Instant) -> Result<(), RecordError> {
-        let Some((code, reason)) = decode_close(payload) else {
-            return Err(self.violation("sent a malformed close"));
-        };
-        let closed = Closed { code: code.unwrap_or(CloseCode::NO_STATUS), reason, was_clean: true };
-        match self.state {
-            State::Open => {
-                self.push_close(code, &closed.reason);
-                self.state = State::Answering(closed);
-                self.ack.at = Some(now);
-            }
-            State::Closing { .. } => self.end(closed),
-            // A second close is a violation that no longer matters.
-            State::Answering(_) | State::Ended => {}
-        }
-        Ok(())
-    }
-
-    fn handle_pong(&mut self, nonce: u64, now: Instant) {
-        if nonce != self.ping.nonce {
-            return;
-        }
-        if let Some(sent_at) = self.ping.sent_at.take() {
-            let sample = now - sent_at;
-            self.stats.round_trip =
-                Some(self.stats.round_trip.map_or(sample, |smooth| (smooth * 7 + sample) / 8));
-        }
-    }
-
-    /// Raises the peer's limit when enough has been consumed, and the window when that went fast.
-    fn grant(&mut self, now: Instant) {
-        if !self.receive.limit_is_due() {
-            return;
-        }
-        let round_trip = self.stats.round_trip.unwrap_or(ACK_DELAY).max(Duration::from_millis(1));
-        if now - self.ping.raised_at < round_trip * 4 {
-            let most = self.config.max_window.min(self.share);
-            self.receive.set_window((self.receive.window() * 2).min(most));
-        }
-        self.ping.raised_at = now;
-        self.ack.at = Some(now);
-    }
-
     /// Acts on the clock; calling it too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let State::Closing { give_up_at } = self.state
@@ -667,31 +515,6 @@ impl Session {
             payload.put_slice(truncate_reason(reason).as_bytes());
         }
         self.send.push(receive::CLOSE, payload.freeze());
-    }
-
-    fn malformed(&mut self, error: DecodeError) -> RecordError {
-        self.violation(&format!("sent a malformed record: {error}"))
-    }
-
-    fn unreceivable(&mut self, error: ReceiveError) -> RecordError {
-        match error {
-            ReceiveError::Gap => self.violation("left out a part of its stream"),
-            ReceiveError::OverLimit => self.violation("sent more than it was allowed"),
-            ReceiveError::UnknownKind(kind) => {
-                self.violation(&format!("sent a message of unknown kind {kind}"))
-            }
-            ReceiveError::TooLong { len } => {
-                let max = self.config.max_message;
-                let reason = format!("a message of {len} bytes exceeds the receiver's limit of {max} bytes");
-                self.abort(CloseCode::TOO_BIG, &reason, false);
-                RecordError::Violation
-            }
-        }
-    }
-
-    fn violation(&mut self, what: &str) -> RecordError {
-        self.abort(CloseCode::PROTOCOL_ERROR, &format!("the peer {what}"), false);
-        RecordError::Violation
     }
 
     fn end(&mut self, closed: Closed) {

@@ -34,11 +34,17 @@ fn guarded() -> Net {
 impl Net {
     fn shows(&mut self, token: &str) -> (LinkId, Option<Welcome>) {
         let link = self.socket();
-        self.send(link, Frame::Hello { min_version: 1, max_version: 1, features: 0, token: token.to_owned() });
+        self.send(
+            link,
+            Frame::Hello { min_version: 1, max_version: 1, features: 0, token: token.to_owned() },
+        );
         match self.take(link) {
             Some(Frame::Welcome(welcome)) => (link, Some(*welcome)),
             other => {
-                assert!(matches!(other, Some(Frame::Error { code: CloseCode::BAD_CREDENTIAL, .. })), "{other:?}");
+                assert!(
+                    matches!(other, Some(Frame::Error { code: CloseCode::BAD_CREDENTIAL, .. })),
+                    "{other:?}"
+                );
                 (link, None)
             }
         }

@@ -1,0 +1,135 @@
+use super::*;
+use crate::endpoint::{Config, LinkMessage};
+use crate::frame::{ChannelId, Frame, Welcome};
+
+const START: Instant = Instant::from_micros(1_000_000);
+
+fn welcome() -> Frame {
+    Frame::Welcome(Box::new(Welcome {
+        version: 1,
+        features: 0,
+        max_frame: 60_000,
+        max_channels: 1,
+        channel_buffer: 1 << 20,
+        idle_timeout: Duration::from_secs(60),
+        challenge: StaticKey::from_secret([3; 32]).public(),
+        address: String::new(),
+        node: String::new(),
+    }))
+}
+
+/// The kinds of the frames that an endpoint sends now.
+fn sent(endpoint: &mut Endpoint, link: LinkId) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    while let Some(message) = endpoint.poll_transmit(link, START) {
+        let LinkMessage::Binary(message) = message else { panic!("a text") };
+        names.push(Frame::decode(message).unwrap().unwrap().name());
+    }
+    names
+}
+
+/// A new client of a server whose path is so long, and the link that it asks for.
+fn new_client(server: ServerId, path_len: usize) -> (Endpoint, LinkId) {
+    let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+    let path = "p".repeat(path_len);
+    endpoint.connect(server, 1, ConnectOptions { path, ..ConnectOptions::default() }, START);
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+    endpoint.prepare(START);
+    (endpoint, link)
+}
+
+fn some_server() -> ServerId {
+    ServerId::Key(StaticKey::from_secret([2; 32]).public())
+}
+
+#[test]
+fn connect_follows_hello_without_waiting_for_welcome() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    endpoint.handle_link_opened(link, START);
+    assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT"]);
+    endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+    assert_eq!(sent(&mut endpoint, link), [""; 0], "nor is it sent twice");
+}
+
+#[test]
+fn a_connect_that_a_relay_might_not_take_waits_for_its_limits() {
+    let (mut endpoint, link) = new_client(some_server(), MAX_EARLY_MESSAGE);
+    endpoint.handle_link_opened(link, START);
+    assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
+    endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+    assert_eq!(sent(&mut endpoint, link), ["CONNECT"]);
+}
+
+#[test]
+fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    endpoint.handle_link_opened(link, START);
+    sent(&mut endpoint, link);
+    let text = "server: rejected malformed command";
+    endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
+    let reason = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Closed { reason, failed: true, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.unwrap().contains("livecode dialect"));
+}
+
+#[test]
+fn who_wants_a_livecode_server_says_nothing_but_hello_first() {
+    let (mut endpoint, link) = new_client(ServerId::Number(7), 0);
+    endpoint.connect(some_server(), 1, ConnectOptions::default(), START);
+    endpoint.handle_link_opened(link, START);
+    assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
+}
+
+/// A client whose open socket is interrupted, on a link to a relay that says that the server is not there.
+fn client_of_an_absent_server() -> (Endpoint, LinkId) {
+    let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+    let key = StaticKey::from_secret([2; 32]).public();
+    let socket = endpoint.connect(ServerId::Key(key), 1, ConnectOptions::default(), START);
+    let entry = endpoint.sockets.get_mut(&socket).unwrap();
+    (entry.opened, entry.interrupted_at) = (true, Some(START));
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+    endpoint.handle_link_opened(link, START);
+    let close =
+        Frame::Close { channel: ChannelId(1), code: CloseCode::SERVER_NOT_FOUND, reason: String::new() };
+    for frame in [welcome(), close] {
+        endpoint.handle_message(link, LinkMessage::Binary(frame.encode()), START);
+    }
+    assert!(endpoint.poll_event().is_none());
+    (endpoint, link)
+}
+
+#[test]
+fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
+    let (mut endpoint, link) = client_of_an_absent_server();
+    let text = "the access token has expired".to_owned();
+    let refusal = Frame::Error { code: CloseCode::BAD_CREDENTIAL, text };
+    endpoint.handle_message(link, LinkMessage::Binary(refusal.encode()), START);
+    let closed = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Closed { code, reason, .. } => Some((code, reason)),
+        _ => None,
+    });
+    let (code, reason) = closed.expect("the socket ends");
+    assert_eq!(code, CloseCode::BAD_CREDENTIAL);
+    assert!(reason.contains("has expired"), "{reason}");
+}
+
+#[test]
+fn a_server_is_not_absent_while_there_is_no_relay_to_say_so() {
+    let absent_timeout = ConnectOptions::default().absent_timeout;
+
+    let (mut endpoint, _) = client_of_an_absent_server();
+    endpoint.handle_timeout(START + absent_timeout);
+    let code = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Closed { code, .. } => Some(code),
+        _ => None,
+    });
+    assert_eq!(code, Some(CloseCode::SERVER_NOT_FOUND), "the relay is there");
+
+    let (mut endpoint, link) = client_of_an_absent_server();
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    endpoint.handle_timeout(START + absent_timeout);
+    let closed = |event| matches!(event, Event::Closed { .. });
+    assert!(!std::iter::from_fn(|| endpoint.poll_event()).any(closed), "the relay is gone");
+}

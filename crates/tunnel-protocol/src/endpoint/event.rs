@@ -1,0 +1,126 @@
+//! What passes between an endpoint and its owner.
+
+use super::socket::{Offer, Remote};
+use crate::server_id::PublicKey;
+use crate::session::SessionStats;
+use crate::{CloseCode, Message, ServerId};
+use bytes::Bytes;
+
+/// One WebSocket to the relay, as numbered by the endpoint that asked for it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LinkId(pub u64);
+
+/// One socket of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SocketId(pub u64);
+
+/// One WebSocket message between an endpoint and the relay.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkMessage {
+    /// A binary message: `tunnel.v1`.
+    Binary(Bytes),
+    /// A text message: the livecode dialect.
+    Text(String),
+}
+
+/// What an endpoint tells its owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// Open a WebSocket to the relay, offering the subprotocol [`SUBPROTOCOL`](crate::SUBPROTOCOL).
+    Dial {
+        /// Its name from now on.
+        link: LinkId,
+    },
+    /// Close that WebSocket. It is forgotten: nothing more needs to be said about it.
+    HangUp {
+        /// Which WebSocket.
+        link: LinkId,
+        /// Why.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The relay registered the server.
+    Hosting {
+        /// Under which clients reach it.
+        server_id: ServerId,
+        /// Whether it was registered before and had lost its link.
+        again: bool,
+    },
+    /// The server's link is gone; a new one is being dialled.
+    HostInterrupted,
+    /// The server is no longer hosted, or never was.
+    HostClosed {
+        /// Why.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A client wants in: answer with [`Endpoint::accept`] or [`Endpoint::refuse`].
+    Offer {
+        /// The socket that it would be.
+        socket: SocketId,
+        /// What it wants.
+        offer: Offer,
+    },
+    /// The socket is open.
+    Opened {
+        /// Which socket.
+        socket: SocketId,
+        /// The subprotocol chosen, or empty.
+        protocol: String,
+        /// Who is on the other side.
+        remote: Remote,
+    },
+    /// A message arrived; when the application has taken it in, call [`Endpoint::consume`].
+    Message {
+        /// On which socket.
+        socket: SocketId,
+        /// The message.
+        message: Message,
+    },
+    /// The socket's path is gone; a new one is being sought.
+    Interrupted {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// The socket goes on where it was; nothing was lost.
+    Resumed {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// The socket has ended; nothing follows about it.
+    Closed {
+        /// Which socket.
+        socket: SocketId,
+        /// The peer's close code, or why this side gave up.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+        /// Whether both sides agreed to the end.
+        was_clean: bool,
+        /// Whether the socket never opened.
+        failed: bool,
+        /// What was counted until then.
+        stats: SessionStats,
+    },
+    /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`].
+    NeedsDiffieHellman {
+        /// The public half of the key.
+        ours: PublicKey,
+        /// The other public key.
+        theirs: PublicKey,
+    },
+}
+
+/// A message was not queued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The socket has not opened yet.
+    #[error("the socket is still connecting")]
+    Connecting,
+    /// The socket is closing or closed, or there is none of that name.
+    #[error("the socket is closing or closed")]
+    NotOpen,
+}

@@ -1,0 +1,199 @@
+//! The WebSockets to the relay: dialling, what arrives, and what becomes of the sockets on one that is lost.
+
+use super::carrier::Carrier;
+use super::server;
+use super::socket::{Path, Side};
+use super::{Endpoint, Event, LinkId, LinkMessage};
+use crate::link::{LinkError, LinkEvent};
+use crate::{CloseCode, Instant};
+
+impl Endpoint {
+    /// Something changed that a link may not have survived (the page was shown again, the network is back): checks
+    /// the link and dials at once if there is none.
+    pub fn probe(&mut self, now: Instant) {
+        for link in self.links.values_mut() {
+            link.probe(now);
+        }
+        self.redial.hurry(now);
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.hurry_client(socket, now);
+        }
+        self.dial_if_wanted(now);
+    }
+
+    /// A WebSocket that was asked for is open.
+    pub fn handle_link_opened(&mut self, id: LinkId, now: Instant) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.open(&self.config.token, now);
+        }
+        if self.main == Some(id) {
+            self.connect_early(id, now);
+        }
+    }
+
+    /// Takes in one message of a WebSocket.
+    pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let result = link.handle_message(message, now);
+        self.handle_link_events(id, now);
+        if let Err(error) = result {
+            self.end_link(id, &error, now);
+        }
+    }
+
+    /// A WebSocket is closed, or could not be opened.
+    pub fn handle_link_closed(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
+        if !reason.is_empty() {
+            return self.lose_link(id, code, reason, now);
+        }
+        let reason = match self.links.get(&id) {
+            Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
+            _ => format!("no relay answers at {}: is it running, and in reach?", self.config.origin),
+        };
+        self.lose_link(id, code, &reason, now);
+    }
+
+    fn handle_link_events(&mut self, id: LinkId, now: Instant) {
+        while let Some(event) = self.links.get_mut(&id).and_then(Carrier::poll_event) {
+            match event {
+                LinkEvent::Ready => self.handle_link_ready(id, now),
+                LinkEvent::Registered(server_id) => self.handle_registered(id, server_id),
+                LinkEvent::Incoming { channel, port, kind, address, payload } => {
+                    let path = Path { link: id, channel };
+                    self.handle_incoming(server::Incoming { path, port, kind, address, payload }, now);
+                }
+                LinkEvent::ServerKey { channel, key } => {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
+                        self.handle_server_key(socket, key, now);
+                    }
+                }
+                LinkEvent::Accepted { channel, payload } => {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
+                        self.handle_accepted(socket, payload, now);
+                    }
+                }
+                LinkEvent::Data { channel, payload } => {
+                    let path = Path { link: id, channel };
+                    if let Some(&socket) = self.by_path.get(&path) {
+                        self.handle_data(socket, path, payload, now);
+                    }
+                }
+                LinkEvent::Closed { channel, code, reason } => {
+                    let path = Path { link: id, channel };
+                    if let Some(socket) = self.by_path.remove(&path) {
+                        self.handle_channel_closed(socket, path, code, &reason, now);
+                    }
+                }
+                LinkEvent::Writable(channel) => {
+                    if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
+                        self.mark_ready(socket);
+                    }
+                }
+                LinkEvent::GoAway { .. } => self.leave_draining(id, now),
+            }
+        }
+    }
+
+    fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
+        self.redial.succeed();
+        self.is_livecode = self.links.get(&id).is_some_and(Carrier::is_livecode);
+        if self.is_livecode {
+            self.take_back_early(id);
+        }
+        if self.is_livecode && self.main == Some(id) && self.host.is_none() {
+            // Each client needs a link of its own: the first gets this one.
+            self.main = None;
+            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| *socket);
+            match first {
+                Some(socket) => {
+                    self.own_links.insert(socket, id);
+                }
+                None => self.hang_up(id, CloseCode::NORMAL, "nothing needs it"),
+            }
+        } else if !self.is_livecode && self.main != Some(id) {
+            // The relay has been replaced by one that needs a single link.
+            self.own_links.retain(|_, link| *link != id);
+            if self.main.is_none() {
+                self.main = Some(id);
+            } else {
+                self.hang_up(id, CloseCode::NORMAL, "one link is enough");
+            }
+        }
+        self.register();
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.advance_client(socket, now);
+        }
+    }
+
+    pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
+        let reason = error.to_string();
+        self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
+        self.lose_link(id, error.code(), &reason, now);
+    }
+
+    /// Lets a link go that carries nothing.
+    pub(super) fn hang_up(&mut self, id: LinkId, code: CloseCode, reason: &str) {
+        if self.links.remove(&id).is_some() {
+            self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
+        }
+    }
+
+    pub(super) fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
+        let Some(link) = self.links.remove(&id) else { return };
+        let was_ready = link.is_ready();
+        let code = if was_ready || code == CloseCode::REFUSED { code } else { CloseCode::RELAY_UNREACHABLE };
+        let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
+        let was_shared = self.main == Some(id) && !self.is_livecode;
+        if self.main == Some(id) {
+            self.main = None;
+            self.redial.fail(was_ready, self.entropy.u64(), now);
+            self.lose_host_link(code, reason);
+        }
+        if let Some(owner) = owner {
+            self.own_links.remove(&owner);
+        }
+        self.by_path.retain(|path, _| path.link != id);
+        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+            let on_it = entry.paths().iter().any(|path| path.link == id);
+            // What waits for a first link fails with it; what has been open goes on waiting.
+            let waits_for_it =
+                !entry.opened && (owner == Some(socket) || owner.is_none() && entry.wants_path());
+            match &mut entry.side {
+                Side::Server(serving) => serving.candidates.retain(|candidate| candidate.path.link != id),
+                Side::Client(client) if was_shared => client.forget_absence(),
+                Side::Client(_) => {}
+            }
+            if on_it || waits_for_it {
+                self.lose_path(socket, code, reason, now);
+            }
+            self.touch(socket, now);
+        }
+        self.dial_if_wanted(now);
+    }
+
+    pub(super) fn dial_if_wanted(&mut self, now: Instant) {
+        if self.main.is_none() && self.wants_link() && self.redial.is_due(now) {
+            self.main = Some(self.dial());
+        }
+    }
+
+    pub(super) fn dial(&mut self) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert(link, Carrier::Dialing);
+        self.events.push_back(Event::Dial { link });
+        link
+    }
+
+    pub(super) fn wants_link(&self) -> bool {
+        self.host.is_some() || !self.is_livecode && self.sockets.values().any(|entry| entry.wants_path())
+    }
+
+    pub(super) fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
+        self.by_path.remove(&path);
+        if let Some(link) = self.links.get_mut(&path.link) {
+            link.close(path.channel, code, reason);
+        }
+    }
+}
