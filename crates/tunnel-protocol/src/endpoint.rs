@@ -14,7 +14,7 @@ mod socket;
 
 use crate::entropy::Entropy;
 use crate::server_id::PublicKey;
-use crate::session::{self, Epoch, RecordError, Session, SessionId, SessionStats};
+use crate::session::{self, Epoch, RecordError, Session, SessionId};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
