@@ -12,6 +12,16 @@ Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', wri
 
 export const tunnelError = (message, code) => new TunnelError(message, { code });
 
+/** Node.js has had one since version 23. */
+export const CloseEvent =
+  globalThis.CloseEvent ??
+  class CloseEvent extends Event {
+    constructor(type, init) {
+      super(type);
+      Object.assign(this, init);
+    }
+  };
+
 // ---- What Rust hands over in `start()`
 
 /** Undefined before `init()`: ask `connector()` where a page may be that early. */
@@ -20,13 +30,17 @@ export let tunnel;
 /**
  * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
  * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts. Rust
- * ends a round earlier when it has lasted long.
+ * ends a round earlier when it has lasted long. In Node.js and its like, events are script themselves.
  */
-const TASKS_IN_ONE = 128;
+const TASKS_IN_ONE = globalThis.process?.versions?.node ? 1 : 128;
 
-let taskPort;
+let tasks;
 
-export const postTasks = () => taskPort.postMessage(null);
+/** In Node.js a port that listens keeps the process alive, unless it says that it need not. */
+export function postTasks() {
+  tasks.port1.ref?.();
+  tasks.port2.postMessage(null);
+}
 
 export function runTasksAfter(target) {
   const runTask = event => tunnel.runTask() || event.stopImmediatePropagation();
@@ -36,10 +50,14 @@ export function runTasksAfter(target) {
 
 export function start(connector) {
   tunnel = connector;
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => tunnel.beginTasks();
+  tasks = new MessageChannel();
+  const { port1 } = tasks;
+  port1.onmessage = () => {
+    port1.unref?.();
+    tunnel.beginTasks();
+  };
   runTasksAfter(port1);
-  taskPort = port2;
+  port1.unref?.();
 
   // Not every kind of scope and browser says when it is idle.
   const whenIdle = globalThis.requestIdleCallback ?? (task => setTimeout(task, 200));

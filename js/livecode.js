@@ -2,6 +2,7 @@
 // by their Rust half.
 
 import {
+  CloseEvent,
   connector,
   deferred,
   defineEventHandlers,

@@ -2,6 +2,7 @@
 
 import {
   checkProtocols,
+  CloseEvent,
   connector,
   deferred,
   defineEventHandlers,

@@ -3,6 +3,7 @@
 
 import {
   checkProtocols,
+  CloseEvent,
   clampToUnsignedShort,
   connector,
   deferred,
