@@ -19,6 +19,7 @@ mod webdriver;
 pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use engine::Engine;
+pub use paths::{in_tests, package};
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{

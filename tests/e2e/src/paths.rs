@@ -10,8 +10,13 @@ pub(crate) fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate is not in tests/e2e")
 }
 
+/// A file or folder in `tests/`.
+pub fn in_tests(name: &str) -> Result<PathBuf> {
+    Ok(root()?.join("tests").join(name))
+}
+
 /// The npm package.
-pub(crate) fn package() -> Result<PathBuf> {
+pub fn package() -> Result<PathBuf> {
     let package = root()?.join("pkg");
     if !package.join("tunnel_wasm.js").is_file() {
         bail!("there is no package in {}: run `cargo xtask build`", package.display());

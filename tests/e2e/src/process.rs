@@ -1,10 +1,10 @@
 //! Programs that run beside a test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -59,6 +59,18 @@ impl Program {
     /// What it has printed so far, on both outputs.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// Waits until it has ended by itself, and how.
+    pub fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
+        let started = Instant::now();
+        while started.elapsed() < limit {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{} has not ended within {limit:?}; it said:\n{}", self.name, self.said());
     }
 
     /// Ends it at once: with SIGKILL, where there are signals.
