@@ -269,6 +269,12 @@ async fn every_metric_is_in_the_guide_and_every_metric_of_the_guide_exists() {
             assert_eq!(*labels, shown.collect(), "{sample}");
         }
     }
+    for sample in scrape.samples.keys().filter(|sample| sample.starts_with("tunnel_relay_refused_total")) {
+        let reason = sample.split('"').nth(1).unwrap();
+        let row = format!("`{reason}`");
+        let guide = include_str!("../../../docs/OPERATING.md");
+        assert!(guide.contains(&row), "docs/OPERATING.md does not explain the reason {row}");
+    }
     for name in documented.keys() {
         assert!(
             scrape.kinds.contains_key(name),
