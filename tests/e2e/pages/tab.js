@@ -1,7 +1,8 @@
 // What the scripts of the tests find in their tab: the classes of the package, and these helpers.
 
 globalThis.library = import('/pkg/tunnel_wasm.js').then(async module => {
-  await module.default()
+  const { memory } = await module.default()
+  globalThis.wasmMemory = memory
   Object.assign(globalThis, module)
 })
 

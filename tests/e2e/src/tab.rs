@@ -187,6 +187,15 @@ impl<'a> Tab<'a> {
         self.stage.browser.console().await
     }
 
+    /// Bytes in use of the page's JavaScript heap after a collection. Only Chromium tells.
+    pub async fn heap(&self) -> Result<u64> {
+        let _turn = self.turn().await?;
+        let browser = &self.stage.browser;
+        browser.cdp("HeapProfiler.collectGarbage", json!({})).await?;
+        let usage = browser.cdp("Runtime.getHeapUsage", json!({})).await?;
+        usage["usedSize"].as_f64().map(|bytes| bytes as u64).context("the heap has no size")
+    }
+
     /// Closes the tab as a person does.
     pub async fn close(self) -> Result<()> {
         let mut current = self.turn().await?;

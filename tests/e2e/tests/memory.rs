@@ -1,0 +1,116 @@
+//! What is kept, and what is freed: an open socket lives without being referenced, a closed one does not.
+
+use std::env;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tunnel_e2e::{Stage, Tab, on_stage, on_stage_within};
+
+/// How many sockets are opened and closed; `TUNNEL_SOCKETS=10000` takes minutes.
+const SOCKETS: u64 = 1000;
+
+/// What a tab may have more after the second half of the sockets than after the first, in bytes.
+const GROWTH: u64 = 1024 * 1024;
+
+/// A server tab that greets, and echoes.
+async fn server(stage: &Stage) -> Result<(Tab<'_>, Value)> {
+    let tab = stage.tab("server").await?;
+    let script = "globalThis.server = await ForwardingServerWebSocket.newThrough(relay)
+                  server.listen(1, socket => { socket.onmessage = event => socket.send(event.data) })
+                  return server.serverId";
+    let id = tab.run(script).await?;
+    Ok((tab, id))
+}
+
+/// Collects until none is left. What a task looks at is kept until its end.
+const COLLECT: &str = "
+  const rest = () => new Promise(resolve => setTimeout(resolve, 20))
+  const left = refs => refs.filter(socket => socket.deref()).length
+  const collect = async refs => {
+    for (let n = 0; n < 100; n++) {
+      await rest()
+      gc()
+      await rest()
+      if (!left(refs)) break
+    }
+    return left(refs)
+  };";
+
+#[test]
+fn an_open_socket_that_nobody_references_goes_on_and_a_closed_one_is_freed() {
+    on_stage(async |stage| {
+        let (server, id) = server(stage).await?;
+        let client = stage.tab("client").await?;
+        let open = "
+            globalThis.heard = []
+            globalThis.socketsLeft = []
+            for (let n = 0; n < 50; n++) {
+              const socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
+              socket.onmessage = ({ data }) => { heard.push(data); if (heard.length === 50) heardAll() }
+              socketsLeft.push(new WeakRef(socket))
+            }
+            globalThis.all = new Promise(resolve => { globalThis.heardAll = resolve })";
+        client.run_with(id, open).await?;
+        let alive =
+            "for (let n = 0; n < 5; n++) { gc(); await new Promise(resolve => setTimeout(resolve, 10)) }
+                     return socketsLeft.filter(socket => socket.deref()).length";
+        assert_eq!(client.run(alive).await?, json!(50), "they are open and have listeners");
+        server.run("for (const client of server.clients) client.send('still there?')").await?;
+        assert_eq!(client.run("await all; return heard.length").await?, json!(50));
+
+        server.run("globalThis.ended = [...server.clients].map(client => new WeakRef(client))").await?;
+        server.run("for (const client of server.clients) client.close()").await?;
+        let freed = client.run(&format!("{COLLECT} return collect(socketsLeft)")).await?;
+        // The page's first socket stays with what was set up for it: one, however many follow.
+        assert!(freed.as_u64().is_some_and(|left| left <= 1), "{freed} are left of 50 in the client");
+        let freed = server.run(&format!("{COLLECT} return collect(ended)")).await?;
+        assert!(freed.as_u64().is_some_and(|left| left <= 1), "{freed} are left of 50 in the server");
+        Ok(())
+    });
+}
+
+#[test]
+fn many_sockets_one_after_the_other_leave_nothing_behind() {
+    let sockets = env::var("TUNNEL_SOCKETS").ok().and_then(|count| count.parse().ok()).unwrap_or(SOCKETS);
+    let limit = Duration::from_millis(100 * sockets).max(Duration::from_secs(240));
+    on_stage_within(2 * limit, async |stage| {
+        let (server, id) = server(stage).await?;
+        let client = stage.tab("client").await?;
+        let script = "
+            const talk = async n => {
+              const socket = await opened(PeerToPeerWebSocket.toPort(1, given.id, relay))
+              socket.send(`${n}`)
+              const { data } = await next(socket, 'message')
+              if (data !== `${n}`) throw new Error(data)
+              socket.close()
+              await next(socket, 'close')
+            }
+            for (let n = 0; n < given.count; n += 25) {
+              await Promise.all(Array.from({ length: 25 }, (_, more) => talk(n + more)))
+              if (n % 500 === 0) gc()
+            }";
+        let mut before = [0; 4];
+        let mut after = [0; 4];
+        for memory in [&mut before, &mut after] {
+            client.run_within(limit, json!({ "id": id, "count": sockets / 2 }), script).await?;
+            *memory = memory_of(&client, &server).await?;
+        }
+        eprintln!(
+            "{sockets} sockets: heap and wasm of client and server, in bytes, after half of them and in the end: \
+             {before:?} {after:?}"
+        );
+        for (before, after) in before.into_iter().zip(after) {
+            assert!(after <= before + GROWTH, "{before} bytes became {after}");
+        }
+        Ok(())
+    });
+}
+
+/// Bytes of the heap and of the wasm memory of both.
+async fn memory_of(client: &Tab<'_>, server: &Tab<'_>) -> Result<[u64; 4]> {
+    let wasm = async |tab: &Tab<'_>| {
+        tab.run("return wasmMemory.buffer.byteLength").await.map(|bytes| bytes.as_u64().unwrap_or_default())
+    };
+    Ok([client.heap().await?, wasm(client).await?, server.heap().await?, wasm(server).await?])
+}
