@@ -77,7 +77,11 @@ fn inline(workspace: &Workspace, package: &Path) -> Result<()> {
         r#"import init from "./{ENTRY}"
 export * from "./{ENTRY}"
 const wasm = "{}"
-const bytes = () => Uint8Array.from(wasm, character => character.charCodeAt() - {SHIFT})
+function bytes() {{
+  const bytes = new Uint8Array(wasm.length)
+  for (let i = 0; i < bytes.length; i++) bytes[i] = wasm.charCodeAt(i) - {SHIFT}
+  return bytes
+}}
 export default given => init(given ?? {{ module_or_path: bytes() }})
 "#,
         text.replace('\\', r"\\")
