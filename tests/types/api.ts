@@ -160,7 +160,7 @@ const server = await ForwardingServerWebSocket.newThrough('wss://relay.example',
 new ForwardingServerWebSocket()
 const serverTexts: string[] = [server.serverId, server.url, server.relayUrl]
 const identity: { readonly name: string; readonly protected: boolean } | null = server.identity
-const state: number = server.readyState
+const serverState: number = server.readyState
 same<typeof ForwardingServerWebSocket.OPEN, 1>(true)
 
 const allPorts: Ports = [80, { first: 6000, last: 6009 }, [443]]
@@ -268,5 +268,5 @@ const forwardingIs: [string, number, string, number, number] = [
 forwarding.close()
 
 void [texts, numbers, peer, channel, encrypted, socketEvents, protocol, extensions, closeCode, reason, serverTexts]
-void [identity, state, isThere, sameSocket, serverEvents, ofOurs, added, modules, livecodingIs, asLivecoding]
+void [identity, serverState, isThere, sameSocket, serverEvents, ofOurs, added, modules, livecodingIs, asLivecoding]
 void [asForwarding, forwardingIs]
