@@ -141,7 +141,8 @@ impl Endpoint {
     pub(super) fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
         let Some(link) = self.links.remove(&id) else { return };
         let was_ready = link.is_ready();
-        let code = if was_ready || code == CloseCode::REFUSED { code } else { CloseCode::RELAY_UNREACHABLE };
+        let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL);
+        let code = if was_ready || told { code } else { CloseCode::RELAY_UNREACHABLE };
         let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
         let was_shared = self.main == Some(id) && !self.is_livecode;
         if self.main == Some(id) {
@@ -156,9 +157,10 @@ impl Endpoint {
         for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
             let Some(entry) = self.sockets.get_mut(&socket) else { continue };
             let on_it = entry.paths().iter().any(|path| path.link == id);
-            // What waits for a first link fails with it; what has been open goes on waiting.
-            let waits_for_it =
-                !entry.opened && (owner == Some(socket) || owner.is_none() && entry.wants_path());
+            // What waits for a first link fails with it; what has been open goes on waiting, unless it would show the
+            // same access token again.
+            let may_fail = !entry.opened || code == CloseCode::BAD_CREDENTIAL;
+            let waits_for_it = may_fail && (owner == Some(socket) || owner.is_none() && entry.wants_path());
             match &mut entry.side {
                 Side::Server(serving) => serving.candidates.retain(|candidate| candidate.path.link != id),
                 Side::Client(client) if was_shared => client.forget_absence(),

@@ -116,6 +116,29 @@ fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
 }
 
 #[test]
+fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
+    let (mut endpoint, link) = client_of_an_absent_server();
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    endpoint.handle_timeout(START + Duration::from_secs(11));
+    let dialled = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Dial { link } => Some(link),
+        _ => None,
+    });
+    let link = dialled.expect("it dials again");
+    endpoint.handle_link_opened(link, START);
+    let text = "the access token has expired".to_owned();
+    let refusal = Frame::Error { code: CloseCode::BAD_CREDENTIAL, text };
+    endpoint.handle_message(link, LinkMessage::Binary(refusal.encode()), START);
+    let closed = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Closed { code, reason, .. } => Some((code, reason)),
+        _ => None,
+    });
+    let (code, reason) = closed.expect("the socket ends");
+    assert_eq!(code, CloseCode::BAD_CREDENTIAL);
+    assert!(reason.contains("has expired"), "{reason}");
+}
+
+#[test]
 fn a_server_is_not_absent_while_there_is_no_relay_to_say_so() {
     let absent_timeout = ConnectOptions::default().absent_timeout;
 
