@@ -223,10 +223,17 @@ impl Partial {
     }
 }
 
+/// Adds a piece of a payload, its mask taken off on the way, so that a large one passes through the cache once.
 fn append(payload: &mut BytesMut, piece: &[u8], mask: [u8; 4]) {
-    let start = payload.len();
-    payload.extend_from_slice(piece);
-    unmask(&mut payload[start..], mask);
+    // A multiple of the mask's length.
+    let mut block = [0; 1_024];
+    payload.reserve(piece.len());
+    for part in piece.chunks(block.len()) {
+        let block = &mut block[..part.len()];
+        block.copy_from_slice(part);
+        unmask(block, mask);
+        payload.extend_from_slice(block);
+    }
 }
 
 /// A complete ping, pong or close frame.

@@ -159,6 +159,35 @@ fn a_proof_of_one_link_is_worth_nothing_on_another() {
 }
 
 #[test]
+fn a_proof_that_the_owner_has_checked_counts_as_if_the_router_had() {
+    let mut net = Net::new(config());
+    let peer = |challenge: u8| Peer {
+        dialect: Dialect::Tunnel,
+        address: "192.0.2.1".to_owned(),
+        origin: ORIGIN.to_owned(),
+        challenge: StaticKey::from_secret([challenge; 32]),
+    };
+    for (challenge, greeted, expected) in [
+        (1, true, Frame::Registered { server_id: server_id(1) }),
+        (9, true, error(CloseCode::HANDSHAKE_FAILED)),
+        (3, false, error(CloseCode::PROTOCOL_ERROR)),
+    ] {
+        let link = if greeted { net.link() } else { net.socket() };
+        // What the link's own challenge is, `Net` counts.
+        let own = StaticKey::from_secret([net.opened; 32]).public();
+        let message = register(1, &own).encode();
+        let checked = Registration::of_message(&message, &peer(challenge), None).expect("a REGISTER");
+        net.router.handle_registration(link, &checked, net.now);
+        assert_eq!(net.received(link), [expected], "challenge {challenge}");
+        assert_eq!(Registration::of_message(&message, &peer(77), Some(&checked)), Some(checked), "known");
+    }
+    assert_eq!(net.router.stats().registrations, 1);
+    for message in [hello().encode(), Bytes::new(), Bytes::from_static(&[0x83, 0, 0])] {
+        assert_eq!(Registration::of_message(&message, &peer(1), None), None);
+    }
+}
+
+#[test]
 fn registering_again_is_answered_again_and_changes_nothing() {
     let mut net = Net::new(config());
     let (link, welcome) = net.welcomed();
