@@ -41,8 +41,9 @@ impl Tokens {
     }
 
     fn check_at(&self, token: &str, now: SystemTime) -> Result<Grant, String> {
+        // Short: what a page is told of it is at most 123 bytes with all that goes before it.
         if token.is_empty() {
-            return Err("this relay wants an access token, and HELLO has none".to_owned());
+            return Err("an access token is needed".to_owned());
         }
         // The same for all that is wrong: nothing helps to guess.
         let wrong = || "the access token is wrong".to_owned();
@@ -353,7 +354,7 @@ mod tests {
         for wrong in [of_another.as_str(), &unknown, "s1.", "s1..", "r1.", "sesame", &"x".repeat(MAX_TOKEN)] {
             assert_eq!(tokens.check(wrong).unwrap_err(), "the access token is wrong", "one answer for all");
         }
-        assert_eq!(tokens.check("").unwrap_err(), "this relay wants an access token, and HELLO has none");
+        assert_eq!(tokens.check("").unwrap_err(), "an access token is needed");
     }
 
     #[test]

@@ -218,7 +218,7 @@ async fn tokens_that_it_makes_open_it_as_far_as_they_say() {
     let expired = prints(&mut command(&["token", "sign", "--config", file, "--for", "0s"])).await;
 
     let process = Process::serve(None, &["--config", file]).await;
-    for (token, text) in [("", "has none"), ("sesame", "is wrong"), (expired.trim_end(), "has expired")] {
+    for (token, text) in [("", "is needed"), ("sesame", "is wrong"), (expired.trim_end(), "has expired")] {
         let (mut peer, answer) = shows(process.address, token).await;
         assert!(
             matches!(&answer, Frame::Error { code: CloseCode::BAD_CREDENTIAL, text: why } if why.contains(text)),

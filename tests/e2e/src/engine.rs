@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::clock::within;
 use crate::process::Program;
 use crate::stage::unused_address;
@@ -89,7 +90,26 @@ impl Engine {
     }
 
     /// What a session is asked for with.
-    pub(crate) fn capabilities(self, folder: &Path, downloads: &Path) -> Result<Value> {
+    pub(crate) fn capabilities(
+        self,
+        folder: &Path,
+        downloads: &Path,
+        authority: Option<&Authority>,
+    ) -> Result<Value> {
+        let mut capabilities = self.own_capabilities(folder, downloads, authority)?;
+        if authority.is_some() && self != Self::Chromium {
+            // They can't be told whom to trust on the command line.
+            capabilities["acceptInsecureCerts"] = true.into();
+        }
+        Ok(capabilities)
+    }
+
+    fn own_capabilities(
+        self,
+        folder: &Path,
+        downloads: &Path,
+        authority: Option<&Authority>,
+    ) -> Result<Value> {
         match self {
             Self::Chromium => {
                 let mut capabilities: Value =
@@ -101,6 +121,10 @@ impl Engine {
                 arguments.push("--remote-debugging-pipe".into());
                 // For tests of what is freed.
                 arguments.push("--js-flags=--expose-gc".into());
+                if let Some(authority) = authority {
+                    let pin = authority.pin();
+                    arguments.push(format!("--ignore-certificate-errors-spki-list={pin}").into());
+                }
                 capabilities["goog:chromeOptions"]["prefs"] = json!({
                     "download.default_directory": downloads,
                     "download.prompt_for_download": false,

@@ -6,6 +6,7 @@
 //!
 //! `cargo xtask test` builds what these tests need.
 
+mod authority;
 mod chaos;
 mod clock;
 mod engine;
@@ -16,6 +17,7 @@ mod stage;
 mod tab;
 mod webdriver;
 
+pub use authority::Authority;
 pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use engine::Engine;
@@ -23,7 +25,7 @@ pub use paths::{in_tests, package};
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{
-    Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_within,
-    unused_address,
+    Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_trusting,
+    on_stage_within, relay_prints, unused_address,
 };
 pub use tab::{Look, Tab, Width};

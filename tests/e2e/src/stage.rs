@@ -12,6 +12,7 @@ use hyper::Method;
 use serde_json::json;
 use tokio::sync::Mutex;
 
+use crate::authority::Authority;
 use crate::clock::within;
 use crate::paths;
 use crate::process::Program;
@@ -44,7 +45,7 @@ pub struct Stage {
 pub struct Relay {
     program: Program,
     options: Vec<String>,
-    /// `ws://127.0.0.1:PORT`.
+    /// `ws://127.0.0.1:PORT`, or `wss://…` if it was given a certificate.
     pub url: String,
 }
 
@@ -93,7 +94,7 @@ impl Relay {
 
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr> {
-        let address = self.url.trim_start_matches("ws://");
+        let address = self.url.split_once("://").map_or("", |(_, address)| address);
         address.parse().with_context(|| format!("the relay printed {:?} for its address", self.url))
     }
 
@@ -118,6 +119,15 @@ fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
     command.env_remove("TUNNEL_RELAY_BINARY");
     command.args(["serve", "--listen", listen]).args(options);
     Program::start(command, "listening on ")
+}
+
+/// What the relay's command prints, such as an access token.
+pub fn relay_prints(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(paths::relay()?).args(arguments).output().context("cannot run the relay")?;
+    if !output.status.success() {
+        bail!("the relay says: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout).context("the relay prints text")?.trim_end().to_owned())
 }
 
 /// A livecoding server in Node, as those of 2017 were, and its `ws://` address.
@@ -152,8 +162,8 @@ pub fn unused_address() -> Result<SocketAddr> {
 }
 
 impl Stage {
-    async fn set() -> Result<Self> {
-        let browser = Browser::start().await?;
+    async fn set(authority: Option<&Authority>) -> Result<Self> {
+        let browser = Browser::start(authority).await?;
         let first = browser.command(Method::GET, "/window", None).await?;
         let first = first.as_str().context("the first window has no handle")?.to_owned();
         let current = Mutex::new(first.clone());
@@ -264,10 +274,22 @@ pub fn on_stage(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
 /// # Panics
 /// As [`on_stage`].
 pub fn on_stage_within(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+    run(None, limit, test);
+}
+
+/// The same with a browser that trusts an authority.
+///
+/// # Panics
+/// As [`on_stage`].
+pub fn on_stage_trusting(authority: &Authority, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+    run(Some(authority), TEST_LIMIT, test);
+}
+
+fn run(authority: Option<&Authority>, limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
     let name = thread::current().name().unwrap_or("test").replace("::", " ");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing that a test machine lacks");
-    let stage = match runtime.block_on(Stage::set()) {
+    let stage = match runtime.block_on(Stage::set(authority)) {
         Ok(stage) => stage,
         Err(error) => panic!("cannot set the stage: {error:#}"),
     };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::clock::within;
 use crate::engine::{Driver, Engine};
 
@@ -34,13 +35,14 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    pub(crate) async fn start() -> Result<Self> {
+    /// `authority` is the only one of whom it takes certificates that nobody else knows.
+    pub(crate) async fn start(authority: Option<&Authority>) -> Result<Self> {
         let engine = Engine::wanted()?;
         let folder = tempfile::tempdir().context("no folder for the browser's profile")?;
         let driver = engine.start(folder.path()).await?;
         let mut browser =
             Self { engine, address: driver.address, session: String::new(), _driver: driver, folder };
-        let mut capabilities = engine.capabilities(browser.folder.path(), &browser.downloads())?;
+        let mut capabilities = engine.capabilities(browser.folder.path(), &browser.downloads(), authority)?;
         capabilities["timeouts"] = json!({ "script": SCRIPT_LIMIT.as_millis() as u64 });
         let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let answer = browser.send(Method::POST, "/session", Some(&body));
