@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tunnel_e2e::{Stage, Tab, on_stage, unused_address};
+use tunnel_e2e::{Relay, Stage, Tab, on_stage, unused_address};
 
 /// Opens a tab with a server that answers each message with the same, and returns its server ID too.
 async fn echo_server<'a>(stage: &'a Stage, ports: &str) -> Result<(Tab<'a>, Value)> {
@@ -301,6 +301,26 @@ fn close_code_and_reason_reach_the_other_side_whoever_closes() {
             let events = tab.run("await ended; return events.at(-1)").await?;
             assert_eq!(events, json!(["close", 4002, "go", true]));
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_connection_without_resumption_is_a_close_1006_and_no_error() {
+    on_stage(async |stage| {
+        let mut relay = Relay::start(&[])?;
+        let tab = stage.tab_through("a", &relay.url).await?;
+        let script = "
+            const server = await ForwardingServerWebSocket.newThrough(relay)
+            server.listen(1, () => {})
+            globalThis.socket = await opened(PeerToPeerWebSocket.toPort(1, server.serverId, relay, { resumeTimeout: 0 }))
+            globalThis.events = record(socket)
+            globalThis.ended = next(socket, 'close')";
+        tab.run(script).await?;
+        relay.kill()?;
+        let events = tab.run("await ended; return events").await?;
+        assert_eq!(events.as_array().map(Vec::len), Some(1), "{events}");
+        assert_eq!((&events[0][1], &events[0][3]), (&json!(1006), &json!(false)), "{events}");
         Ok(())
     });
 }
