@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tunnel_e2e::{Stage, Tab, on_stage, on_stage_within};
 
 /// How many sockets are opened and closed; `TUNNEL_SOCKETS=10000` takes minutes.
-const SOCKETS: u64 = 1000;
+const SOCKETS: u64 = 600;
 
 /// What a tab may have more after the second half of the sockets than after the first, in bytes.
 const GROWTH: u64 = 1024 * 1024;
