@@ -32,9 +32,11 @@ struct Siege {
 
 impl Siege {
     async fn start() -> Self {
-        // Short, so that waiting for them does not take most of the test's time.
+        let is_full = std::env::var_os("TUNNEL_RELAY_SIEGE").is_some_and(|form| form == "full");
+        // Long enough for all who come at once, and no longer: waiting for it takes most of the test's time.
+        let timeout = if is_full { "15s" } else { "4s" };
         let timeouts = ["--handshake-timeout", "--hello-timeout", "--write-timeout", "--close-timeout"];
-        let mut arguments = timeouts.iter().flat_map(|name| [name, "1s"]).collect::<Vec<_>>();
+        let mut arguments = timeouts.iter().flat_map(|name| [name, timeout]).collect::<Vec<_>>();
         // All attackers and their victims have one address.
         arguments.extend([
             "--max-connections-per-address=1_000_000",
@@ -42,7 +44,7 @@ impl Siege {
             "--accept-rate=0",
         ]);
         let process = Process::serve(None, &[&arguments[..], &["--log", "warn"]].concat()).await;
-        Self { process, is_full: std::env::var_os("TUNNEL_RELAY_SIEGE").is_some_and(|form| form == "full") }
+        Self { process, is_full }
     }
 
     fn address(&self) -> SocketAddr {
