@@ -35,7 +35,7 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     /// Those of the configuration; `None` if nobody needs one.
-    pub(crate) fn new(config: &Config) -> Option<Arc<dyn Access>> {
+    pub(crate) fn of(config: &Config) -> Option<Arc<dyn Access>> {
         let tokens = Self { known: config.access_tokens.clone(), secret: config.token_secret.clone() };
         (!tokens.known.is_empty() || tokens.secret.is_some()).then(|| Arc::new(tokens) as Arc<dyn Access>)
     }
@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn nobody_needs_a_token_unless_the_configuration_names_some() {
-        assert!(Tokens::new(&Config::default()).is_none());
+        assert!(Tokens::of(&Config::default()).is_none());
         let config = Config { token_secret: Some(TokenSecret::draw().unwrap()), ..Config::default() };
-        assert!(Tokens::new(&config).is_some());
+        assert!(Tokens::of(&config).is_some());
         assert!(!format!("{config:?}").contains(&config.token_secret.unwrap().reveal()));
     }
 }

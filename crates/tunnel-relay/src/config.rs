@@ -252,7 +252,7 @@ impl Config {
             max_waiting: self.max_waiting,
             max_waiting_per_link: self.max_waiting_per_link,
             max_registrations: self.max_registrations,
-            access: Tokens::new(self),
+            access: Tokens::of(self),
             livecode: None,
         }
     }
