@@ -116,7 +116,7 @@ fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
 }
 
 #[test]
-fn a_relay_that_refuses_the_access_token_is_not_asked_again() {
+fn a_relay_that_refuses_the_access_token_of_a_later_link_is_not_asked_again() {
     let (mut endpoint, link) = client_of_an_absent_server();
     endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
     endpoint.handle_timeout(START + Duration::from_secs(11));
