@@ -80,8 +80,9 @@ export function stayAwake(wanted) {
   awake?.resolve();
   awake = wanted ? deferred() : undefined;
   const hold = () => awake?.promise;
-  // Insecure contexts have no locks.
-  if (wanted) globalThis.navigator?.locks?.request('tunnel-wasm', { mode: 'shared' }, hold).catch(() => {});
+  // Insecure contexts have no locks. A page's first request takes milliseconds: the WebSocket is dialled before that.
+  const request = () => globalThis.navigator?.locks?.request('tunnel-wasm', { mode: 'shared' }, hold).catch(() => {});
+  if (wanted) tunnel.post(request);
 }
 
 export function connector() {
