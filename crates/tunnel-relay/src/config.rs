@@ -159,9 +159,12 @@ macros::settings! {
         max_frame: u32 as Bytes = core().max_frame, [MIN_MAX_FRAME, 1 << 20], restart,
             "longest frame, header included; longer ones end the link with 1009 before memory is set aside",
             "with its WebSocket header just under 64 KiB, above which browsers cut messages into fragments";
+        max_fragments: u32 as Count = 256, [1, 1_000_000], reload,
+            "how many fragments a WebSocket message may come in; more end the link with 1008",
+            "browsers send a frame of ours in one, and a proxy that cuts it every KiB in 59";
         link_frames_per_second: u64 as Count = 100_000, [0, 1_000_000_000], reload,
-            "how many WebSocket messages are read from a link in a second, and twice as many at once; it is read on when there is \
-             room again. 0: no limit; else at least 100",
+            "how many WebSocket frames, pings and fragments of messages included, are read from a link in a second, and twice as \
+             many at once; it is read on when there is room again. 0: no limit; else at least 100",
             "three times what a browser sends; a flood takes a fifth of a core at most";
         link_bytes_per_second: u64 as Bytes = 256 << 20, [0, 1 << 40], reload,
             "how many bytes of messages are read from a link in a second, and twice as many at once, likewise. 0: no limit; \

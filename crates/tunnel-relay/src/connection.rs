@@ -90,7 +90,7 @@ pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, 
     };
     let (now, peer) = (Instant::now(), Arc::new(peer));
     let mut connection = Connection {
-        socket: Socket::new(transport, max_message),
+        socket: Socket::new(transport, max_message, limits.max_fragments),
         link: shared.switchboard.open_link(peer.clone()),
         peer,
         registration: None,
@@ -174,9 +174,10 @@ impl Connection<'_> {
             return Ok(false);
         }
         self.quiet_until = None;
-        let mut batch = (0, 0);
-        let more = self.read_batch(cx, scratch, &mut batch)?;
+        let mut bytes = 0;
+        let more = self.read_batch(cx, scratch, &mut bytes)?;
         let now = Instant::now();
+        let batch = (self.socket.take_frames(), bytes);
         let Some(wait) = self.allowance.charge(self.limits, batch, now.into_std()) else { return Ok(more) };
         let until = now + wait;
         self.quiet_until = Some(until);
@@ -190,16 +191,17 @@ impl Connection<'_> {
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        (messages, bytes): &mut (usize, usize),
+        bytes: &mut usize,
     ) -> Result<bool, End> {
-        while *messages < BATCH_MESSAGES && *bytes < BATCH_BYTES {
+        let mut messages = 0;
+        while messages < BATCH_MESSAGES && *bytes < BATCH_BYTES {
             let Poll::Ready(received) = self.socket.poll_receive(cx, scratch) else {
                 if *bytes > 0 {
                     self.heard = Instant::now();
                 }
                 return Ok(false);
             };
-            *messages += 1;
+            messages += 1;
             match received {
                 Some(Ok(Received::Binary(message))) => {
                     *bytes += message.len();

@@ -21,6 +21,9 @@ use tokio::net::TcpListener;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::router::Transmit;
 
+/// How many fragments a message may have: Autobahn cuts 4 MiB into pieces of 64 bytes.
+const MAX_FRAGMENTS: u32 = 1 << 20;
+
 /// How many messages are answered before others get their turn.
 const BATCH: usize = 32;
 
@@ -64,7 +67,7 @@ async fn run(upgraded: OnUpgrade, max_message: usize) {
     let Ok(upgraded) = upgraded.await else { return };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
     let stream = parts.io.into_inner();
-    let mut socket = Socket::new(Transport::new(stream, &parts.read_buf), max_message);
+    let mut socket = Socket::new(Transport::new(stream, &parts.read_buf), max_message, MAX_FRAGMENTS);
     let end = poll_fn(|cx| Scratch::with(|scratch| turn(&mut socket, cx, scratch))).await;
     let Some((code, reason)) = end else { return };
     let closing = async {

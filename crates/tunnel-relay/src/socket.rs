@@ -71,8 +71,8 @@ impl Scratch {
 
 impl Socket {
     /// Takes over a connection whose handshake is done.
-    pub(crate) fn new(transport: Transport, max_message: usize) -> Self {
-        let decoder = Decoder::new(max_message);
+    pub(crate) fn new(transport: Transport, max_message: usize, max_fragments: u32) -> Self {
+        let decoder = Decoder::new(max_message, max_fragments);
         Self { transport, decoder, inbox: Inbox::default(), outbox: Outbox::default() }
     }
 
@@ -106,6 +106,11 @@ impl Socket {
                 Err(_) => return Poll::Ready(Some(Err(ReceiveError::Lost))),
             }
         }
+    }
+
+    /// How many frames have come since the last call: fragments, pings and pongs count each.
+    pub(crate) fn take_frames(&mut self) -> usize {
+        self.decoder.take_frames()
     }
 
     /// Gives the thread's memory back, as far as it is not in use.

@@ -285,7 +285,8 @@ async fn noise_ends_nobody_but_its_sender() {
 
 #[tokio::test]
 async fn a_flood_of_empty_fragments_takes_no_memory_and_nobody_elses_turn() {
-    let relay = relay().await;
+    let relay =
+        relay_with(|config| (config.max_fragments, config.link_frames_per_second) = (1_000_000, 0)).await;
     let mut pair = Peer::pair(&relay).await;
     let mut peer = Peer::link(&relay).await;
     peer.write_raw(&raw_frame(BINARY_TO_BE_CONTINUED, 0, &[])).await;
@@ -298,6 +299,42 @@ async fn a_flood_of_empty_fragments_takes_no_memory_and_nobody_elses_turn() {
     let ping = Frame::Ping { nonce: 5 }.encode();
     peer.write_raw(&raw_frame(0x80, ping.len() as u64, &ping)).await;
     assert_eq!(peer.frame().await, Frame::Pong { nonce: 5 });
+}
+
+#[tokio::test]
+async fn a_message_in_too_many_fragments_ends_its_link() {
+    let relay = relay().await;
+    let mut pair = Peer::pair(&relay).await;
+    let ping = Frame::Ping { nonce: 5 }.encode();
+    let in_fragments = |count: usize| {
+        let first = raw_frame(BINARY_TO_BE_CONTINUED, 0, &[]);
+        let last = raw_frame(0x80, ping.len() as u64, &ping);
+        [first, raw_frame(CONTINUATION, 0, &[]).repeat(count - 2), last].concat()
+    };
+    let mut peer = Peer::link(&relay).await;
+    peer.write_raw(&in_fragments(256)).await;
+    assert_eq!(peer.frame().await, Frame::Pong { nonce: 5 });
+    peer.write_raw(&in_fragments(257)).await;
+    assert_eq!(peer.closed().await, CloseCode::POLICY);
+    assert_served(&mut pair).await;
+}
+
+#[tokio::test]
+async fn fragments_count_towards_what_a_link_may_send() {
+    let relay = relay_with(|config| config.link_frames_per_second = 1_000).await;
+    let mut peer = Peer::link(&relay).await;
+    let ping = Frame::Ping { nonce: 7 }.encode();
+    let first = raw_frame(BINARY_TO_BE_CONTINUED, 0, &[]);
+    let last = raw_frame(0x80, ping.len() as u64, &ping);
+    let message = [first, raw_frame(CONTINUATION, 0, &[]).repeat(98), last].concat();
+    let start = std::time::Instant::now();
+    for _ in 0..30 {
+        peer.write_raw(&message).await;
+    }
+    // What is too much is noticed once it is read; the second answer comes after that.
+    peer.fence().await;
+    peer.fence().await;
+    assert!(start.elapsed() >= Duration::from_secs(1), "3,000 frames took {:?}", start.elapsed());
 }
 
 #[tokio::test]

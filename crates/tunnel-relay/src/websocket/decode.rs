@@ -12,6 +12,9 @@ use tunnel_protocol::CloseCode;
 #[derive(Debug)]
 pub(crate) struct Decoder {
     max_message: usize,
+    max_fragments: u32,
+    /// How many frames have begun since somebody asked.
+    frames: usize,
     /// The frame whose payload has not come to its end.
     frame: Option<Head>,
     /// What has come of the payload of a ping, pong or close frame.
@@ -37,6 +40,8 @@ pub(crate) enum Received {
 pub(crate) enum Fault {
     #[error("a message may have {max} bytes here")]
     TooBig { max: usize },
+    #[error("a message may come in {max} fragments here")]
+    TooManyFragments { max: u32 },
     #[error("{0}")]
     Protocol(&'static str),
     #[error("a text that is not UTF-8")]
@@ -48,6 +53,7 @@ impl Fault {
     pub(crate) const fn code(&self) -> CloseCode {
         match self {
             Self::TooBig { .. } => CloseCode::TOO_BIG,
+            Self::TooManyFragments { .. } => CloseCode::POLICY,
             Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
             Self::NotUtf8 => CloseCode(1007),
         }
@@ -67,14 +73,22 @@ struct Head {
 #[derive(Debug)]
 struct Partial {
     is_text: bool,
+    /// How many have begun.
+    fragments: u32,
     /// As much of a text as is known to be UTF-8.
     valid: usize,
     payload: BytesMut,
 }
 
 impl Decoder {
-    pub(crate) fn new(max_message: usize) -> Self {
-        Self { max_message, frame: None, control: BytesMut::new(), message: None }
+    pub(crate) fn new(max_message: usize, max_fragments: u32) -> Self {
+        let (frame, control, message) = (None, BytesMut::new(), None);
+        Self { max_message, max_fragments, frames: 0, frame, control, message }
+    }
+
+    /// How many frames have begun since the last call, those without a payload included.
+    pub(crate) fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
     }
 
     /// Takes the next message off `input`.
@@ -101,6 +115,7 @@ impl Decoder {
 
     /// Checks that a frame may come now.
     fn begin(&mut self, head: Head) -> Result<Head, Fault> {
+        self.frames += 1;
         match (head.opcode, &mut self.message) {
             (opcode::CONTINUATION, None) => Err(Fault::Protocol("a continuation of no message")),
             (opcode::TEXT | opcode::BINARY, Some(_)) => {
@@ -110,6 +125,11 @@ impl Decoder {
                 if head.left > self.max_message - message.payload.len() {
                     return Err(Fault::TooBig { max: self.max_message });
                 }
+                // Each costs work, though it may bring nothing.
+                if message.fragments >= self.max_fragments {
+                    return Err(Fault::TooManyFragments { max: self.max_fragments });
+                }
+                message.fragments += 1;
                 Ok(head)
             }
             _ => Ok(head),
@@ -139,6 +159,7 @@ impl Decoder {
         }
         let message = self.message.get_or_insert_with(|| Partial {
             is_text: frame.opcode == opcode::TEXT,
+            fragments: 1,
             valid: 0,
             payload: BytesMut::new(),
         });

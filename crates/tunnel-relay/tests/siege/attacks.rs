@@ -162,12 +162,18 @@ pub(crate) async fn tiny_frames(siege: &Siege) {
     assert!(received <= sent, "{sent} bytes were answered with {received}");
 }
 
-/// A message in fragments that never ends and holds nothing.
+/// Messages in as many fragments as they may have, most of them empty, and one that never ends.
 pub(crate) async fn empty_fragments(siege: &Siege) {
     let (mut peer, _) = Peer::link_to(siege.address()).await;
-    peer.write_raw(&raw_frame(BINARY_TO_BE_CONTINUED, 0, &[])).await;
+    let first = raw_frame(BINARY_TO_BE_CONTINUED, 0, &[]);
+    let (ping, empty) = (Frame::Ping { nonce: 1 }.encode(), raw_frame(CONTINUATION, 0, &[]));
+    let last = raw_frame(0x80, ping.len() as u64, &ping);
+    let message = [&first[..], &empty.repeat(254), &last].concat();
     let memory = siege.memory();
-    flood(peer, raw_frame(CONTINUATION, 0, &[]).repeat(1_000), siege.many(50, 1_000)).await;
+    flood(peer, message.repeat(4), siege.many(50, 1_000)).await;
+    (peer, _) = Peer::link_to(siege.address()).await;
+    peer.write_raw(&[first, empty.repeat(256)].concat()).await;
+    assert_eq!(peer.closed().await, CloseCode::POLICY);
     assert!(siege.memory() < memory + crate::SLACK);
 }
 

@@ -23,7 +23,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// What comes of `bytes` that arrive in pieces of `step` bytes, and the fault that ended it.
 fn decode(bytes: &[u8], step: usize) -> (Vec<Received>, Option<Fault>) {
-    let (mut decoder, mut received, mut unread) = (Decoder::new(100_000), Vec::new(), Vec::new());
+    let (mut decoder, mut received, mut unread) = (Decoder::new(100_000, 8), Vec::new(), Vec::new());
     for piece in bytes.chunks(step) {
         unread.extend_from_slice(piece);
         let mut input = &unread[..];
@@ -137,8 +137,31 @@ fn a_length_over_the_limit_is_refused_before_memory_is_set_aside() {
 }
 
 #[test]
+fn a_message_comes_in_so_many_fragments_and_no_more() {
+    let message = |fragments: usize| {
+        let continued = [frame(0x00, b""), frame(0x89, b"")].concat().repeat(fragments - 2);
+        [frame(0x02, b"a"), continued, frame(0x80, b"z")].concat()
+    };
+    let pings = |count| std::iter::repeat_with(|| Received::Ping(Bytes::new())).take(count);
+    for step in [1, 1_000] {
+        let most = message(8).repeat(2);
+        let expected: Vec<_> = (0..2).flat_map(|_| pings(6).chain([binary(b"az")])).collect();
+        assert_eq!(decode(&most, step), (expected, None), "each message is counted by itself");
+        let fault = Some(Fault::TooManyFragments { max: 8 });
+        assert_eq!(decode(&message(9), step), (pings(7).collect(), fault));
+    }
+    let mut decoder = Decoder::new(100_000, 8);
+    let (bytes, mut frames) = (message(8), 0);
+    let mut input = &bytes[..];
+    while decoder.next(&mut input).unwrap().is_some() {
+        frames += decoder.take_frames();
+    }
+    assert_eq!(frames, 14, "eight fragments and six pings");
+}
+
+#[test]
 fn a_frame_that_is_announced_and_does_not_come_takes_little_memory() {
-    let mut decoder = Decoder::new(100_000);
+    let mut decoder = Decoder::new(100_000, 8);
     let whole = frame(0x82, &[0; 90_000]);
     let (mut first, mut second) = (&whole[..100], &whole[100..5_000]);
     assert_eq!(decoder.next(&mut first), Ok(None));
