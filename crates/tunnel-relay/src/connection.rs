@@ -2,7 +2,7 @@
 
 use crate::Config;
 use crate::bucket::Allowance;
-use crate::metrics::Ended;
+use crate::metrics::{Ended, Metrics};
 use crate::server::Shared;
 use crate::socket::{ReceiveError, Scratch, Socket};
 use crate::switchboard::{Link, Message, Next};
@@ -82,6 +82,17 @@ struct Connection<'a> {
     quiet_until: Option<Instant>,
 }
 
+/// Counts the end of a connection whose task panics: nothing else is left to do it.
+struct Mourner<'a>(&'a Metrics);
+
+impl Drop for Mourner<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.ended.count(Ended::Panic);
+        }
+    }
+}
+
 /// Runs the connection until it is closed.
 pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, peer: Peer) {
     let max_message = match peer.dialect {
@@ -105,7 +116,9 @@ pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, 
         allowance: Allowance::new(limits, now.into_std()),
         quiet_until: None,
     };
+    let mourner = Mourner(&shared.metrics);
     let end = poll_fn(|cx| connection.poll(cx)).await;
+    drop(mourner);
     let Connection { socket, link, .. } = connection;
     debug!(link = %link.id(), %end, "WebSocket ends");
     shared.metrics.ended.count(end.metric());
@@ -204,6 +217,8 @@ impl Connection<'_> {
             messages += 1;
             match received {
                 Some(Ok(Received::Binary(message))) => {
+                    #[cfg(test)]
+                    tests::trip(tests::WHILE_READING, &message);
                     *bytes += message.len();
                     let message = self.checked(message);
                     self.received.push(message);
@@ -299,3 +314,6 @@ impl Connection<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

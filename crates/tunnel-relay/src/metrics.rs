@@ -84,6 +84,8 @@ labels! {
         Dead = "dead",
         /// The relay ended without ado.
         Killed = "killed",
+        /// Its task panicked: a fault of the relay.
+        Panic = "panic",
     }
 }
 

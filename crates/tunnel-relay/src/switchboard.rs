@@ -256,6 +256,8 @@ impl Link<'_> {
         for message in received.drain(..) {
             match message {
                 Message::Binary(message) => {
+                    #[cfg(test)]
+                    crate::connection::tests::trip(crate::connection::tests::UNDER_THE_LOCK, &message);
                     state.traffic.received(message.len());
                     state.router.handle_message(self.id, message, now);
                 }
