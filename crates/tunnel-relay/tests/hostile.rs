@@ -166,6 +166,52 @@ async fn a_receiver_whose_socket_takes_nothing_is_ended() {
 }
 
 #[tokio::test]
+async fn when_most_of_the_buffers_are_in_use_newcomers_are_refused_and_others_go_on() {
+    const MOST: usize = 6 << 20;
+    let relay = relay_with(|config| {
+        (config.channel_buffer, config.link_buffer, config.total_buffer) = (8 << 20, 8 << 20, 8 << 20);
+    })
+    .await;
+    let mut other = two_more(&relay).await;
+    // A server that reads nothing, and little of whose frames the system keeps.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = within("connecting", socket.connect(relay.address())).await.unwrap();
+    let mut server = Peer::open_on(stream, relay.address(), Some("tunnel.v1")).await.unwrap();
+    let welcome = server.greet().await;
+    server.register(1, &welcome).await;
+    let mut client = Peer::link(&relay).await;
+    client.send(connect(1, 1)).await;
+    assert!(matches!(server.frame().await, Frame::Incoming { .. }));
+    server.send(accept(2)).await;
+    assert_eq!(client.frame().await, accept(1));
+    let fill = async {
+        while relay.stats().buffered <= MOST {
+            client.send(data(1, vec![0; 50_000])).await;
+            for frame in client.fence().await {
+                assert_eq!(frame, Frame::Pause { channel: ChannelId(1) }, "nothing is dropped");
+            }
+        }
+    };
+    within("much that waits", fill).await;
+
+    let refused = Peer::open(relay.address(), Some("tunnel.v1")).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("503"), "{refused}");
+    other.0.send(connect(3, 77)).await;
+    assert_eq!(code(&other.0.frame().await), CloseCode::TRY_AGAIN_LATER);
+    assert_served(&mut other).await;
+
+    // The server reads again: all of it is there, and newcomers are let in.
+    while relay.stats().buffered > 0 {
+        assert!(matches!(server.frame().await, Frame::Data { .. }));
+    }
+    other.0.send(connect(5, 77)).await;
+    assert!(matches!(other.1.frame().await, Frame::Incoming { .. }));
+    drop(Peer::link(&relay).await);
+    assert_served(&mut other).await;
+}
+
+#[tokio::test]
 async fn a_message_over_the_limit_is_answered_with_1009() {
     let relay = relay().await;
     let mut pair = Peer::pair(&relay).await;

@@ -14,6 +14,7 @@ mod pair;
 mod support;
 
 use pair::Pair;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::process::Process;
@@ -71,6 +72,28 @@ impl Siege {
         std::fs::read_dir(self.file("fd")).expect("the relay runs").count()
     }
 
+    /// Local ports of sockets that are neither accepted by the process nor what it listens on.
+    fn dialled(&self) -> Vec<u16> {
+        let descriptors = std::fs::read_dir(self.file("fd")).expect("the relay runs");
+        let own: HashSet<_> = descriptors
+            .filter_map(|file| {
+                std::fs::read_link(file.ok()?.path()).ok()?.into_os_string().into_string().ok()
+            })
+            .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        let tables = ["net/tcp", "net/tcp6", "net/udp", "net/udp6"].map(|name| self.file(name));
+        let tables = tables.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<String>();
+        let ports = tables.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (local, inode) = (words.nth(1)?, words.nth(7)?);
+            let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+            own.contains(inode).then_some(port)
+        });
+        let (accepted, dialled): (Vec<_>, _) = ports.partition(|port| *port == self.address().port());
+        assert!(!accepted.is_empty(), "the relay listens, and the pair is there");
+        dialled
+    }
+
     /// Waits until an attack has left nothing behind.
     async fn recovered(&self, what: &str, descriptors: usize, memory: usize) {
         let back = async {
@@ -87,6 +110,7 @@ impl Siege {
         );
         let log = self.process.log();
         assert!(!log.contains("panicked"), "{what}: {log}");
+        assert_eq!(self.dialled(), [0_u16; 0], "{what}: ports of sockets that it did not accept");
     }
 }
 
@@ -118,7 +142,8 @@ async fn a_pair_loses_nothing_under_any_attack_and_the_relay_recovers_from_all()
     }
     attack! {
         slowloris half_open_handshakes connection_flood herd ping_flood tiny_frames empty_fragments
-        oversize_frames broken_frames bad_texts confused_subprotocols forged_registrations slow_readers noise
+        oversize_frames broken_frames bad_texts confused_subprotocols named_addresses forged_registrations
+        slow_readers noise
     }
     let exchanged = pair.end();
     assert!(exchanged > 100, "the pair exchanged {exchanged} messages");

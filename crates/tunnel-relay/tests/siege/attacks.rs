@@ -259,6 +259,43 @@ pub(crate) async fn confused_subprotocols(siege: &Siege) {
     .await;
 }
 
+/// Everything that can name an address names one where nobody of ours ever calls.
+pub(crate) async fn named_addresses(siege: &Siege) {
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let (address, named) = (siege.address(), trap.local_addr().unwrap());
+    each(siege.many(40, 2_000), AT_ONCE, move |number| async move {
+        let url = format!("http://{named}/");
+        let start = match number % 5 {
+            0 => format!("GET {url} HTTP/1.1\r\nhost: {named}"),
+            1 => format!("CONNECT {named} HTTP/1.1\r\nhost: {named}"),
+            2 => format!("GET /?url={url} HTTP/1.1\r\nhost: {address}\r\nreferer: {url}"),
+            3 => format!("GET //{named}/ HTTP/1.1\r\nhost: {named}"),
+            _ => format!("OPTIONS * HTTP/1.1\r\nhost: {named}"),
+        };
+        let more = format!(
+            "forwarded: for=\"{named}\";host=\"{named}\"\r\nx-forwarded-for: {named}\r\nx-forwarded-host: {named}\r\n\
+             via: 1.1 {named}\r\norigin: {url}\r\nconnection: close"
+        );
+        let status = request(address, &format!("{start}\r\n{more}\r\n\r\n")).await.status;
+        assert!(status.is_success() || status.is_client_error(), "{start}: {status}");
+
+        let stream = TcpStream::connect(address).await.unwrap();
+        let origin = format!("origin: http://{named}");
+        let mut peer = Peer::open_with(stream, named, Some("tunnel.v1"), Some(&origin)).await.unwrap();
+        peer.send(hello()).await;
+        assert!(matches!(peer.frame().await, Frame::Welcome(_)));
+        let Frame::Connect { channel, server_id, kind, .. } = connect(1, 99) else { return };
+        let port = named.port();
+        peer.send(Frame::Connect { channel, server_id, port, kind, payload: url.clone().into() }).await;
+        peer.send(Frame::GoAway { deadline: Duration::ZERO, url }).await;
+        assert_eq!(code(&peer.frame().await), CloseCode::PROTOCOL_ERROR);
+    })
+    .await;
+    let called = trap.accept().map(|(_, from)| from);
+    assert_eq!(called.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody came");
+}
+
 /// Proofs for another's key: made up, made for another key, and made for another link.
 pub(crate) async fn forged_registrations(siege: &Siege) {
     let address = siege.address();

@@ -152,9 +152,15 @@ impl Peer {
 
     pub(crate) async fn link_to(address: SocketAddr) -> (Self, Welcome) {
         let mut peer = Self::open(address, Some("tunnel.v1")).await.unwrap();
-        peer.send(hello()).await;
-        match peer.frame().await {
-            Frame::Welcome(welcome) => (peer, *welcome),
+        let welcome = peer.greet().await;
+        (peer, welcome)
+    }
+
+    /// Says HELLO.
+    pub(crate) async fn greet(&mut self) -> Welcome {
+        self.send(hello()).await;
+        match self.frame().await {
+            Frame::Welcome(welcome) => *welcome,
             other => panic!("no WELCOME but {other:?}"),
         }
     }
@@ -162,10 +168,15 @@ impl Peer {
     /// A link that is registered under the key of `secret`.
     pub(crate) async fn server(relay: &Relay, secret: u8) -> Self {
         let (mut peer, welcome) = Self::link_to(relay.address()).await;
-        let proof = registration::prove(&key(secret), &welcome.challenge, &peer.origin).unwrap();
-        peer.send(Frame::Register { key: key(secret).public(), proof }).await;
-        assert_eq!(peer.frame().await, Frame::Registered { server_id: server_id(secret) });
+        peer.register(secret, &welcome).await;
         peer
+    }
+
+    /// Registers the key of `secret`.
+    pub(crate) async fn register(&mut self, secret: u8, welcome: &Welcome) {
+        let proof = registration::prove(&key(secret), &welcome.challenge, &self.origin).unwrap();
+        self.send(Frame::Register { key: key(secret).public(), proof }).await;
+        assert_eq!(self.frame().await, Frame::Registered { server_id: server_id(secret) });
     }
 
     /// A client, a server and an accepted channel between them: 1 at the client, 2 at the server.
