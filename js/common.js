@@ -27,12 +27,8 @@ export const CloseEvent =
 /** Undefined before `init()`: ask `connector()` where a page may be that early. */
 export let tunnel;
 
-/**
- * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
- * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts. Rust
- * ends a round earlier when it has lasted long. In Node.js and its like, events are script themselves.
- */
-const TASKS_IN_ONE = globalThis.process?.versions?.node ? 1 : 128;
+/** In Node.js and its like, events are script themselves. */
+const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
 
 let tasks;
 
@@ -42,9 +38,15 @@ export function postTasks() {
   tasks.port2.postMessage(null);
 }
 
-export function runTasksAfter(target) {
+/**
+ * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
+ * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts. Rust
+ * ends a round earlier when it has lasted long. It takes a listener as long to be added as there are others.
+ */
+export function runTasksAfter(target, count = 128) {
+  if (!EVENTS_ARE_NATIVE) count = 1;
   const runTask = event => tunnel.runTask() || event.stopImmediatePropagation();
-  for (let i = 0; i < TASKS_IN_ONE; i++) target.addEventListener('message', event => runTask(event));
+  for (let i = 0; i < count; i++) target.addEventListener('message', event => runTask(event));
   target.addEventListener('message', () => tunnel.finishTasks());
 }
 
@@ -56,7 +58,7 @@ export function start(connector) {
     port1.unref?.();
     tunnel.beginTasks();
   };
-  runTasksAfter(port1);
+  runTasksAfter(port1, 256);
   port1.unref?.();
 
   // Not every kind of scope and browser says when it is idle.
@@ -255,9 +257,9 @@ export function defineEventHandlers(prototype, handlersOf, types) {
           handler.value = value;
         } else {
           const added = { value };
-          added.listener = event => {
+          added.listener = function (event) {
             if (typeof added.value !== 'function') return;
-            if (Reflect.apply(added.value, event.currentTarget, [event]) === false) event.preventDefault();
+            if (Reflect.apply(added.value, this, [event]) === false) event.preventDefault();
           };
           handlers[type] = added;
           addEventListener.call(this, type, added.listener);

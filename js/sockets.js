@@ -44,6 +44,31 @@ const STATS = [
 ];
 const LIVENESS = ['alive', 'waiting', 'interrupted'];
 
+/**
+ * What a `message` event is: a `MessageEvent` that reads a dictionary, and parses the origin in it, takes twice the time.
+ * Nobody sees the difference who doesn't take the getters off `MessageEvent.prototype`.
+ */
+class Arrival extends MessageEvent {
+  #data;
+  #origin;
+
+  constructor(data, origin) {
+    super('message');
+    this.#data = data;
+    this.#origin = origin;
+  }
+
+  get data() {
+    return this.#data;
+  }
+
+  get origin() {
+    return this.#origin;
+  }
+}
+describe(Arrival, 'MessageEvent');
+delete Arrival.prototype.constructor;
+
 /** Makes the socket of a server's new client. */
 export let openIncoming;
 export let fireOpen, fireMessage, fireBytes, fireAvailable, fireDrained, fireClosed;
@@ -367,7 +392,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
     fireMessage = (socket, data) => {
       if (socket.#readyState !== 1) return;
-      socket.dispatchEvent(new MessageEvent('message', { data: socket.#convert(data), origin: socket.#origin }));
+      socket.dispatchEvent(new Arrival(socket.#convert(data), socket.#origin));
     };
 
     /** `bytes` are a view of wasm's memory. */

@@ -137,7 +137,7 @@ impl Socket {
             }
             Event::Message { message, .. } => {
                 self.inbox.borrow_mut().push_back(message);
-                self.deliver(driver, id);
+                self.deliver(&target, driver, id);
             }
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
@@ -173,16 +173,15 @@ impl Socket {
     }
 
     /// Gives the oldest message to the listeners, or tells the reader that there is one.
-    fn deliver(&self, driver: &Driver, id: SocketId) {
-        let Some(target) = self.target() else { return };
+    fn deliver(&self, target: &PeerToPeerWebSocket, driver: &Driver, id: SocketId) {
         if self.taker.get() != Taker::Listeners {
-            return fire_available(&target);
+            return fire_available(target);
         }
         let message = self.inbox.borrow_mut().pop_front();
         if let Some(message) = message {
             match &message {
-                Message::Text(text) => fire_text(&target, text),
-                Message::Binary(data) => fire_bytes(&target, data),
+                Message::Text(text) => fire_text(target, text),
+                Message::Binary(data) => fire_bytes(target, data),
             }
             driver.consume(id, message.len());
         }
@@ -311,7 +310,11 @@ impl SocketCore {
         let Some(id) = self.id.get() else { return };
         for _ in 0..self.socket.inbox.borrow().len() {
             let (socket, driver) = (self.socket.clone(), self.driver.clone());
-            event::post(move || socket.deliver(&driver, id));
+            event::post(move || {
+                if let Some(target) = socket.target() {
+                    socket.deliver(&target, &driver, id);
+                }
+            });
         }
         if let Some(end) = self.socket.end.take() {
             self.socket.post(&self.driver, id, end);

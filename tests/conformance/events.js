@@ -28,6 +28,11 @@ export const cases = {
     same(plain(event), ['message', false, false, false, false, 0])
     same([event.data, event.origin, event.lastEventId, event.source, event.ports], ['x', new URL(socket.url).origin, '', null, []])
     isTrue(Object.isFrozen(event.ports) && event.ports === event.ports)
+    const names = []
+    for (const name in event) names.push(name)
+    same([['data', 'origin', 'ports'].every(name => names.includes(name)), Object.keys(event)], [true, ['isTrusted']])
+    const copy = new event.constructor(event.type, event)
+    same([`${event}`, event instanceof MessageEvent, copy.data, copy.origin], ['[object MessageEvent]', true, 'x', event.origin])
     await end(socket)
   },
 
