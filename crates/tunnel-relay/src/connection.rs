@@ -94,16 +94,16 @@ impl Drop for Mourner<'_> {
 }
 
 /// Runs the connection until it is closed.
-pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, peer: Peer) {
+pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, peer: &Arc<Peer>) {
     let max_message = match peer.dialect {
         Dialect::Tunnel => usize::try_from(limits.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
     };
-    let (now, peer) = (Instant::now(), Arc::new(peer));
+    let now = Instant::now();
     let mut connection = Connection {
         socket: Socket::new(transport, max_message, limits.max_fragments),
         link: shared.switchboard.open_link(peer.clone()),
-        peer,
+        peer: peer.clone(),
         registration: None,
         limits,
         pongs_count_after: limits.idle_timeout / 2,

@@ -3,15 +3,16 @@
 use crate::admission::{AddressPlace, NoPlace, Place};
 use crate::client;
 use crate::config::{AddressSource, Config};
-use crate::connection;
+use crate::direct::{self, First};
+use crate::entrance::{self, Guest, Obstacle};
 use crate::files::{self, Answer};
 use crate::metrics::Refused;
 use crate::monitor;
-use crate::origins;
 use crate::server::Shared;
 use crate::stream::Stream;
 use crate::transport::{HttpStream, Transport};
-use crate::upgrade::{self, Handshake, Refusal};
+use crate::upgrade;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -20,7 +21,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioTimer;
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,9 +28,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tracing::debug;
-use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::router::{Dialect, Peer};
+use tracing::{debug, error};
 
 /// Who is at the other end of a connection, and the places that it takes.
 #[derive(Debug)]
@@ -57,25 +55,75 @@ impl Visitor {
     }
 }
 
-/// Serves one connection, until it goes away, becomes a WebSocket or the relay ends.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) {
-    let address = visitor.address;
-    let deadline = visitor.config.handshake_timeout;
+impl Visitor {
+    /// Whether others are behind it.
+    pub(crate) const fn is_proxy(&self) -> bool {
+        self.is_proxy
+    }
+
+    /// How long a request's head may be.
+    pub(crate) fn max_header_bytes(&self) -> usize {
+        self.config.max_header_bytes
+    }
+
+    /// The address of the peer that sent a request.
+    pub(crate) fn seen_in(&self, config: &Config, headers: &HeaderMap) -> IpAddr {
+        if !self.is_proxy {
+            return self.address;
+        }
+        client::forwarded(config.client_address, &config.trusted_proxies, headers, self.address)
+    }
+}
+
+/// Serves one connection, until it goes away or the relay ends.
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    visitor: Visitor,
+) -> impl Future<Output = ()> + Send {
+    // In a box, which is gone while the WebSocket is open: the task has room for all that it awaits.
+    let receiving = Box::pin(receive(shared.clone(), stream, visitor));
+    async move {
+        if let Some((guest, transport)) = receiving.await {
+            guest.stay(&shared, transport).await;
+        }
+    }
+}
+
+/// Serves a connection until it becomes a WebSocket, if it does.
+async fn receive(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) -> Option<(Guest, Transport)> {
+    let (address, deadline) = (visitor.address, visitor.config.handshake_timeout);
     let prepared = tokio::select! {
         prepared = tokio::time::timeout(deadline, prepare(&shared, stream, &mut visitor)) => prepared,
-        () = shared.draining() => return,
+        () = shared.draining() => return None,
     };
-    match prepared {
-        Ok(Ok(stream)) => converse(shared, stream, visitor).await,
+    let mut stream = match prepared {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shared.metrics.refused.count(Refused::Preparing);
             debug!(%address, %error, "connection failed before HTTP");
+            return None;
         }
         Err(_) => {
             shared.metrics.refused.count(Refused::Preparing);
             debug!(%address, "connection was not ready for HTTP in time");
+            return None;
         }
+    };
+    let _present = shared.metrics.http();
+    let visitor = Arc::new(visitor);
+    let first = tokio::select! {
+        first = tokio::time::timeout(deadline, direct::first(&shared, &mut stream, &visitor)) => first,
+        () = shared.draining() => return None,
+    };
+    match first {
+        Ok(Ok(First::WebSocket(guest, early))) => return Some((guest, Transport::new(stream, early))),
+        // In a box of its own: few connections need it.
+        Ok(Ok(First::Http(early))) => Box::pin(converse(shared.clone(), stream, early, visitor)).await,
+        Ok(Err(error)) => debug!(%address, %error, "connection failed before its first request was read"),
+        Err(_) => debug!(%address, "the first request did not come in time"),
     }
+    None
 }
 
 /// What comes before HTTP: the PROXY protocol, then TLS.
@@ -95,11 +143,9 @@ async fn prepare(shared: &Shared, mut stream: TcpStream, visitor: &mut Visitor) 
 }
 
 /// Speaks HTTP.
-async fn converse(shared: Arc<Shared>, stream: Stream, visitor: Visitor) {
-    let _present = shared.metrics.http();
-    let visitor = Arc::new(visitor);
+async fn converse(shared: Arc<Shared>, stream: Stream, early: Bytes, visitor: Arc<Visitor>) {
     let (limits, address) = (visitor.config.clone(), visitor.address);
-    let stream = HttpStream::new(stream, limits.write_timeout);
+    let stream = HttpStream::new(stream, early, limits.write_timeout);
     let service = service_fn(|request| answer(shared.clone(), request, visitor.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,7 +178,7 @@ async fn answer(
     visitor: Arc<Visitor>,
 ) -> Result<Answer, Infallible> {
     let mut answer = if upgrade::is_wanted(request.headers()) {
-        open_web_socket(&shared, request, visitor)
+        open_web_socket(&shared, request, &visitor)
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -158,122 +204,33 @@ pub(crate) fn harden(headers: &mut HeaderMap) {
     }
 }
 
-fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, visitor: Arc<Visitor>) -> Answer {
+fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, visitor: &Arc<Visitor>) -> Answer {
     let upgraded = hyper::upgrade::on(&mut request);
     let (request, _) = request.into_parts();
-    let config = shared.config();
-    let address = visitor.seen_in(&config, &request.headers);
-    let origin = request.headers.get(header::ORIGIN);
-    if shared.is_draining() {
-        shared.metrics.refused.count(Refused::Draining);
-        return unavailable("this relay is about to end: try again later\n");
-    }
-    let checked = if origins::admit(&config.allowed_origins, &request.headers) {
-        Handshake::check(&request, config.livecode_credential.is_some())
-    } else {
-        Err(Refusal::Origin)
-    };
-    let handshake = match checked {
-        Ok(handshake) => handshake,
-        Err(refusal) => {
-            debug!(%address, origin = ?quoted(origin), ?refusal, "WebSocket refused");
-            shared.metrics.refused.count(refusal.metric());
-            return refused(refusal);
+    let (handshake, guest) = match entrance::admit(shared, &request, visitor) {
+        Ok(admitted) => admitted,
+        Err(obstacle) => {
+            let address = visitor.seen_in(&shared.config(), &request.headers);
+            let origin = entrance::quoted(request.headers.get(header::ORIGIN));
+            if let Obstacle::NoRandomness(error) = obstacle {
+                error!(%error, "the system has no random numbers");
+            }
+            debug!(%address, ?origin, ?obstacle, "WebSocket refused");
+            shared.metrics.refused.count(obstacle.metric());
+            return obstacle.answer();
         }
     };
-    if shared.switchboard.is_full() {
-        debug!(%address, "WebSocket refused: buffers are full");
-        shared.metrics.refused.count(Refused::Buffers);
-        return unavailable("this relay holds as much as it may for others: try again later\n");
-    }
-    // Behind a proxy each WebSocket counts for the peer that opens it, and not for the proxy.
-    let own = match visitor.is_proxy.then(|| shared.admission.enter_from(address, Instant::now())).transpose()
-    {
-        Ok(own) => own,
-        Err(full) => {
-            debug!(%address, ?full, "WebSocket refused");
-            shared.metrics.refused.count(full.metric());
-            return unavailable(full.text());
-        }
-    };
-    let places = Places { _connection: visitor, _own: own };
-    let peer = match peer(handshake.dialect, &request.headers, address) {
-        Ok(peer) => peer,
-        Err(error) => {
-            tracing::error!(%error, "the system has no random numbers");
-            shared.metrics.refused.count(Refused::NoRandomness);
-            return files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay has no random numbers\n");
-        }
-    };
-    debug!(%address, origin = ?quoted(origin), dialect = ?handshake.dialect, "WebSocket opens");
-    let web_socket = run_web_socket(shared.clone(), config, upgraded, peer, places);
-    shared.metrics.set_task_size(size_of_val(&web_socket));
-    shared.tasks.spawn(web_socket);
-
+    shared.tasks.spawn(run_web_socket(shared.clone(), upgraded, guest));
     let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     handshake.answer(answer.headers_mut());
     answer
 }
 
-/// What a peer wrote, for the log: its debug form escapes tabs, too, which a header value's own does not.
-fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
-}
-
-/// What a WebSocket takes of what there is for all, as long as it is open.
-struct Places {
-    _connection: Arc<Visitor>,
-    _own: Option<AddressPlace>,
-}
-
-impl Visitor {
-    /// The address of the peer that sent a request.
-    fn seen_in(&self, config: &Config, headers: &HeaderMap) -> IpAddr {
-        if !self.is_proxy {
-            return self.address;
-        }
-        client::forwarded(config.client_address, &config.trusted_proxies, headers, self.address)
-    }
-}
-
-fn unavailable(text: &'static str) -> Answer {
-    let mut answer = files::text(StatusCode::SERVICE_UNAVAILABLE, text);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
-}
-
-fn refused(refusal: Refusal) -> Answer {
-    let mut answer = files::text(refusal.status(), refusal.text());
-    let headers = answer.headers_mut();
-    match refusal {
-        Refusal::NotGet => headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
-        Refusal::Version => headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-        _ => None,
-    };
-    answer
-}
-
-fn peer(dialect: Dialect, headers: &HeaderMap, address: IpAddr) -> Result<Peer, getrandom::Error> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let mut challenge = [0; 32];
-    getrandom::fill(&mut challenge)?;
-    let address = address.to_string();
-    let challenge = StaticKey::from_secret(challenge);
-    Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
-}
-
-async fn run_web_socket(
-    shared: Arc<Shared>,
-    config: Arc<Config>,
-    upgraded: OnUpgrade,
-    peer: Peer,
-    _places: Places,
-) {
-    let _present = shared.metrics.web_socket();
+async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, guest: Guest) {
     // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
-    if let Some(transport) = opened(upgraded, config.handshake_timeout).await {
-        connection::run(&shared, &config, transport, peer).await;
+    if let Some(transport) = opened(upgraded, guest.config().handshake_timeout).await {
+        guest.stay(&shared, transport).await;
     } else {
         shared.metrics.refused.count(Refused::Opening);
     }
@@ -292,5 +249,7 @@ async fn opened(upgraded: OnUpgrade, within: Duration) -> Option<Transport> {
         }
     };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    Some(Transport::new(parts.io.into_inner(), &parts.read_buf))
+    let (stream, unread) = parts.io.into_inner();
+    // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
+    Some(Transport::new(stream, [&parts.read_buf[..], &unread].concat().into()))
 }

@@ -10,7 +10,8 @@
 //! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
 //! | `tls`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
-//! | `http`, `files`, `upgrade` | plain HTTP on the same port, up to the WebSocket handshake |
+//! | `http`, `files` | plain HTTP on the same port |
+//! | `direct`, `entrance`, `upgrade` | the way into a WebSocket |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
@@ -39,8 +40,10 @@ mod bucket;
 mod client;
 pub mod config;
 mod connection;
+mod direct;
 #[doc(hidden)]
 pub mod echo;
+mod entrance;
 mod files;
 mod http;
 mod metrics;

@@ -12,21 +12,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream under HTTP, ended when the peer takes nothing of what is written for too long.
+/// A stream under HTTP: what was read before comes first. Ended when the peer takes nothing of what is written for too long.
 pub(crate) struct HttpStream {
     io: TokioIo<Stream>,
+    early: Bytes,
     write_timeout: Duration,
     /// Since the peer last took something; only while it does not.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: Stream, write_timeout: Duration) -> Self {
-        Self { io: TokioIo::new(stream), write_timeout, stalled: None }
+    pub(crate) fn new(stream: Stream, early: Bytes, write_timeout: Duration) -> Self {
+        Self { io: TokioIo::new(stream), early, write_timeout, stalled: None }
     }
 
-    pub(crate) fn into_inner(self) -> Stream {
-        self.io.into_inner()
+    /// The stream, and what was read before and has not been asked for.
+    pub(crate) fn into_inner(self) -> (Stream, Bytes) {
+        (self.io.into_inner(), self.early)
     }
 
     fn watched<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -43,9 +45,14 @@ impl Read for HttpStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let len = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.split_to(len));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -86,9 +93,8 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(io: Stream, early: &[u8]) -> Self {
-        // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
-        Self { io, early: Bytes::copy_from_slice(early), written: 0 }
+    pub(crate) const fn new(io: Stream, early: Bytes) -> Self {
+        Self { io, early, written: 0 }
     }
 
     /// Bytes that the peer's socket, or the kernel for it, has taken.

@@ -6,7 +6,9 @@ mod support;
 
 use http::StatusCode;
 use std::fs;
-use support::{get, relay, relay_with, request};
+use support::{get, hello, raw_frame, relay, relay_with, request, until, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tunnel_relay::{Config, Mount, Relay};
 
 /// A relay that serves a folder with a secret beside it.
@@ -163,13 +165,12 @@ async fn headers_over_the_limit_are_refused() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_off() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let relay = relay_with(|config| config.handshake_timeout = std::time::Duration::from_millis(50)).await;
-    let mut stream = tokio::net::TcpStream::connect(relay.address()).await.unwrap();
+    let mut stream = TcpStream::connect(relay.address()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
     let mut answer = Vec::new();
     // A reset is as good an end as a close.
-    let _end = support::within("the end of a slow request", stream.read_to_end(&mut answer)).await;
+    let _end = within("the end of a slow request", stream.read_to_end(&mut answer)).await;
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
 }
 
@@ -208,4 +209,99 @@ async fn an_address_in_use_is_named() {
     let listen = relay.address();
     let error = Relay::start(Config { listen, ..Config::ephemeral() }).await.map(drop).unwrap_err();
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
+}
+
+/// A handshake that is agreed to, with one more header line.
+fn handshake(more: &str) -> String {
+    format!(
+        "GET /any HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: tunnel.v1\r\n{more}\r\n"
+    )
+}
+
+/// Reads up to the end of a head.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("a head", stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Looks whether the link that a connection has become says WELCOME to the HELLO that was sent.
+async fn assert_welcome(stream: &mut TcpStream) {
+    let mut start = [0; 3];
+    within("WELCOME", stream.read_exact(&mut start)).await.unwrap();
+    assert_eq!((start[0], start[2]), (0x82, 0x82), "a binary message that is a WELCOME");
+}
+
+#[tokio::test]
+async fn a_web_socket_opens_however_its_handshake_comes() {
+    let relay = relay().await;
+    let hello = hello().encode();
+    let hello = raw_frame(0x82, hello.len() as u64, &hello);
+    let get = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (what, first, then) in [
+        ("alone", handshake(""), ""),
+        ("as the HTTP server's first request", handshake("content-length: 0\r\n"), ""),
+        ("with too many headers for a page", handshake(&"a: b\r\n".repeat(70)), ""),
+        ("as a second request", get.to_owned(), &handshake("")[..]),
+    ] {
+        let mut stream = TcpStream::connect(relay.address()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(first.as_bytes()).await.unwrap();
+        if !then.is_empty() {
+            assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "), "{what}");
+            assert_eq!(within("ok", stream.read_u8()).await.unwrap(), b'o');
+            within("the rest", stream.read_exact(&mut [0; 2])).await.unwrap();
+            stream.write_all(then.as_bytes()).await.unwrap();
+        }
+        let answer = head(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{what}: {answer}");
+        let answer = answer.to_ascii_lowercase();
+        assert!(
+            answer.contains("\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"),
+            "{what}: {answer}"
+        );
+        assert!(answer.contains("\r\nsec-websocket-protocol: tunnel.v1\r\n"), "{what}: {answer}");
+        assert!(answer.contains("\r\nconnection: upgrade\r\nupgrade: websocket\r\n"), "{what}: {answer}");
+        stream.write_all(&hello).await.unwrap();
+        assert_welcome(&mut stream).await;
+    }
+    until("all but the last one is gone", || relay.stats().links <= 1).await;
+}
+
+#[tokio::test]
+async fn what_comes_with_a_handshake_is_the_web_sockets() {
+    let relay = relay().await;
+    let hello = hello().encode();
+    let hello = raw_frame(0x82, hello.len() as u64, &hello);
+    // By hand and by the HTTP server; at once and byte by byte.
+    for more in ["", "content-length: 0\r\n"] {
+        let bytes = [handshake(more).as_bytes(), &hello].concat();
+        for step in [1, bytes.len()] {
+            let mut stream = TcpStream::connect(relay.address()).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            for piece in bytes.chunks(step) {
+                stream.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+            assert_welcome(&mut stream).await;
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_do_as_the_socket_that_they_come_from() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = socket2::SockRef::from(&listener);
+    options.set_tcp_nodelay(true).unwrap();
+    options.set_tcp_notsent_lowat(12_345).unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let options = socket2::SockRef::from(&accepted);
+    assert!(options.tcp_nodelay().unwrap(), "the relay counts on it: see `tune` in server.rs");
+    assert_eq!(options.tcp_notsent_lowat().unwrap(), 12_345);
 }

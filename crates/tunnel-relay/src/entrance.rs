@@ -1,0 +1,143 @@
+//! Whether a request becomes a WebSocket, whichever way it was read, and what the WebSocket takes up.
+
+use crate::admission::{AddressPlace, NoPlace};
+use crate::config::Config;
+use crate::connection;
+use crate::files::{self, Answer};
+use crate::http::Visitor;
+use crate::metrics::Refused;
+use crate::origins;
+use crate::server::Shared;
+use crate::transport::Transport;
+use crate::upgrade::{Handshake, Refusal};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{StatusCode, request};
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::debug;
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::router::{Dialect, Peer};
+
+/// A peer whose WebSocket may open.
+pub(crate) struct Guest {
+    config: Arc<Config>,
+    peer: Arc<Peer>,
+    _places: Places,
+}
+
+/// What a WebSocket takes of what there is for all, as long as it is open.
+struct Places {
+    _connection: Arc<Visitor>,
+    _own: Option<AddressPlace>,
+}
+
+/// Why a WebSocket does not open.
+#[derive(Debug)]
+pub(crate) enum Obstacle {
+    Draining,
+    Refused(Refusal),
+    /// So much is held for peers that no new ones are taken in.
+    Buffers,
+    NoPlace(NoPlace),
+    NoRandomness(getrandom::Error),
+}
+
+/// Decides, and takes the places that are needed.
+pub(crate) fn admit(
+    shared: &Shared,
+    request: &request::Parts,
+    visitor: &Arc<Visitor>,
+) -> Result<(Handshake, Guest), Obstacle> {
+    let config = shared.config();
+    if shared.is_draining() {
+        return Err(Obstacle::Draining);
+    }
+    if !origins::admit(&config.allowed_origins, &request.headers) {
+        return Err(Obstacle::Refused(Refusal::Origin));
+    }
+    let handshake =
+        Handshake::check(request, config.livecode_credential.is_some()).map_err(Obstacle::Refused)?;
+    if shared.switchboard.is_full() {
+        return Err(Obstacle::Buffers);
+    }
+    let address = visitor.seen_in(&config, &request.headers);
+    // Behind a proxy each WebSocket counts for the peer that opens it, and not for the proxy.
+    let own = visitor.is_proxy().then(|| shared.admission.enter_from(address, Instant::now())).transpose();
+    let places = Places { _connection: visitor.clone(), _own: own.map_err(Obstacle::NoPlace)? };
+    let peer = peer(handshake.dialect, &request.headers, address).map_err(Obstacle::NoRandomness)?;
+    let origin = quoted(request.headers.get(header::ORIGIN));
+    debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
+    Ok((handshake, Guest { config, peer: Arc::new(peer), _places: places }))
+}
+
+fn peer(dialect: Dialect, headers: &HeaderMap, address: IpAddr) -> Result<Peer, getrandom::Error> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut challenge = [0; 32];
+    getrandom::fill(&mut challenge)?;
+    let address = address.to_string();
+    let challenge = StaticKey::from_secret(challenge);
+    Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
+}
+
+/// What a peer wrote, for the log: its debug form escapes tabs, too, which a header value's own does not.
+pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
+}
+
+impl Guest {
+    /// What was in force when the WebSocket opened.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Runs the WebSocket until it is closed.
+    pub(crate) async fn stay(&self, shared: &Shared, transport: Transport) {
+        let _present = shared.metrics.web_socket();
+        connection::run(shared, &self.config, transport, &self.peer).await;
+    }
+}
+
+impl Obstacle {
+    /// What it is counted as.
+    pub(crate) const fn metric(&self) -> Refused {
+        match self {
+            Self::Draining => Refused::Draining,
+            Self::Refused(refusal) => refusal.metric(),
+            Self::Buffers => Refused::Buffers,
+            Self::NoPlace(full) => full.metric(),
+            Self::NoRandomness(_) => Refused::NoRandomness,
+        }
+    }
+
+    /// What the peer is told.
+    pub(crate) fn answer(&self) -> Answer {
+        match self {
+            Self::Draining => unavailable("this relay is about to end: try again later\n"),
+            Self::Refused(refusal) => refused(*refusal),
+            Self::Buffers => unavailable("this relay holds as much as it may for others: try again later\n"),
+            Self::NoPlace(full) => unavailable(full.text()),
+            Self::NoRandomness(_) => {
+                files::text(StatusCode::SERVICE_UNAVAILABLE, "this relay has no random numbers\n")
+            }
+        }
+    }
+}
+
+fn unavailable(text: &'static str) -> Answer {
+    let mut answer = files::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    let mut answer = files::text(refusal.status(), refusal.text());
+    let headers = answer.headers_mut();
+    match refusal {
+        Refusal::NotGet => headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")),
+        Refusal::Version => headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        _ => None,
+    };
+    answer
+}
