@@ -20,12 +20,18 @@ use tunnel_protocol::CloseCode;
 use tunnel_protocol::livecode::MAX_COMMAND;
 use tunnel_protocol::router::{Dialect, Peer, Registration};
 
-/// How many messages, and about how many bytes, are read or written before others get their turn.
+/// How many messages, and about how many bytes, are read before others get their turn.
 ///
 /// Enough that the lock and the system calls are shared by many small messages, and little enough that a flood
 /// delays nobody by more than some 100 µs.
 const BATCH_MESSAGES: usize = 128;
 const BATCH_BYTES: usize = 128 << 10;
+
+/// About how many bytes are written before others get their turn: as much as goes into one call.
+///
+/// What is taken from the router can't be overtaken any more. Twice as much delays small messages behind a flood by a
+/// tenth; half as much, the flood.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// What ends a connection.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +165,7 @@ impl Connection<'_> {
         let read = self.read(cx, scratch);
         self.socket.pause(scratch);
         let flushed = if self.stalled.is_some() { self.flush(cx, scratch) } else { Ok(()) };
-        let budget = if self.stalled.is_some() { 0 } else { BATCH_BYTES };
+        let budget = if self.stalled.is_some() { 0 } else { WRITE_BYTES };
         let Self { socket, link, received, .. } = self;
         let next = link.exchange(received, budget, cx.waker(), |transmit| socket.send(transmit));
         flushed?;
