@@ -21,7 +21,11 @@ mod socket;
 pub use server::ForwardingServerWebSocket;
 pub use socket::PeerToPeerWebSocket;
 
+use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
 use wasm_bindgen::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = include_str!("../js/sockets.d.ts");
