@@ -21,6 +21,15 @@ const ENTRY: &str = "tunnel_wasm.js";
 /// The same module with the wasm inside it.
 pub(crate) const INLINE: &str = "tunnel_wasm_inline.js";
 
+/// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module.
+const SMALL: [&str; 1] = ["-Cllvm-args=-inline-threshold=25"];
+
+/// A panic traps, and what it would have said is not in the module.
+const SILENT: [&str; 2] = ["-Zunstable-options", "-Cpanic=immediate-abort"];
+
+/// Compiles the standard library with the module.
+const REBUILD_STD: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
 /// Builds the package where the settings say.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     build_into(workspace, &workspace.target()?, &workspace.package())
@@ -30,14 +39,29 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -> Result<()> {
     let settings = &workspace.config.build;
     let (kind, profile) = (&settings.target, &settings.profile);
-    run(workspace
-        .command("wasm-pack")
+    let mut flags = workspace.remap_flags()?;
+    flags.extend(SMALL.map(str::to_owned));
+    let rebuilds_std = workspace.rebuilds_std()?;
+    if rebuilds_std {
+        flags.extend(SILENT.map(str::to_owned));
+    } else {
+        println!(
+            "The module is a tenth larger than it could be: only Rust {} is known to compile its standard library with it.",
+            settings.rebuild_std
+        );
+    }
+    let mut command = workspace.command("wasm-pack");
+    command
         .args(["build", "--mode", "no-install", "--target", kind, "--profile", profile, "--out-dir"])
         .arg(package)
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
         .args(["--", "--config"])
-        .arg(format!("target.{}.rustflags={:?}", settings.rust_target, workspace.remap_flags()?))
-        .env("CARGO_TARGET_DIR", target))?;
+        .arg(format!("target.{}.rustflags={flags:?}", settings.rust_target))
+        .env("CARGO_TARGET_DIR", target);
+    if rebuilds_std {
+        command.args(REBUILD_STD).env("RUSTC_BOOTSTRAP", "1");
+    }
+    run(&mut command)?;
     check_wasm(workspace, &package.join(WASM))?;
     bundle(workspace, package)?;
     inline(workspace, package)?;

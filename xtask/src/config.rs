@@ -39,6 +39,8 @@ pub(crate) struct Build {
     pub(crate) profile: String,
     /// Folder of the package, relative to the workspace.
     pub(crate) out_dir: String,
+    /// Major and minor version of the Rust whose standard library is known to compile with the module.
+    pub(crate) rebuild_std: String,
 }
 
 /// What the browser tests run in.

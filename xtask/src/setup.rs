@@ -47,6 +47,9 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     let tools = &workspace.config.tools;
     check_lock(workspace)?;
     rust_std(workspace, &workspace.config.build.rust_target)?;
+    if workspace.rebuilds_std()? {
+        step("source of the standard library", || rust_source(workspace))?;
+    }
     step(&format!("wasm-bindgen {}", tools.wasm_bindgen), || {
         cargo_tool(workspace, "wasm-bindgen", "wasm-bindgen-cli", &tools.wasm_bindgen)
     })?;
@@ -147,13 +150,25 @@ fn rust_target(workspace: &Workspace, target: &str) -> Result<Outcome> {
     if Path::new(folder.trim()).is_dir() {
         return Ok(Outcome::Present);
     }
+    rustup(workspace, &["target", "add", target])
+}
+
+fn rust_source(workspace: &Workspace) -> Result<Outcome> {
+    if workspace.rust_source()?.join("library/Cargo.lock").is_file() {
+        return Ok(Outcome::Present);
+    }
+    rustup(workspace, &["component", "add", "rust-src"])
+}
+
+fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> {
+    let (what, name) = (arguments[0], arguments[arguments.len() - 1]);
     if workspace.locate("rustup").is_none() {
         bail!(
-            "there is no rustup to install it: install the target {target} the way Rust itself was installed"
+            "there is no rustup to install it: install the {what} {name} the way Rust itself was installed"
         );
     }
-    announce(&format!("adding the target {target}"));
-    run(workspace.command("rustup").args(["target", "add", target]))?;
+    announce(&format!("adding the {what} {name}"));
+    run(workspace.command("rustup").args(arguments))?;
     Ok(Outcome::Installed)
 }
 

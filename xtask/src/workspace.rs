@@ -75,10 +75,8 @@ impl Workspace {
 
     /// Flags that keep the folders of this machine out of what rustc makes: the same bytes wherever it runs.
     pub(crate) fn remap_flags(&self) -> Result<Vec<String>> {
-        let version = output(self.command("rustc").arg("-vV"))?;
-        let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or_default();
-        let library = Path::new(output(self.command("rustc").args(["--print", "sysroot"]))?.trim())
-            .join("lib/rustlib/src/rust");
+        let commit = self.rustc_says("commit-hash")?;
+        let library = self.rust_source()?;
         let cargo = env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
@@ -92,6 +90,26 @@ impl Workspace {
             folder.map(|folder| format!("--remap-path-prefix={}={name}", folder.display()))
         };
         Ok(folders.into_iter().filter_map(flag).collect())
+    }
+
+    /// Where the source of Rust's standard library is, if it is installed.
+    pub(crate) fn rust_source(&self) -> Result<PathBuf> {
+        let sysroot = output(self.command("rustc").args(["--print", "sysroot"]))?;
+        Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust"))
+    }
+
+    /// One of the lines of `rustc -vV`, without its name.
+    fn rustc_says(&self, name: &str) -> Result<String> {
+        let lines = output(self.command("rustc").arg("-vV"))?;
+        let value = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(value.unwrap_or_default().to_owned())
+    }
+
+    /// Whether the standard library is compiled with the module: whether this is the Rust that is known to do it.
+    pub(crate) fn rebuilds_std(&self) -> Result<bool> {
+        let release = self.rustc_says("release")?;
+        let patch = release.strip_prefix(&self.config.build.rebuild_std);
+        Ok(patch.is_some_and(|patch| patch.starts_with('.')))
     }
 
     fn path(&self) -> OsString {
