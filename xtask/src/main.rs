@@ -14,6 +14,7 @@ mod setup;
 mod size;
 mod soak;
 mod test;
+mod wasm;
 mod workspace;
 
 use std::net::SocketAddr;
