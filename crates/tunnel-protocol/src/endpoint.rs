@@ -11,6 +11,7 @@ mod links;
 mod redial;
 mod server;
 mod socket;
+mod translator;
 
 use crate::entropy::Entropy;
 use crate::server_id::PublicKey;
@@ -27,6 +28,7 @@ use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
 use socket::{Path, Side, Socket};
 use std::collections::VecDeque;
+pub use translator::Translator;
 
 /// What a session may keep however many there are, in bytes: a record's worth.
 const MIN_SHARE: u64 = 64 * 1024;

@@ -19,6 +19,7 @@ use network::{Connection, Parcel};
 use std::collections::{BTreeMap, VecDeque};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
 use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::livecode::LivecodeLink;
 use tunnel_protocol::router::{self, Router};
 use tunnel_protocol::time::{Duration, Instant};
 use tunnel_protocol::{CloseCode, ServerId};
@@ -427,6 +428,9 @@ impl World {
         }
         match event {
             Event::Dial { link } => self.dial(number, link),
+            Event::Livecode { link } => {
+                peer.endpoint.speak_livecode(link, Box::<LivecodeLink>::default(), now)
+            }
             Event::HangUp { link, code, reason } => {
                 let found = self
                     .connections

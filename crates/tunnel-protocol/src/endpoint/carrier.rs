@@ -1,19 +1,29 @@
 //! A link in whichever dialect the relay speaks.
 
-use super::LinkMessage;
+use super::{LinkMessage, Translator};
 use crate::frame::{ChannelId, data_header};
 use crate::link::{Link, LinkError, LinkEvent};
-use crate::livecode::LivecodeLink;
+use crate::livecode::{Line, Packet};
 use crate::session::Session;
 use crate::{CloseCode, Instant};
 use bytes::Bytes;
+
+/// Longest record in the livecode dialect, in bytes: as text it stays under 64 KiB, like the frames of `tunnel.v1`.
+const MAX_LIVECODE_RECORD: usize = 45_000;
+
+/// Texts that may come before somebody reads them: the answers to HELLO and to a CONNECT behind it, and some.
+const MAX_UNREAD: usize = 8;
 
 /// One WebSocket to the relay, as far as it has got. The relay's answer to HELLO tells its dialect.
 #[derive(Debug)]
 pub(super) enum Carrier {
     Dialing,
     Tunnel(Box<Link>),
-    Livecode(Box<LivecodeLink>),
+    /// The relay speaks the livecode dialect, and the owner has been asked for somebody who does, too.
+    Foreign {
+        unread: Vec<String>,
+    },
+    Livecode(Box<dyn Translator>),
 }
 
 impl Carrier {
@@ -27,12 +37,17 @@ impl Carrier {
         match (&mut *self, message) {
             (Self::Tunnel(link), LinkMessage::Binary(message)) => link.handle_message(message, now),
             (Self::Tunnel(link), LinkMessage::Text(text)) => {
-                if link.is_ready() || !LivecodeLink::is_spoken(&text) {
+                if link.is_ready() || !Line::is_refusal_of_hello(&text) {
                     return Err(LinkError::OutOfTurn { frame: "text" });
                 }
-                *self = Self::Livecode(Box::default());
+                *self = Self::Foreign { unread: Vec::new() };
                 Ok(())
             }
+            (Self::Foreign { unread }, LinkMessage::Text(text)) if unread.len() < MAX_UNREAD => {
+                unread.push(text);
+                Ok(())
+            }
+            (Self::Foreign { .. }, _) => Err(LinkError::OutOfTurn { frame: "a message" }),
             (Self::Livecode(link), LinkMessage::Text(text)) => link.handle_text(&text, now),
             (Self::Livecode(_), LinkMessage::Binary(_)) => Err(LinkError::OutOfTurn { frame: "binary" }),
             (Self::Dialing, _) => Ok(()),
@@ -41,7 +56,7 @@ impl Carrier {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         match self {
-            Self::Dialing => Ok(()),
+            Self::Dialing | Self::Foreign { .. } => Ok(()),
             Self::Tunnel(link) => link.handle_timeout(now),
             Self::Livecode(link) => link.handle_timeout(now),
         }
@@ -63,15 +78,15 @@ impl Carrier {
     /// The second handshake message.
     pub(super) fn accept(&mut self, channel: ChannelId, message: Bytes) {
         match self {
-            Self::Dialing => {}
+            Self::Dialing | Self::Foreign { .. } => {}
             Self::Tunnel(link) => link.accept(channel, message),
-            Self::Livecode(link) => link.accept(channel, message),
+            Self::Livecode(link) => link.send(channel, Packet::Response(message)),
         }
     }
 
     pub(super) fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
         match self {
-            Self::Dialing => {}
+            Self::Dialing | Self::Foreign { .. } => {}
             Self::Tunnel(link) => link.close(channel, code, reason),
             Self::Livecode(link) => link.close(channel, code, reason),
         }
@@ -80,7 +95,7 @@ impl Carrier {
     /// What is to be sent beside records.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<LinkMessage> {
         match self {
-            Self::Dialing => None,
+            Self::Dialing | Self::Foreign { .. } => None,
             Self::Tunnel(link) => link.poll_transmit().map(LinkMessage::Binary),
             Self::Livecode(link) => link.poll_transmit(now).map(LinkMessage::Text),
         }
@@ -101,11 +116,11 @@ impl Carrier {
                 if !link.may_send(channel) {
                     return None;
                 }
-                let record = session.poll_record(&[], link.max_record(), now)?;
+                let record = session.poll_record(&[], MAX_LIVECODE_RECORD, now)?;
                 if session.is_plain() {
                     link.send_plain(channel, &String::from_utf8_lossy(&record));
                 } else {
-                    link.send_record(channel, record);
+                    link.send(channel, Packet::Record(record));
                 }
                 link.poll_transmit(now).map(LinkMessage::Text)
             }
@@ -115,7 +130,7 @@ impl Carrier {
 
     pub(super) fn poll_event(&mut self) -> Option<LinkEvent> {
         match self {
-            Self::Dialing => None,
+            Self::Dialing | Self::Foreign { .. } => None,
             Self::Tunnel(link) => link.poll_event(),
             Self::Livecode(link) => link.poll_event(),
         }
@@ -123,7 +138,7 @@ impl Carrier {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self {
-            Self::Dialing => None,
+            Self::Dialing | Self::Foreign { .. } => None,
             Self::Tunnel(link) => Some(link.poll_timeout()),
             Self::Livecode(link) => link.poll_timeout(),
         }
@@ -132,10 +147,26 @@ impl Carrier {
     /// Whether the relay has answered.
     pub(super) fn is_ready(&self) -> bool {
         match self {
-            Self::Dialing => false,
+            Self::Dialing | Self::Foreign { .. } => false,
             Self::Tunnel(link) => link.is_ready(),
             Self::Livecode(_) => true,
         }
+    }
+
+    /// Gives the texts that nobody has read, and what answers them from now on, its place.
+    pub(super) fn speak(&mut self, translator: Box<dyn Translator>) -> Vec<String> {
+        match self {
+            Self::Foreign { unread } => {
+                let unread = std::mem::take(unread);
+                *self = Self::Livecode(translator);
+                unread
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign { .. })
     }
 
     pub(super) const fn is_livecode(&self) -> bool {

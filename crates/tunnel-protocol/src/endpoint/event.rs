@@ -40,6 +40,12 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// The relay speaks the livecode dialect: call [`Endpoint::speak_livecode`](super::Endpoint::speak_livecode), or
+    /// [`Endpoint::handle_link_closed`](super::Endpoint::handle_link_closed) when that can't be.
+    Livecode {
+        /// On which WebSocket.
+        link: LinkId,
+    },
     /// The relay registered the server.
     Hosting {
         /// Under which clients reach it.

@@ -3,7 +3,7 @@
 use super::carrier::Carrier;
 use super::server;
 use super::socket::{Path, Side};
-use super::{Endpoint, Event, LinkId, LinkMessage};
+use super::{Endpoint, Event, LinkId, LinkMessage, Translator};
 use crate::link::{LinkError, LinkEvent};
 use crate::{CloseCode, Instant};
 
@@ -34,10 +34,24 @@ impl Endpoint {
     /// Takes in one message of a WebSocket.
     pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
         let Some(link) = self.links.get_mut(&id) else { return };
+        let was_foreign = link.is_foreign();
         let result = link.handle_message(message, now);
+        if link.is_foreign() && !was_foreign {
+            self.events.push_back(Event::Livecode { link: id });
+        }
         self.handle_link_events(id, now);
         if let Err(error) = result {
             self.end_link(id, &error, now);
+        }
+    }
+
+    /// Takes in the answer to [`Event::Livecode`]: who speaks the dialect on that WebSocket.
+    pub fn speak_livecode(&mut self, id: LinkId, translator: Box<dyn Translator>, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let unread = link.speak(translator);
+        self.handle_link_events(id, now);
+        for text in unread {
+            self.handle_message(id, LinkMessage::Text(text), now);
         }
     }
 

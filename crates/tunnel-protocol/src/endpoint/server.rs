@@ -235,7 +235,7 @@ impl Endpoint {
                 link.register(host.key.public(), host.installation.clone());
                 host.registered = true;
             }
-            Carrier::Dialing => {}
+            Carrier::Dialing | Carrier::Foreign { .. } => {}
         }
     }
 
@@ -254,7 +254,7 @@ impl Endpoint {
     pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId) {
         if let Some(host) = &mut self.host {
             if let Some(Carrier::Livecode(link)) = self.links.get(&link) {
-                host.installation = link.installation().cloned();
+                host.installation = link.installation();
             }
             let again = std::mem::replace(&mut host.registered_before, true);
             self.events.push_back(Event::Hosting { server_id, again });

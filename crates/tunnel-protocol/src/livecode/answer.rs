@@ -7,6 +7,9 @@ use std::fmt;
 /// What every line that the relay itself says begins with; what instructions send has no such prefix.
 const SERVER: &str = "server: ";
 
+/// What it says of a text that is no command, before the text.
+const MALFORMED: &str = "rejected malformed command";
+
 /// How much of a peer's text the relay repeats, in bytes: enough for every name, too little to flood a log.
 const MAX_ECHO: usize = 256;
 
@@ -41,7 +44,7 @@ impl fmt::Display for Line<'_> {
             Self::Evaluating(name) => write!(f, "{SERVER}evaluating added instruction '{}'", echo(name)),
             Self::Returned(value) => write!(f, "{SERVER}{value}"),
             Self::Rejected(name) => write!(f, "{SERVER}rejected command '{}'", echo(name)),
-            Self::Malformed(text) => write!(f, "{SERVER}rejected malformed command{}", echo(text)),
+            Self::Malformed(text) => write!(f, "{SERVER}{MALFORMED}{}", echo(text)),
             Self::EvaluatingSource => write!(f, "{SERVER}evaluting code"),
             Self::Requiring(package) => write!(f, "{SERVER}received require for {}", echo(package)),
             Self::EnumeratingModules => write!(f, "{SERVER}enumerating modules"),
@@ -73,7 +76,7 @@ impl<'a> Line<'a> {
             Self::Evaluating(name)
         } else if let Some(name) = quoted("rejected command '") {
             Self::Rejected(name)
-        } else if let Some(text) = line.strip_prefix("rejected malformed command") {
+        } else if let Some(text) = line.strip_prefix(MALFORMED) {
             Self::Malformed(text)
         } else if line == "evaluting code" {
             Self::EvaluatingSource
@@ -84,6 +87,12 @@ impl<'a> Line<'a> {
         } else {
             Self::Returned(line)
         })
+    }
+
+    /// Whether a text can be the answer to a frame: what tells that the relay speaks this dialect and no other.
+    #[must_use]
+    pub fn is_refusal_of_hello(text: &str) -> bool {
+        text.strip_prefix(SERVER).is_some_and(|line| line.starts_with(MALFORMED))
     }
 
     /// What the relay says in a line, without the prefix that tells that it is the relay.

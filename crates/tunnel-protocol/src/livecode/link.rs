@@ -5,6 +5,7 @@
 //! [`Packet`]; a client first asks for the server's key, since a number does not tell it.
 
 use super::{Answer, CallId, Event, Line, LivecodeClient, Packet};
+use crate::endpoint::Translator;
 use crate::frame::{ChannelId, ChannelKind};
 use crate::link::{LinkError, LinkEvent};
 use crate::server_id::PublicKey;
@@ -13,9 +14,6 @@ use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// Longest record, in bytes: as text it stays under 64 KiB, like the frames of `tunnel.v1`.
-const MAX_RECORD: usize = 45_000;
 
 /// Commands that may be under way before records have to wait.
 const MAX_UNANSWERED: usize = 32;
@@ -35,7 +33,7 @@ pub struct Installation {
     pub credential: String,
 }
 
-/// Protocol state of one WebSocket to a livecoding relay.
+/// Protocol state of one WebSocket to a livecoding relay: what an endpoint takes for its [`Translator`].
 #[derive(Debug)]
 pub struct LivecodeLink {
     client: LivecodeClient,
@@ -99,73 +97,6 @@ impl LivecodeLink {
         }
     }
 
-    /// Whether a text that answers HELLO tells that the relay speaks the dialect.
-    #[must_use]
-    pub fn is_spoken(answer: &str) -> bool {
-        matches!(Line::parse(answer), Some(Line::Malformed(_)))
-    }
-
-    /// Installs this peer as a server, under its old number if it had one.
-    pub fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
-        if let Some(Installation { number, credential }) = &installation {
-            let call = self.client.install_server(*number, credential);
-            self.calls.insert(call, Purpose::Install);
-        } else {
-            let call = self.client.create_server_credential();
-            self.calls.insert(call, Purpose::CreateCredential);
-        }
-        self.role = Role::Server { key, installation, clients: SortedMap::new() };
-    }
-
-    /// What to give [`register`](Self::register) on the next link.
-    #[must_use]
-    pub const fn installation(&self) -> Option<&Installation> {
-        match &self.role {
-            Role::Server { installation, .. } => installation.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Connects to a server. [`LinkEvent::ServerKey`] tells for whom the handshake has to be.
-    pub fn connect(&mut self, number: u32, port: u16) -> ChannelId {
-        let call = self.client.connect_to_server(number, port);
-        self.calls.insert(call, Purpose::Connect);
-        self.role = Role::Client { number, channel: OWN, open: true };
-        OWN
-    }
-
-    /// Sends the first handshake message.
-    pub fn initiate(&mut self, channel: ChannelId, message: Bytes) {
-        self.send(channel, &Packet::Initiation(message));
-    }
-
-    /// Sends the second handshake message.
-    pub fn accept(&mut self, channel: ChannelId, message: Bytes) {
-        self.send(channel, &Packet::Response(message));
-    }
-
-    /// Sends one record.
-    pub fn send_record(&mut self, channel: ChannelId, record: Bytes) {
-        self.send(channel, &Packet::Record(record));
-    }
-
-    /// Sends plain text to a plain peer.
-    pub fn send_plain(&mut self, channel: ChannelId, text: &str) {
-        self.forward(channel, text);
-    }
-
-    /// Ends a channel; what arrives on it after that is ignored.
-    pub fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
-        if self.is_open(channel) {
-            self.send(channel, &Packet::End { code, reason: reason.to_owned() });
-            self.drop_channel(channel);
-        }
-    }
-
-    fn send(&mut self, channel: ChannelId, packet: &Packet) {
-        self.forward(channel, &packet.encode());
-    }
-
     fn forward(&mut self, channel: ChannelId, text: &str) {
         if !self.is_open(channel) {
             return;
@@ -176,38 +107,6 @@ impl LivecodeLink {
             Role::Idle => return,
         };
         self.calls.insert(call, Purpose::Forward(channel));
-    }
-
-    /// Takes in one text message.
-    ///
-    /// # Errors
-    ///
-    /// Why the link has to end.
-    pub fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError> {
-        let result = self.client.handle_text(text);
-        self.answer_by = (self.client.unanswered() > 0).then(|| now + ANSWER_TIMEOUT);
-        while let Some(event) = self.client.poll_event() {
-            match event {
-                Event::Answered { call, answer } => self.handle_answer(call, &answer)?,
-                Event::Connected { channel, port, address } => {
-                    self.handle_connected(ChannelId(channel), port, address)
-                }
-                Event::Data { from, data } => self.handle_data(from, data)?,
-                // What instructions of others send is no concern of ours.
-                Event::Log(_) | Event::Text(_) => {}
-            }
-        }
-        if self.blocked && self.client.unanswered() < MAX_UNANSWERED / 2 {
-            self.blocked = false;
-            let channels: Vec<_> = match &self.role {
-                Role::Server { clients, .. } => clients.keys().copied().collect(),
-                Role::Client { channel, .. } => vec![*channel],
-                Role::Idle => Vec::new(),
-            };
-            self.events.extend(channels.into_iter().map(LinkEvent::Writable));
-        }
-        result
-            .map_err(|error| LinkError::Ended { code: CloseCode::PROTOCOL_ERROR, reason: error.to_string() })
     }
 
     fn handle_answer(&mut self, call: CallId, answer: &Answer) -> Result<(), LinkError> {
@@ -241,7 +140,7 @@ impl LivecodeLink {
                     self.calls.insert(call, Purpose::CreateCredential);
                 }
             }
-            Purpose::Connect if answer.is_one() => self.send(OWN, &Packet::Who),
+            Purpose::Connect if answer.is_one() => self.send(OWN, Packet::Who),
             Purpose::Connect => self.end_channel(OWN, CloseCode::SERVER_NOT_FOUND, "no such server"),
             Purpose::Forward(_) if answer.is_one() => {}
             Purpose::Forward(channel) => self.end_channel(channel, CloseCode::PEER_GONE, "the peer is gone"),
@@ -288,7 +187,7 @@ impl LivecodeLink {
         match (packet, &mut self.role) {
             (Packet::Who, Role::Server { key, .. }) => {
                 let key = Packet::Key(*key);
-                self.send(channel, &key);
+                self.send(channel, key);
             }
             (Packet::Key(key), Role::Client { .. }) => {
                 self.events.push_back(LinkEvent::ServerKey { channel, key });
@@ -343,46 +242,99 @@ impl LivecodeLink {
             Role::Idle => false,
         }
     }
+}
 
-    /// Acts on the clock.
-    ///
-    /// # Errors
-    ///
-    /// [`LinkError::Silent`].
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+impl Translator for LivecodeLink {
+    fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
+        if let Some(Installation { number, credential }) = &installation {
+            let call = self.client.install_server(*number, credential);
+            self.calls.insert(call, Purpose::Install);
+        } else {
+            let call = self.client.create_server_credential();
+            self.calls.insert(call, Purpose::CreateCredential);
+        }
+        self.role = Role::Server { key, installation, clients: SortedMap::new() };
+    }
+
+    fn installation(&self) -> Option<Installation> {
+        match &self.role {
+            Role::Server { installation, .. } => installation.clone(),
+            _ => None,
+        }
+    }
+
+    fn connect(&mut self, number: u32, port: u16) -> ChannelId {
+        let call = self.client.connect_to_server(number, port);
+        self.calls.insert(call, Purpose::Connect);
+        self.role = Role::Client { number, channel: OWN, open: true };
+        OWN
+    }
+
+    fn send(&mut self, channel: ChannelId, packet: Packet) {
+        self.forward(channel, &packet.encode());
+    }
+
+    fn send_plain(&mut self, channel: ChannelId, text: &str) {
+        self.forward(channel, text);
+    }
+
+    fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        if self.is_open(channel) {
+            self.send(channel, Packet::End { code, reason: reason.to_owned() });
+            self.drop_channel(channel);
+        }
+    }
+
+    fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError> {
+        let result = self.client.handle_text(text);
+        self.answer_by = (self.client.unanswered() > 0).then(|| now + ANSWER_TIMEOUT);
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Answered { call, answer } => self.handle_answer(call, &answer)?,
+                Event::Connected { channel, port, address } => {
+                    self.handle_connected(ChannelId(channel), port, address)
+                }
+                Event::Data { from, data } => self.handle_data(from, data)?,
+                // What instructions of others send is no concern of ours.
+                Event::Log(_) | Event::Text(_) => {}
+            }
+        }
+        if self.blocked && self.client.unanswered() < MAX_UNANSWERED / 2 {
+            self.blocked = false;
+            let channels: Vec<_> = match &self.role {
+                Role::Server { clients, .. } => clients.keys().copied().collect(),
+                Role::Client { channel, .. } => vec![*channel],
+                Role::Idle => Vec::new(),
+            };
+            self.events.extend(channels.into_iter().map(LinkEvent::Writable));
+        }
+        result
+            .map_err(|error| LinkError::Ended { code: CloseCode::PROTOCOL_ERROR, reason: error.to_string() })
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         if self.answer_by.is_some_and(|at| at <= now) { Err(LinkError::Silent) } else { Ok(()) }
     }
 
-    /// The next text message to send.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<String> {
+    fn poll_transmit(&mut self, now: Instant) -> Option<String> {
         let text = self.client.poll_transmit()?;
         self.answer_by.get_or_insert(now + ANSWER_TIMEOUT);
         Some(text)
     }
 
-    /// What happened, in order.
-    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+    fn poll_event(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout).
-    #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         self.answer_by
     }
 
-    /// Whether the channel is open and the relay keeps up.
-    pub fn may_send(&mut self, channel: ChannelId) -> bool {
+    fn may_send(&mut self, channel: ChannelId) -> bool {
         if self.client.unanswered() >= MAX_UNANSWERED {
             self.blocked = true;
         }
         !self.blocked && self.is_open(channel)
-    }
-
-    /// Longest record, in bytes.
-    #[must_use]
-    pub const fn max_record(&self) -> usize {
-        MAX_RECORD
     }
 }
 

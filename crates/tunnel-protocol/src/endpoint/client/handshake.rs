@@ -1,6 +1,7 @@
 //! A client's handshake: begun ahead, sent early, answered.
 
 use super::*;
+use crate::livecode::Packet;
 
 impl Endpoint {
     /// Computes the first handshakes of new sockets whose link is still being opened. Call it when that is under way:
@@ -79,10 +80,10 @@ impl Endpoint {
                 Path { link, channel }
             }
             (Carrier::Livecode(carrier), Some(path)) => {
-                carrier.initiate(path.channel, message);
+                carrier.send(path.channel, Packet::Initiation(message));
                 path
             }
-            (Carrier::Livecode(_) | Carrier::Dialing, _) => return,
+            (Carrier::Livecode(_) | Carrier::Foreign { .. } | Carrier::Dialing, _) => return,
         };
         let give_up_at = now + HANDSHAKE_TIMEOUT;
         client.state = State::Handshaking { path, initiator, answer: None, give_up_at };

@@ -1,6 +1,7 @@
 use super::*;
 use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
+use crate::livecode::LivecodeLink;
 
 const START: Instant = Instant::from_micros(1_000_000);
 
@@ -67,11 +68,29 @@ fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
     sent(&mut endpoint, link);
     let text = "server: rejected malformed command";
     endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
+    assert_eq!(endpoint.poll_event(), Some(Event::Livecode { link }));
+    // The answer to CONNECT comes while somebody who speaks the dialect is being looked for.
+    endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
+    endpoint.speak_livecode(link, Box::<LivecodeLink>::default(), START);
     let reason = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
         Event::Closed { reason, failed: true, .. } => Some(reason),
         _ => None,
     });
     assert!(reason.unwrap().contains("livecode dialect"));
+}
+
+#[test]
+fn a_relay_that_floods_who_does_not_speak_its_dialect_yet_is_left() {
+    let (mut endpoint, link) = new_client(ServerId::Number(7), 0);
+    endpoint.handle_link_opened(link, START);
+    for _ in 0..100 {
+        let text = LinkMessage::Text("server: rejected malformed command".to_owned());
+        endpoint.handle_message(link, text, START);
+    }
+    assert_eq!(endpoint.poll_event(), Some(Event::Livecode { link }));
+    let left = |event| matches!(event, Event::HangUp { link: left, .. } if left == link);
+    assert!(std::iter::from_fn(|| endpoint.poll_event()).any(left));
+    endpoint.speak_livecode(link, Box::<LivecodeLink>::default(), START);
 }
 
 #[test]

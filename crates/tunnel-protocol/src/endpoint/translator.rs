@@ -1,0 +1,46 @@
+//! What an endpoint wants of a link through a relay that speaks the livecode dialect.
+
+use crate::frame::ChannelId;
+use crate::link::{LinkError, LinkEvent};
+use crate::livecode::{Installation, Packet};
+use crate::server_id::PublicKey;
+use crate::{CloseCode, Instant};
+use std::fmt::Debug;
+
+/// Protocol state of one WebSocket to a livecoding relay: a [`LivecodeLink`](crate::livecode::LivecodeLink), or something that stands for one.
+///
+/// Few relays speak the dialect, so a page loads what reads and writes it when its relay turns out to.
+pub trait Translator: Debug {
+    /// Installs this peer as a server, under its old number if it had one.
+    fn register(&mut self, key: PublicKey, installation: Option<Installation>);
+    /// What to give [`register`](Self::register) on the next link.
+    fn installation(&self) -> Option<Installation>;
+    /// Connects to a server. [`LinkEvent::ServerKey`] tells for whom the handshake has to be.
+    fn connect(&mut self, number: u32, port: u16) -> ChannelId;
+    /// Sends a handshake message or a record.
+    fn send(&mut self, channel: ChannelId, packet: Packet);
+    /// Sends text to a peer that does not encrypt.
+    fn send_plain(&mut self, channel: ChannelId, text: &str);
+    /// Ends a channel.
+    fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str);
+    /// Takes in one text message.
+    ///
+    /// # Errors
+    ///
+    /// Why the link has to end.
+    fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError>;
+    /// Acts on the clock.
+    ///
+    /// # Errors
+    ///
+    /// Why the link has to end.
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError>;
+    /// The next text message to send.
+    fn poll_transmit(&mut self, now: Instant) -> Option<String>;
+    /// What happened, in order; [`LinkEvent::Ready`] first.
+    fn poll_event(&mut self) -> Option<LinkEvent>;
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// Whether the channel is open and the relay keeps up; after a `false`, [`LinkEvent::Writable`] tells when it does.
+    fn may_send(&mut self, channel: ChannelId) -> bool;
+}
