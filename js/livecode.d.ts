@@ -1,3 +1,19 @@
+/**
+ * What the package's `livecode` entry exports: what speaks the livecode dialect, 40 KB of code.
+ */
+export interface LivecodeModule {
+  /** Initialises it. */
+  default: (from?: { module_or_path: InitInput | Promise<InitInput> }) => Promise<unknown>;
+}
+
+/**
+ * Gives the library the module that speaks the livecode dialect. Only a service worker has to, and before it uses the
+ * dialect: `import * as livecode from 'tunnel-wasm/livecode'; await useLivecode(livecode)`. Everywhere else it is loaded
+ * when a relay turns out to speak the dialect. Rejects with a `TunnelError` `livecode-unavailable` when it can't be
+ * initialised.
+ */
+export function useLivecode(module: LivecodeModule | Promise<LivecodeModule>): Promise<void>;
+
 /** What an instruction did. */
 export interface LivecodeAnswer {
   /** The texts that it sent, in order. */
@@ -26,7 +42,8 @@ export interface NodeJSLivecodingClientEventMap {
  * A client of a livecoding Node.js server: it gives the server instructions, written in JavaScript, and runs them.
  *
  * Whoever has the server's credential runs code on it. Promises reject with a `TunnelError`: `rejected` (no such
- * instruction), `bad-credential`, `relay-unreachable`, `closed`, `timeout`, `protocol-error`, `not-initialised`.
+ * instruction), `bad-credential`, `relay-unreachable`, `closed`, `timeout`, `protocol-error`, `not-initialised`,
+ * `livecode-unavailable` (the module that speaks the dialect can't be loaded).
  */
 export class NodeJSLivecodingClient extends EventTarget {
   protected constructor();

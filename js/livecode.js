@@ -1,5 +1,5 @@
 // Clients of livecoding servers, and the socket that forwards through one. The dialect's texts are read and written
-// by their Rust half.
+// by a WebAssembly module of its own, the crate `tunnel-livecode`, which is loaded when it is needed.
 
 import {
   CloseEvent,
@@ -21,12 +21,43 @@ const CONFIGURE_TIMEOUT = 15000;
 
 const fail = (code, message, cause) => new TunnelError(message, { code, cause });
 
+/** The module that speaks the dialect: given, or loaded from beside this one. Both give it as a promise. */
+let livecode;
+
+const loadLivecode = () => (livecode ??= initLivecode(() => import('./tunnel_livecode.js')));
+
+async function initLivecode(find) {
+  try {
+    const module = await find();
+    await module.default();
+    return module;
+  } catch (cause) {
+    livecode = undefined;
+    const message = `cannot load what speaks the livecode dialect (a service worker has to import 'tunnel-wasm/livecode' \
+itself, and give it to useLivecode): ${cause}`;
+    throw fail('livecode-unavailable', message, cause);
+  }
+}
+
+/** A service worker may import nothing later: it gives what `tunnel-wasm/livecode` exports. */
+export async function useLivecode(module) {
+  livecode = initLivecode(() => module);
+  await livecode;
+}
+
+/** Calls `answer` with what speaks the dialect on one link of the endpoint's, or with why nothing does. */
+export const openLivecodeLink = answer =>
+  loadLivecode().then(
+    ({ LivecodeLinkCore }) => answer(new LivecodeLinkCore(), ''),
+    ({ message }) => answer(undefined, message),
+  );
+
 /** One WebSocket to a livecoding server. What comes unasked becomes events of `target`. */
 class Connection {
   /** Settles when the WebSocket is open, or has failed; `ended` when it is closed. */
   opened = deferred();
   ended = deferred();
-  #core = tunnel.livecode();
+  #core;
   #socket;
   #target;
   #origin;
@@ -34,7 +65,8 @@ class Connection {
   /** By the number of their call: what waits for an answer. */
   #waiting = new Map();
 
-  constructor(url, target) {
+  constructor(core, url, target) {
+    this.#core = core;
     this.url = url.href;
     this.#origin = url.origin;
     this.#target = target;
@@ -42,11 +74,8 @@ class Connection {
     this.#socket.onopen = () => this.opened.resolve();
     this.#socket.onclose = event => this.#end(event);
     this.#socket.onmessage = ({ data }) => {
-      try {
-        if (typeof data === 'string') this.#core.handleText(data, this);
-      } catch (error) {
-        this.fail(error);
-      }
+      const problem = typeof data === 'string' && this.#core.handleText(data, this);
+      if (problem) this.fail(fail('protocol-error', problem));
     };
   }
 
@@ -146,9 +175,12 @@ class Connection {
   }
 }
 
-function connect(url, target) {
+async function connect(url, target, signal) {
   connector();
-  return new Connection(toRelayUrl(url), target);
+  const checked = toRelayUrl(url);
+  const { LivecodeCore } = await loadLivecode();
+  signal?.throwIfAborted();
+  return new Connection(new LivecodeCore(), checked, target);
 }
 
 /** Waits until the connection is open and configured. If that fails or takes too long, or `signal` aborts, it closes. */
@@ -252,7 +284,7 @@ export class NodeJSLivecodingClient extends EventTarget {
       signal?.throwIfAborted();
       const client = new Class(INTERNAL);
       client.#credential = credential;
-      client.#connection = connect(url, client);
+      client.#connection = await connect(url, client, signal);
       await within(client.#connection, signal, configure);
       return client;
     };

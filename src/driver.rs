@@ -3,12 +3,12 @@
 use crate::event;
 use crate::identity::Identity;
 use crate::link::{Relay, Timer, WebSocketLink, now, random};
+use crate::livecode;
 use crate::server::Server;
 use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
-use tunnel_protocol::livecode::LivecodeLink;
 use tunnel_protocol::rehearsal::rehearse;
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
@@ -254,10 +254,12 @@ impl Driver {
                     self.endpoint.borrow_mut().handle_link_closed(link, CloseCode::ABNORMAL, &reason, now());
                 }
             },
-            Event::Livecode { link } => {
-                let translator = Box::<LivecodeLink>::default();
-                self.endpoint.borrow_mut().speak_livecode(link, translator, now());
-            }
+            Event::Livecode { link } => livecode::open(move |translator| match translator {
+                Ok(translator) => {
+                    this.with(|endpoint, now| endpoint.speak_livecode(link, translator, now));
+                }
+                Err(problem) => this.handle_link_closed(link, CloseCode::ABNORMAL, &problem),
+            }),
             Event::HangUp { link, code, reason } => {
                 let link = self.links.borrow_mut().remove(&link);
                 if let Some(link) = link {

@@ -1,33 +1,55 @@
-//! The Rust half of `js/livecode.js`: the livecode dialect as a client speaks it, and what a configurer injects.
+//! The livecode dialect, which another WebAssembly module speaks: loaded when a relay turns out to.
 
-use crate::connector::Connector;
-use crate::error::tunnel_error;
-use std::cell::RefCell;
-use tunnel_protocol::ServerId;
-use tunnel_protocol::livecode::{
-    Answer, CallId, DELIMITER, Event, Instruction, Line, LivecodeClient, Parameter,
-};
+use bytes::Bytes;
+use tunnel_protocol::endpoint::Translator;
+use tunnel_protocol::frame::ChannelId;
+use tunnel_protocol::link::{LinkError, LinkEvent};
+use tunnel_protocol::livecode::{Installation, Line, Packet, decode_link_event};
+use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
-    /// One WebSocket, and what its `LivecodeCore` tells it.
-    pub(crate) type Connection;
+    /// A `LivecodeLinkCore` of the crate `tunnel-livecode`, which documents its methods.
+    #[wasm_bindgen(js_name = Object)]
+    #[derive(Debug)]
+    type LinkCore;
 
     #[wasm_bindgen(method)]
-    fn log(this: &Connection, line: &str);
+    fn register(this: &LinkCore, key: &[u8], installation: &str);
     #[wasm_bindgen(method)]
-    fn returned(this: &Connection, call: f64, sent: Vec<String>, returned: &str);
+    fn installation(this: &LinkCore) -> String;
     #[wasm_bindgen(method)]
-    fn failed(this: &Connection, call: f64, rejected: bool);
+    fn connect(this: &LinkCore, number: u32, port: u16) -> u32;
     #[wasm_bindgen(method)]
-    fn connected(this: &Connection, channel: u32, port: u16, address: &str);
+    fn initiate(this: &LinkCore, channel: u32, message: &[u8]);
     #[wasm_bindgen(method)]
-    fn data(this: &Connection, from: &JsValue, data: &str);
+    fn respond(this: &LinkCore, channel: u32, message: &[u8]);
+    #[wasm_bindgen(method, js_name = sendRecord)]
+    fn send_record(this: &LinkCore, channel: u32, record: &[u8]);
+    #[wasm_bindgen(method, js_name = sendPlain)]
+    fn send_plain(this: &LinkCore, channel: u32, text: &str);
     #[wasm_bindgen(method)]
-    fn text(this: &Connection, text: &str);
+    fn close(this: &LinkCore, channel: u32, code: u16, reason: &str);
+    #[wasm_bindgen(method, js_name = handleText)]
+    fn handle_text(this: &LinkCore, text: &str, now: f64) -> Option<String>;
+    #[wasm_bindgen(method, js_name = handleTimeout)]
+    fn handle_timeout(this: &LinkCore, now: f64) -> Option<String>;
+    #[wasm_bindgen(method, js_name = pollTransmit)]
+    fn poll_transmit(this: &LinkCore, now: f64) -> Option<String>;
+    #[wasm_bindgen(method, js_name = pollEvent)]
+    fn poll_event(this: &LinkCore) -> Option<Vec<u8>>;
+    #[wasm_bindgen(method, js_name = pollTimeout)]
+    fn poll_timeout(this: &LinkCore) -> Option<f64>;
+    #[wasm_bindgen(method, js_name = maySend)]
+    fn may_send(this: &LinkCore, channel: u32) -> bool;
 
-    /// Never called, as the next three: `reexport` puts the class on the package's entry point.
+    /// Calls `answer`, later, with a new core, or with why there is none.
+    #[wasm_bindgen(js_name = openLivecodeLink)]
+    fn open_livecode_link(answer: &JsValue);
+
+    /// Never called, as those below: `reexport` puts the class or function on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = NodeJSLivecodingClient, reexport, skip_typescript)]
     fn livecoding_client_class();
@@ -40,132 +62,95 @@ extern "C" {
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = ForwardingClientWebSocket, reexport, skip_typescript)]
     fn forwarding_client_web_socket_class();
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = useLivecode, reexport, skip_typescript)]
+    fn use_livecode();
 }
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = include_str!("../js/livecode.d.ts");
 
-/// The source of an instruction, as a livecoding server evaluates it.
-const fn body(instruction: Instruction) -> &'static str {
-    match instruction {
-        Instruction::Initialize => include_str!("../js/instructions/initialize.js"),
-        Instruction::CreateServerCredential => include_str!("../js/instructions/create_server_credential.js"),
-        Instruction::InstallServer => include_str!("../js/instructions/install_server.js"),
-        Instruction::ConnectToServer => include_str!("../js/instructions/connect_to_server.js"),
-        Instruction::ForwardToClient => include_str!("../js/instructions/forward_to_client.js"),
-        Instruction::ForwardToServer => include_str!("../js/instructions/forward_to_server.js"),
+/// Loads the other module if need be, and calls `answer`, later, with who speaks the dialect, or why nobody does.
+pub(crate) fn open(answer: impl FnOnce(Result<Box<dyn Translator>, String>) + 'static) {
+    let answer = Closure::once_into_js(move |core: Option<LinkCore>, problem: String| {
+        answer(core.map(|core| Box::new(LivecodeLink(core)) as _).ok_or(problem));
+    });
+    open_livecode_link(&answer);
+}
+
+/// The other module's half of a link.
+#[derive(Debug)]
+struct LivecodeLink(LinkCore);
+
+impl Translator for LivecodeLink {
+    fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
+        let installation = installation.map_or_else(String::new, |installation| {
+            Line::server_credential(installation.number, &installation.credential)
+        });
+        self.0.register(&key.0, &installation);
     }
-}
 
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "only public methods are exported")]
-impl Connector {
-    /// The core of one connection to a livecoding server.
-    pub fn livecode(&self) -> LivecodeCore {
-        LivecodeCore { client: RefCell::new(LivecodeClient::with_log()) }
+    fn installation(&self) -> Option<Installation> {
+        let text = self.0.installation();
+        let (number, credential) = Line::parse_server_credential(&text)?;
+        Some(Installation { number, credential: credential.to_owned() })
     }
-}
 
-/// One connection to a livecoding server: commands in, texts out, news to its `Connection`.
-///
-/// Commands return their number, under which the connection hears of the answer.
-#[wasm_bindgen(private)]
-pub(crate) struct LivecodeCore {
-    client: RefCell<LivecodeClient>,
-}
-
-impl LivecodeCore {
-    fn call(&self, command: impl FnOnce(&mut LivecodeClient) -> CallId) -> f64 {
-        number(command(&mut self.client.borrow_mut()))
+    fn connect(&mut self, number: u32, port: u16) -> ChannelId {
+        ChannelId(self.0.connect(number, port))
     }
-}
 
-fn number(call: CallId) -> f64 {
-    call.number() as f64
-}
-
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "only public methods are exported")]
-impl LivecodeCore {
-    /// Takes in one text message.
-    #[wasm_bindgen(js_name = handleText)]
-    pub fn handle_text(&self, text: &str, connection: &Connection) -> Result<(), JsValue> {
-        let result = self.client.borrow_mut().handle_text(text);
-        loop {
-            // Listeners may give commands: hold no borrow while one runs.
-            let event = self.client.borrow_mut().poll_event();
-            let Some(event) = event else { break };
-            dispatch(event, connection);
+    fn send(&mut self, channel: ChannelId, packet: Packet) {
+        match packet {
+            Packet::Initiation(message) => self.0.initiate(channel.0, &message),
+            Packet::Response(message) => self.0.respond(channel.0, &message),
+            Packet::Record(record) => self.0.send_record(channel.0, &record),
+            // What the endpoint does not send.
+            Packet::Who | Packet::Key(_) | Packet::End { .. } => {}
         }
-        result.map_err(|error| tunnel_error("protocol-error", &error.to_string()))
     }
 
-    /// The next message to send.
-    #[wasm_bindgen(js_name = pollTransmit)]
-    pub fn poll_transmit(&self) -> Option<String> {
-        self.client.borrow_mut().poll_transmit()
+    fn send_plain(&mut self, channel: ChannelId, text: &str) {
+        self.0.send_plain(channel.0, text);
     }
 
-    /// Runs an added instruction; each parameter is JSON.
-    pub fn invoke(&self, name: &str, parameters: Vec<String>) -> f64 {
-        let parameters: Vec<_> = parameters.iter().map(|json| Parameter::Json(json)).collect();
-        self.call(|client| client.invoke(name, &parameters))
+    fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
+        self.0.close(channel.0, code.0, reason);
     }
 
-    /// Adds an instruction.
-    #[wasm_bindgen(js_name = addInstruction)]
-    pub fn add_instruction(&self, name: &str, source: &str, credential: &str) -> f64 {
-        self.call(|client| client.add_instruction(name, source, credential))
+    fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError> {
+        result(self.0.handle_text(text, micros(now)))
     }
 
-    /// Evaluates source.
-    pub fn eval(&self, source: &str, credential: &str) -> f64 {
-        self.call(|client| client.eval(source, credential))
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        result(self.0.handle_timeout(micros(now)))
     }
 
-    /// Installs a package.
-    pub fn require(&self, package: &str, then: &str, credential: &str) -> f64 {
-        self.call(|client| client.require(package, then, credential))
+    fn poll_transmit(&mut self, now: Instant) -> Option<String> {
+        self.0.poll_transmit(micros(now))
     }
 
-    /// Lists the modules.
-    pub fn modules(&self, credential: &str) -> f64 {
-        self.call(|client| client.modules(credential))
+    fn poll_event(&mut self) -> Option<LinkEvent> {
+        decode_link_event(Bytes::from(self.0.poll_event()?)).ok()
     }
 
-    /// Adds the tunnel's instructions. The first one is run before the others are added: it makes what they need.
-    #[wasm_bindgen(js_name = addTunnel)]
-    pub fn add_tunnel(&self, credential: &str) -> Vec<f64> {
-        let client = &mut *self.client.borrow_mut();
-        let mut calls = Vec::new();
-        for instruction in Instruction::ALL {
-            calls.push(number(client.add_instruction(instruction.name(), body(instruction), credential)));
-            if instruction == Instruction::Initialize {
-                calls.push(number(client.invoke(instruction.name(), &[Parameter::Text(DELIMITER)])));
-            }
-        }
-        calls
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.0.poll_timeout().map(|micros| Instant::from_micros(micros as u64))
     }
 
-    /// Takes `"<serverID> <credential>"` apart; undefined if it is something else.
-    #[wasm_bindgen(js_name = splitCredential)]
-    pub fn split_credential(&self, text: &str) -> Option<Vec<String>> {
-        Line::parse_server_credential(text)
-            .map(|(id, credential)| vec![id.to_string(), credential.to_owned()])
+    fn may_send(&mut self, channel: ChannelId) -> bool {
+        self.0.may_send(channel.0)
     }
 }
 
-fn dispatch(event: Event, connection: &Connection) {
-    match event {
-        Event::Log(line) => connection.log(&line),
-        Event::Answered { call, answer: Answer::Returned { sent, returned } } => {
-            connection.returned(number(call), sent, &returned);
-        }
-        Event::Answered { call, answer } => connection.failed(number(call), answer == Answer::Rejected),
-        Event::Connected { channel, port, address } => connection.connected(channel, port, &address),
-        Event::Data { from: ServerId::Number(from), data } => connection.data(&from.into(), &data),
-        Event::Data { from, data } => connection.data(&from.to_string().into(), &data),
-        Event::Text(text) => connection.text(&text),
-        _ => {}
-    }
+fn micros(now: Instant) -> f64 {
+    now.as_micros() as f64
+}
+
+/// A problem is a close code, a space, and words.
+fn result(problem: Option<String>) -> Result<(), LinkError> {
+    let Some(problem) = problem else { return Ok(()) };
+    let (code, reason) = problem.split_once(' ').unwrap_or_default();
+    let code = code.parse().map_or(CloseCode::PROTOCOL_ERROR, CloseCode);
+    Err(LinkError::Livecode { code, reason: reason.to_owned() })
 }

@@ -1,28 +1,67 @@
 //! The npm package in `pkg/`.
 
-use std::fs;
+mod glue;
+mod manifest;
+
 use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
 
 use crate::process::{output, run};
-use crate::wasm::{Names, custom_sections, rename};
+use crate::wasm::custom_sections;
 use crate::workspace::Workspace;
 
-/// Name of the package, and of its entry point without the ending.
+/// Name of the package.
 pub(crate) const PACKAGE: &str = "tunnel-wasm";
-/// File of the wasm module in the package.
-pub(crate) const WASM: &str = "tunnel_wasm_bg.wasm";
-/// Its types.
-const TYPES: &str = "tunnel_wasm.d.ts";
-/// Its JavaScript module.
-const ENTRY: &str = "tunnel_wasm.js";
-/// What the wasm module calls its JavaScript.
-const GLUE: &str = "tunnel_wasm_bg.js";
-/// The same module with the wasm inside it.
-pub(crate) const INLINE: &str = "tunnel_wasm_inline.js";
+
+/// A WebAssembly module of the package, with its JavaScript.
+#[derive(Debug)]
+pub(crate) struct Module {
+    /// Folder of its crate, relative to the workspace.
+    folder: &'static str,
+    /// Name of its files, without what follows.
+    name: &'static str,
+    /// What it loads when it needs it.
+    loads_later: Option<&'static Self>,
+}
+
+/// What a page loads.
+pub(crate) static MAIN: Module = Module { folder: ".", name: "tunnel_wasm", loads_later: Some(&LIVECODE) };
+/// What is loaded when a relay speaks the livecode dialect.
+pub(crate) static LIVECODE: Module =
+    Module { folder: "crates/tunnel-livecode", name: "tunnel_livecode", loads_later: None };
+
+impl Module {
+    /// File of the module.
+    pub(crate) fn wasm(&self) -> String {
+        format!("{}_bg.wasm", self.name)
+    }
+
+    /// File of its JavaScript.
+    pub(crate) fn entry(&self) -> String {
+        format!("{}.js", self.name)
+    }
+
+    /// File of the same JavaScript with the module inside.
+    pub(crate) fn inline(&self) -> String {
+        format!("{}_inline.js", self.name)
+    }
+
+    /// File of the types.
+    pub(crate) fn types(&self) -> String {
+        format!("{}.d.ts", self.name)
+    }
+
+    /// What the module calls the JavaScript that wasm-bindgen writes for it.
+    fn glue(&self) -> String {
+        format!("./{}_bg.js", self.name)
+    }
+}
+
+/// Types of the functions that initialise a module.
+const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 
 /// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module.
 const SMALL: [&str; 1] = ["-Cllvm-args=-inline-threshold=25"];
@@ -40,6 +79,27 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 
 /// Builds the package with wasm-pack, and adds what wasm-pack leaves out. Compiles below `target`.
 pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -> Result<()> {
+    if !workspace.rebuilds_std()? {
+        println!(
+            "The modules are a tenth larger than they could be: only Rust {} is known to compile its standard library \
+             with them.",
+            workspace.config.build.rebuild_std
+        );
+    }
+    make(workspace, &MAIN, target, package)?;
+    declare(package)?;
+    manifest::complete(package)?;
+    let livecode = target.join("livecode-package");
+    make(workspace, &LIVECODE, target, &livecode)?;
+    for file in [LIVECODE.wasm(), LIVECODE.entry(), LIVECODE.entry() + ".map", LIVECODE.inline()] {
+        fs::copy(livecode.join(&file), package.join(&file)).with_context(|| format!("cannot copy {file}"))?;
+    }
+    let types = package.join(LIVECODE.types());
+    fs::write(&types, INIT_TYPES).with_context(|| format!("cannot write {}", types.display()))
+}
+
+/// Makes a module with its JavaScript in the folder `package`.
+fn make(workspace: &Workspace, module: &Module, target: &Path, package: &Path) -> Result<()> {
     let settings = &workspace.config.build;
     let (kind, profile) = (&settings.target, &settings.profile);
     let mut flags = workspace.remap_flags()?;
@@ -47,109 +107,40 @@ pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -
     let rebuilds_std = workspace.rebuilds_std()?;
     if rebuilds_std {
         flags.extend(SILENT.map(str::to_owned));
-    } else {
-        println!(
-            "The module is a tenth larger than it could be: only Rust {} is known to compile its standard library with it.",
-            settings.rebuild_std
-        );
     }
     let mut command = workspace.command("wasm-pack");
     command
         .args(["build", "--mode", "no-install", "--target", kind, "--profile", profile, "--out-dir"])
         .arg(package)
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
-        .args(["--", "--config"])
+        .args([module.folder, "--", "--config"])
         .arg(format!("target.{}.rustflags={flags:?}", settings.rust_target))
         .env("CARGO_TARGET_DIR", target);
     if rebuilds_std {
         command.args(REBUILD_STD).env("RUSTC_BOOTSTRAP", "1");
     }
     run(&mut command)?;
-    check_wasm(workspace, &package.join(WASM))?;
-    shorten(package)?;
-    bundle(workspace, package)?;
-    inline(workspace, package)?;
-    declare(package)?;
-    complete_manifest(package)
-}
-
-/// Gives what the module and its glue call each other short names: they have hashes in them, which no compression
-/// makes small, and the glue needs all names of our JavaScript for the few that the module imports directly.
-fn shorten(package: &Path) -> Result<()> {
-    let (wasm, glue) = (package.join(WASM), package.join(ENTRY));
-    let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
-    let text = fs::read_to_string(&glue).with_context(|| format!("cannot read {}", glue.display()))?;
-    let renamed = rename(&bytes, &format!("./{GLUE}"))
-        .with_context(|| format!("{} is not understood", wasm.display()))?;
-    let text = rename_in_glue(&text, &renamed.imports, &renamed.exports)
-        .with_context(|| format!("{} has another form than it had", glue.display()))?;
-    fs::write(&wasm, renamed.wasm).with_context(|| format!("cannot write {}", wasm.display()))?;
-    fs::write(&glue, text).with_context(|| format!("cannot write {}", glue.display()))
-}
-
-/// Renames in what wasm-bindgen writes: a property for each function that it gives the module, whole namespaces of our
-/// JavaScript for what the module takes from there, and `wasm.name` for what it calls.
-fn rename_in_glue(glue: &str, [given, taken]: &[Names; 2], exports: &Names) -> Result<String> {
-    const GIVEN: &str = "    const import0 = {\n        __proto__: null,\n";
-    let mut lines = Vec::new();
-    let mut found = 0;
-    for line in glue.lines() {
-        let name = line.strip_prefix("        ").and_then(|line| line.split_once(": function("));
-        if let Some((short, rest)) = name.and_then(|(name, rest)| Some((given.get(name)?, rest))) {
-            found += 1;
-            lines.push(format!("        {short}: function({rest}"));
-        } else if !line.starts_with("import * as import") && !line.starts_with("        \"./snippets/") {
-            lines.push(rename_calls(line, exports)?);
-        }
-    }
-    if found != given.len() {
-        bail!("the module imports {} functions from it, and it has {found} of them", given.len());
-    }
-    let mut text = lines.join("\n") + "\n";
-    if !taken.is_empty() {
-        let module = text.find("from './snippets/").and_then(|at| text[at..].lines().next());
-        let module = module.context("nothing is imported from our JavaScript")?.to_owned();
-        let names: Vec<_> = taken.keys().map(|name| format!("{name} as {name}_")).collect();
-        let properties: String =
-            taken.iter().map(|(name, short)| format!("        {short}: {name}_,\n")).collect();
-        let at = text.find(GIVEN).context("no functions are given to the module")? + GIVEN.len();
-        text.insert_str(at, &properties);
-        text.insert_str(0, &format!("import {{ {} }} {module}\n", names.join(", ")));
-    }
-    Ok(text)
-}
-
-/// Renames every `wasm.name` of a line.
-fn rename_calls(line: &str, exports: &Names) -> Result<String> {
-    const CALL: &str = "wasm.";
-    let is_name = |character: char| character.is_ascii_alphanumeric() || "_$".contains(character);
-    let mut pieces = line.split(CALL);
-    let mut text = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let inside_a_word = text.ends_with(is_name) || text.ends_with('.');
-        text.push_str(CALL);
-        let end = piece.find(|character| !is_name(character)).unwrap_or(piece.len());
-        let (name, rest) = piece.split_at(end);
-        let name = if inside_a_word {
-            name
-        } else {
-            exports.get(name).with_context(|| format!("there is no {name}"))?
-        };
-        text.push_str(name);
-        text.push_str(rest);
-    }
-    Ok(text)
+    check_wasm(workspace, &package.join(module.wasm()))?;
+    glue::shorten(module, package)?;
+    bundle(workspace, module, package)?;
+    inline(workspace, module, package)
 }
 
 /// Makes one minified module of the glue and what it imports: half the bytes, and one request for a page.
-fn bundle(workspace: &Workspace, package: &Path) -> Result<()> {
-    let entry = package.join(ENTRY);
+fn bundle(workspace: &Workspace, module: &Module, package: &Path) -> Result<()> {
+    let entry = package.join(module.entry());
     run(esbuild(workspace, &entry)
         .arg("--sourcemap")
+        .args(module.loads_later.map(|later| format!("--external:./{}", later.entry())))
         .arg(format!("--outfile={}", entry.display()))
         .arg("--allow-overwrite"))?;
     let snippets = package.join("snippets");
-    fs::remove_dir_all(&snippets).with_context(|| format!("cannot remove {}", snippets.display()))
+    match fs::remove_dir_all(&snippets) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", snippets.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Has Chromium compile all functions while the module loads, instead of each when a page's first connection calls it.
@@ -168,14 +159,16 @@ fn esbuild(workspace: &Workspace, entry: &Path) -> Command {
 /// is among them, and compression still sees bytes: it comes to 2 % more than the wasm, where base64 comes to 32 %.
 const SHIFT: u32 = 35;
 
-/// Makes the module that has the wasm inside, for Node and for bundlers that don't copy what lies beside a module.
-fn inline(workspace: &Workspace, package: &Path) -> Result<()> {
-    let wasm = fs::read(package.join(WASM)).with_context(|| format!("wasm-pack made no {WASM}"))?;
+/// Makes the JavaScript that has the module inside, for Node and for bundlers that don't copy what lies beside it.
+fn inline(workspace: &Workspace, module: &Module, package: &Path) -> Result<()> {
+    let wasm = package.join(module.wasm());
+    let wasm = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
     let text = wasm.iter().filter_map(|&byte| char::from_u32(u32::from(byte) + SHIFT)).collect::<String>();
+    let (name, inline) = (module.entry(), package.join(module.inline()));
     let entry = package.join("inline.js");
     let source = format!(
-        r#"import init from "./{ENTRY}"
-export * from "./{ENTRY}"
+        r#"import init from "./{name}"
+export * from "./{name}"
 const wasm = "{}"
 function bytes() {{
   const bytes = new Uint8Array(wasm.length)
@@ -191,17 +184,24 @@ export default given => init(given ?? {{ module_or_path: bytes() }})
         .arg("--charset=utf8")
         // Nothing is beside this module, and bundlers would look.
         .arg("--define:import.meta.url=undefined")
-        .arg(format!("--outfile={}", package.join(INLINE).display())))?;
+        .args(module.loads_later.map(|later| format!("--external:./{}", later.entry())))
+        .arg(format!("--outfile={}", inline.display())))?;
+    if let Some(later) = module.loads_later {
+        let text =
+            fs::read_to_string(&inline).with_context(|| format!("cannot read {}", inline.display()))?;
+        let text = text.replace(&format!("./{}", later.entry()), &format!("./{}", later.inline()));
+        fs::write(&inline, text).with_context(|| format!("cannot write {}", inline.display()))?;
+    }
     fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))
 }
 
 /// wasm-bindgen declares what only the classes use, and not strictly, after our declarations: ours of `init` instead.
 fn declare(package: &Path) -> Result<()> {
-    let path = package.join(TYPES);
+    let path = package.join(MAIN.types());
     let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
     let ours = text.find("\ndeclare class ").and_then(|at| text[..at].rfind("\n}\n"));
     let ours = ours.with_context(|| format!("{} has another order than it had", path.display()))?;
-    let text = text[..ours].to_owned() + "\n}\n" + include_str!("../../js/init.d.ts");
+    let text = text[..ours].to_owned() + "\n}\n" + INIT_TYPES;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -220,120 +220,4 @@ fn check_wasm(workspace: &Workspace, path: &Path) -> Result<()> {
     output(workspace.command("node").args(["-e", COMPILE]).arg(path))
         .with_context(|| format!("browsers would refuse {}", path.display()))?;
     Ok(())
-}
-
-const KEYWORDS: [&str; 9] = [
-    "websocket",
-    "websocket-server",
-    "webassembly",
-    "wasm",
-    "tunnel",
-    "peer-to-peer",
-    "end-to-end-encryption",
-    "noise-protocol",
-    "browser",
-];
-
-/// wasm-pack's `package.json` lists neither the exports nor all files.
-fn complete_manifest(package: &Path) -> Result<()> {
-    let path = package.join("package.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
-    let mut manifest: Map<String, Value> =
-        serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
-    let entry = format!("./{ENTRY}");
-    let types = format!("./{TYPES}");
-    manifest.insert("name".into(), PACKAGE.into());
-    manifest.insert("type".into(), "module".into());
-    manifest.insert("main".into(), entry.as_str().into());
-    manifest.insert("module".into(), format!("./{INLINE}").into());
-    manifest.insert("types".into(), types.as_str().into());
-    // webpack and its kin copy the wasm that the module names, whatever made the module. esbuild doesn't, nor does Vite's
-    // development server, which bundles packages with another tool; neither can be told from the others by a condition.
-    let (inline, wasm) = (format!("./{INLINE}"), format!("./{WASM}"));
-    manifest.insert(
-        "exports".into(),
-        json!({
-            ".": {
-                "types": types,
-                "webpack": entry,
-                "module": inline,
-                "node": inline,
-                "default": entry,
-            },
-            "./inline": { "types": types, "default": inline },
-            wasm.as_str(): wasm,
-            "./package.json": "./package.json",
-        }),
-    );
-    // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
-    manifest.insert("sideEffects".into(), false.into());
-    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
-    manifest.insert("keywords".into(), json!(KEYWORDS));
-    let repository = manifest.get("repository").and_then(|repository| repository["url"].as_str());
-    let repository = repository.context("Cargo.toml names no repository")?.to_owned();
-    manifest.insert("repository".into(), json!({ "type": "git", "url": format!("git+{repository}.git") }));
-    manifest.insert("homepage".into(), format!("{repository}#readme").into());
-    manifest.insert("bugs".into(), format!("{repository}/issues").into());
-    // The first with a `WebSocket` of its own.
-    manifest.insert("engines".into(), json!({ "node": ">=22" }));
-    let text = serde_json::to_string_pretty(&manifest)? + "\n";
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(pairs: &[(&str, &str)]) -> Names {
-        pairs.iter().map(|&(from, to)| (from.into(), to.into())).collect()
-    }
-
-    const GLUE: &str = "\
-import { start } from './snippets/x/js/tunnel.js';
-import * as import1 from \"./snippets/x/js/tunnel.js\"
-function __wbg_get_imports() {
-    const import0 = {
-        __proto__: null,
-        __wbg_now_0123: function(arg0) {
-            return wasm.__wbindgen_malloc(arg0, wasm.memory);
-        },
-    };
-    return {
-        \"./tunnel_wasm_bg.js\": import0,
-        \"./snippets/x/js/tunnel.js\": import1,
-    };
-}
-";
-
-    #[test]
-    fn the_glue_gives_and_calls_by_the_short_names() {
-        let imports = [names(&[("__wbg_now_0123", "a")]), names(&[("postTasks", "b")])];
-        let exports = names(&[("__wbindgen_malloc", "c"), ("memory", "memory")]);
-        let expected = "\
-import { postTasks as postTasks_ } from './snippets/x/js/tunnel.js';
-import { start } from './snippets/x/js/tunnel.js';
-function __wbg_get_imports() {
-    const import0 = {
-        __proto__: null,
-        b: postTasks_,
-        a: function(arg0) {
-            return wasm.c(arg0, wasm.memory);
-        },
-    };
-    return {
-        \"./tunnel_wasm_bg.js\": import0,
-    };
-}
-";
-        assert_eq!(rename_in_glue(GLUE, &imports, &exports).unwrap(), expected);
-    }
-
-    #[test]
-    fn glue_that_lacks_a_function_of_the_module_is_refused() {
-        let exports = names(&[("__wbindgen_malloc", "c"), ("memory", "memory")]);
-        let imports = [names(&[("__wbg_now_0123", "a"), ("__wbg_then_4567", "b")]), Names::new()];
-        assert!(rename_in_glue(GLUE, &imports, &exports).is_err());
-        let imports = [names(&[("__wbg_now_0123", "a")]), Names::new()];
-        assert!(rename_in_glue(GLUE, &imports, &names(&[("memory", "memory")])).is_err());
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{INLINE, WASM};
+use crate::build::{LIVECODE, MAIN};
 use crate::process::output;
 use crate::workspace::Workspace;
 
@@ -25,8 +25,9 @@ pub(crate) fn size(workspace: &Workspace) -> Result<()> {
 /// Prints size and compressed size of wasm and JavaScript in the package; returns what is loaded, in bytes.
 pub(crate) fn print(workspace: &Workspace) -> Result<usize> {
     let package = workspace.package();
-    if !package.join(WASM).is_file() {
-        bail!("there is no {WASM} in {}: run `cargo xtask build` first", package.display());
+    let wasm = [&MAIN, &LIVECODE].map(|module| package.join(module.wasm()));
+    if let Some(missing) = wasm.iter().find(|wasm| !wasm.is_file()) {
+        bail!("there is no {}: run `cargo xtask build` first", missing.display());
     }
     let settings = &workspace.config.build;
     let compiled = workspace.target()?.join(&settings.rust_target).join(&settings.profile);
@@ -37,8 +38,9 @@ pub(crate) fn print(workspace: &Workspace) -> Result<usize> {
         );
     }
 
-    let mut files = vec![package.join(WASM)];
+    let mut files = wasm.to_vec();
     collect(&package, &mut files)?;
+    let needed = [MAIN.wasm(), MAIN.entry()];
     let mut total = (0, 0);
     for file in &files {
         let length =
@@ -46,16 +48,16 @@ pub(crate) fn print(workspace: &Workspace) -> Result<usize> {
         let compressed = brotli(workspace, file)?;
         let name = file.strip_prefix(&package).unwrap_or(file);
         println!("  {:>9} bytes, {:>7} brotli  {}", grouped(length), grouped(compressed), name.display());
-        // Loaded instead of the others, by some.
-        if !file.ends_with(INLINE) {
+        if needed.iter().any(|needed| name.as_os_str() == needed.as_str()) {
             total = (total.0 + length, total.1 + compressed);
         }
     }
     let budget = workspace.config.size.brotli_bytes;
     println!(
-        "  {:>9} bytes, {:>7} brotli  together, without {INLINE}; budget {}",
+        "  {:>9} bytes, {:>7} brotli  {} together, all that `init` and a session need; budget {}",
         grouped(total.0),
         grouped(total.1),
+        needed.join(" and "),
         grouped(budget)
     );
     Ok(total.1)

@@ -28,7 +28,7 @@ use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
 use socket::{Path, Side, Socket};
 use std::collections::VecDeque;
-pub use translator::Translator;
+pub use translator::{MaybeSend, Translator};
 
 /// What a session may keep however many there are, in bytes: a record's worth.
 const MIN_SHARE: u64 = 64 * 1024;

@@ -110,6 +110,14 @@ pub enum LinkError {
     /// The relay said nothing in time.
     #[error("the relay does not answer")]
     Silent,
+    /// What speaks the livecode dialect says so.
+    #[error("{reason}")]
+    Livecode {
+        /// The code that goes with it.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 impl LinkError {
@@ -118,7 +126,7 @@ impl LinkError {
     pub const fn code(&self) -> CloseCode {
         match self {
             Self::Malformed(_) | Self::OutOfTurn { .. } | Self::Version(_) => CloseCode::PROTOCOL_ERROR,
-            Self::Ended { code, .. } => *code,
+            Self::Ended { code, .. } | Self::Livecode { code, .. } => *code,
             Self::Silent => CloseCode::TIMEOUT,
         }
     }

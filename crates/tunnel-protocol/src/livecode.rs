@@ -12,6 +12,7 @@ mod command;
 mod json;
 mod link;
 mod packet;
+mod transfer;
 
 pub use answer::{Line, Notification};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
@@ -19,6 +20,7 @@ pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;
 pub use link::{Installation, LivecodeLink};
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
+pub use transfer::{decode_link_event, encode_link_event};
 
 /// What separates the parts of a notification unless the relay's configurer chose something else.
 pub const DELIMITER: &str = " ";

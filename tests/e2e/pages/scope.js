@@ -1,7 +1,8 @@
 // Hosts and connects in any kind of scope: the script of workers of each kind, and a module of a page. Each command
 // comes as a message with a port, which the answer goes to.
 
-import init, { ForwardingServerWebSocket, PeerToPeerWebSocket } from '/pkg/tunnel_wasm.js'
+import * as livecode from '/pkg/tunnel_livecode.js'
+import init, { ForwardingServerWebSocket, PeerToPeerWebSocket, useLivecode } from '/pkg/tunnel_wasm.js'
 
 let server
 
@@ -27,6 +28,7 @@ const COMMANDS = {
     return [answer, ...await closed]
   },
   close: () => server.close(),
+  useLivecode: () => useLivecode(livecode),
 }
 
 export const obey = async ({ command, wasm, ...given }) => {

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tunnel_e2e::{Program, Relay, Stage, on_stage};
+use serde_json::json;
+use tunnel_e2e::{Program, Relay, Stage, livecode_server, on_stage};
 
 /// Folder of the root `Cargo.toml`.
 fn root() -> PathBuf {
@@ -67,9 +68,21 @@ fn installed() -> Result<&'static Path> {
     folder.as_deref().map_err(|error| anyhow!("{error}"))
 }
 
-/// Opens the page and the link that it shows, in another tab, which has to get an answer from the first.
+/// Two tabs talk through a relay of ours, and two others through a livecoding server: for these the page loads more.
 async fn two_tabs_talk(stage: &Stage, page: &str, relay: &Relay) -> Result<()> {
-    let server = stage.tab_at("server", &format!("{page}?relay={}", relay.url)).await?;
+    talk_through(stage, page, &relay.url).await.context("through a relay")?;
+    let (_node, url) = livecode_server(CREDENTIAL)?;
+    let configurer = stage.tab("configurer").await?;
+    let given = json!([url, CREDENTIAL]);
+    configurer.run_with(given, "await NodeJSTunnelingClient.configureServerAt(...given)").await?;
+    talk_through(stage, page, &url).await.context("through a livecoding server")
+}
+
+const CREDENTIAL: &str = "a secret of the test";
+
+/// Opens the page and the link that it shows, in another tab, which has to get an answer from the first.
+async fn talk_through(stage: &Stage, page: &str, relay: &str) -> Result<()> {
+    let server = stage.tab_at("server", &format!("{page}?relay={relay}")).await?;
     let link = server.until("the server's link", "document.querySelector('a')?.href").await?;
     let client = stage.tab_at("client", link.as_str().context("a link is text")?).await?;
     client.until("an answer", "document.body.textContent.includes('you said hello')").await?;

@@ -1,7 +1,7 @@
 //! Servers and clients in each kind of scope: window, dedicated, shared and service worker.
 
 use serde_json::json;
-use tunnel_e2e::on_stage;
+use tunnel_e2e::{livecode_server, on_stage};
 
 #[test]
 fn every_kind_of_scope_hosts_and_connects_to_every_other() {
@@ -46,6 +46,37 @@ fn a_worker_has_the_identity_of_its_origin() {
                       }
                       return new Set(ids).size";
         assert_eq!(tab.run(script).await?, json!(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn every_kind_of_scope_speaks_the_livecode_dialect_a_service_worker_when_it_is_given_it() {
+    on_stage(async |stage| {
+        let (_node, url) = livecode_server("a secret of the test")?;
+        let tab = stage.tab("a").await?;
+        let script = "const { inScope, kinds } = await load('/e2e/scopes.js')
+                      await NodeJSTunnelingClient.configureServerAt(given, 'a secret of the test')
+                      const answers = []
+                      for (const kind of kinds) {
+                        if (kind === 'ServiceWorker') {
+                          answers.push(await inScope(kind, { command: 'host', relay: given }).catch(({ message }) => message))
+                          await inScope(kind, { command: 'useLivecode' })
+                        }
+                        const url = await inScope(kind, { command: 'host', relay: given })
+                        const [answer] = await inScope(kind, { command: 'connect', url, text: 'from' })
+                        answers.push(answer)
+                      }
+                      return answers";
+        let answers = tab.run_with(json!(url), script).await?;
+        let answers: Vec<_> =
+            answers.as_array().into_iter().flatten().filter_map(|answer| answer.as_str()).collect();
+        let [window, dedicated, shared, refused, service] = answers[..] else { panic!("{answers:?}") };
+        assert_eq!(window, "from Window");
+        assert_eq!(dedicated, "from DedicatedWorkerGlobalScope");
+        assert_eq!(shared, "from SharedWorkerGlobalScope");
+        assert!(refused.contains("tunnel-wasm/livecode"), "{refused}");
+        assert_eq!(service, "from ServiceWorkerGlobalScope");
         Ok(())
     });
 }

@@ -5,12 +5,23 @@ use crate::link::{LinkError, LinkEvent};
 use crate::livecode::{Installation, Packet};
 use crate::server_id::PublicKey;
 use crate::{CloseCode, Instant};
-use std::fmt::Debug;
+use std::fmt;
+
+/// `Send` wherever there are threads: an [`Endpoint`](super::Endpoint) can then change its own. A page's JavaScript objects can't.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Send> MaybeSend for T {}
+/// Asks for nothing, where there are no threads.
+#[cfg(target_family = "wasm")]
+pub trait MaybeSend {}
+#[cfg(target_family = "wasm")]
+impl<T> MaybeSend for T {}
 
 /// Protocol state of one WebSocket to a livecoding relay: a [`LivecodeLink`](crate::livecode::LivecodeLink), or something that stands for one.
 ///
 /// Few relays speak the dialect, so a page loads what reads and writes it when its relay turns out to.
-pub trait Translator: Debug {
+pub trait Translator: MaybeSend {
     /// Installs this peer as a server, under its old number if it had one.
     fn register(&mut self, key: PublicKey, installation: Option<Installation>);
     /// What to give [`register`](Self::register) on the next link.
@@ -43,4 +54,11 @@ pub trait Translator: Debug {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Whether the channel is open and the relay keeps up; after a `false`, [`LinkEvent::Writable`] tells when it does.
     fn may_send(&mut self, channel: ChannelId) -> bool;
+}
+
+/// Says no more: its owner's `Debug` is for everything else, and would bring that of whatever stands here along.
+impl fmt::Debug for dyn Translator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Translator")
+    }
 }

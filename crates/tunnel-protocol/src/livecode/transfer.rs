@@ -1,0 +1,141 @@
+//! Link events as bytes: how they pass from the WebAssembly module that speaks the dialect to the one that asked it to.
+
+use crate::codec::{DecodeError, Reader};
+use crate::frame::{ChannelId, ChannelKind};
+use crate::link::LinkEvent;
+use crate::server_id::PublicKey;
+use crate::{CloseCode, ServerId};
+use bytes::Bytes;
+
+const READY: u8 = 0;
+const REGISTERED: u8 = 1;
+const INCOMING: u8 = 2;
+const INCOMING_PLAIN: u8 = 3;
+const SERVER_KEY: u8 = 4;
+const ACCEPTED: u8 = 5;
+const DATA: u8 = 6;
+const CLOSED: u8 = 7;
+const WRITABLE: u8 = 8;
+
+/// Writes an event that a [`LivecodeLink`](super::LivecodeLink) can have. A text is cut at 65,535 bytes.
+///
+/// ```text
+/// kind: u8 ‖ channel: u32 ‖ number: u32 ‖ text: u16 length and UTF-8 ‖ payload
+/// ```
+#[must_use]
+pub fn encode_link_event(event: &LinkEvent) -> Vec<u8> {
+    let none = ChannelId(0);
+    let (kind, channel, number, text, payload) = match event {
+        LinkEvent::Registered(ServerId::Number(number)) => (REGISTERED, none, *number, "", &[][..]),
+        LinkEvent::Incoming { channel, port, kind, address, payload } => {
+            let kind = if *kind == ChannelKind::Plain { INCOMING_PLAIN } else { INCOMING };
+            (kind, *channel, u32::from(*port), address.as_str(), &payload[..])
+        }
+        LinkEvent::ServerKey { channel, key } => (SERVER_KEY, *channel, 0, "", &key.0[..]),
+        LinkEvent::Accepted { channel, payload } => (ACCEPTED, *channel, 0, "", &payload[..]),
+        LinkEvent::Data { channel, payload } => (DATA, *channel, 0, "", &payload[..]),
+        LinkEvent::Closed { channel, code, reason } => {
+            (CLOSED, *channel, u32::from(code.0), reason.as_str(), &[][..])
+        }
+        LinkEvent::Writable(channel) => (WRITABLE, *channel, 0, "", &[][..]),
+        // A server that has a key instead of a number, and notice of an end, are other relays'.
+        LinkEvent::Ready | LinkEvent::Registered(ServerId::Key(_)) | LinkEvent::GoAway { .. } => {
+            (READY, none, 0, "", &[][..])
+        }
+    };
+    let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
+    let mut bytes = vec![kind];
+    bytes.extend(channel.0.to_be_bytes());
+    bytes.extend(number.to_be_bytes());
+    bytes.extend((text.len() as u16).to_be_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Reads what [`encode_link_event`] has written.
+///
+/// # Errors
+///
+/// It was not that.
+pub fn decode_link_event(bytes: Bytes) -> Result<LinkEvent, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let kind = reader.u8("kind")?;
+    let channel = ChannelId(reader.u32("channel")?);
+    let number = reader.u32("number")?;
+    let text = reader.str16(usize::from(u16::MAX), "text")?;
+    let payload = reader.bytes(reader.remaining(), "payload")?;
+    let small = u16::try_from(number).map_err(|_| DecodeError::InvalidValue { field: "number" });
+    Ok(match kind {
+        READY => LinkEvent::Ready,
+        REGISTERED => LinkEvent::Registered(ServerId::Number(number)),
+        INCOMING | INCOMING_PLAIN => {
+            let kind = if kind == INCOMING { ChannelKind::Session } else { ChannelKind::Plain };
+            LinkEvent::Incoming { channel, port: small?, kind, address: text, payload }
+        }
+        SERVER_KEY => {
+            let key = payload[..].try_into().map_err(|_| DecodeError::InvalidValue { field: "payload" })?;
+            LinkEvent::ServerKey { channel, key: PublicKey(key) }
+        }
+        ACCEPTED => LinkEvent::Accepted { channel, payload },
+        DATA => LinkEvent::Data { channel, payload },
+        CLOSED => LinkEvent::Closed { channel, code: CloseCode(small?), reason: text },
+        WRITABLE => LinkEvent::Writable(channel),
+        _ => return Err(DecodeError::UnknownType(kind)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn events() -> impl Strategy<Value = LinkEvent> {
+        let payload = || proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+        let channel = || any::<u32>().prop_map(ChannelId);
+        prop_oneof![
+            Just(LinkEvent::Ready),
+            any::<u32>().prop_map(|number| LinkEvent::Registered(ServerId::Number(number))),
+            (channel(), any::<u16>(), any::<bool>(), any::<String>(), payload()).prop_map(
+                |(channel, port, plain, address, payload)| {
+                    let kind = if plain { ChannelKind::Plain } else { ChannelKind::Session };
+                    LinkEvent::Incoming { channel, port, kind, address, payload }
+                }
+            ),
+            (channel(), any::<[u8; 32]>())
+                .prop_map(|(channel, key)| LinkEvent::ServerKey { channel, key: PublicKey(key) }),
+            (channel(), payload()).prop_map(|(channel, payload)| LinkEvent::Accepted { channel, payload }),
+            (channel(), payload()).prop_map(|(channel, payload)| LinkEvent::Data { channel, payload }),
+            (channel(), any::<u16>(), any::<String>()).prop_map(|(channel, code, reason)| {
+                LinkEvent::Closed { channel, code: CloseCode(code), reason }
+            }),
+            channel().prop_map(LinkEvent::Writable),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_is_the_same_on_the_other_side(event in events()) {
+            prop_assert_eq!(decode_link_event(encode_link_event(&event).into()), Ok(event));
+        }
+
+        #[test]
+        fn other_bytes_are_refused_or_read_but_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = decode_link_event(bytes.into());
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        let reason = "ü".repeat(40_000);
+        let closed = |reason| LinkEvent::Closed { channel: ChannelId(1), code: CloseCode(1000), reason };
+        let decoded = decode_link_event(encode_link_event(&closed(reason)).into());
+        assert_eq!(decoded, Ok(closed("ü".repeat(32_767))));
+    }
+
+    #[test]
+    fn the_form_is_the_documented_one() {
+        let event = LinkEvent::Data { channel: ChannelId(258), payload: Bytes::from_static(b"abc") };
+        assert_eq!(encode_link_event(&event), b"\x06\0\0\x01\x02\0\0\0\0\0\0abc");
+    }
+}

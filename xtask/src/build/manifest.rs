@@ -1,0 +1,77 @@
+//! The package's `package.json`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::{LIVECODE, MAIN, Module, PACKAGE};
+
+const KEYWORDS: [&str; 9] = [
+    "websocket",
+    "websocket-server",
+    "webassembly",
+    "wasm",
+    "tunnel",
+    "peer-to-peer",
+    "end-to-end-encryption",
+    "noise-protocol",
+    "browser",
+];
+
+/// webpack and its kin copy the wasm that a module names, whatever made the module. esbuild doesn't, nor does Vite's
+/// development server, which bundles packages with another tool; neither can be told from the others by a condition.
+fn exports(module: &Module) -> Value {
+    let (entry, inline) = (format!("./{}", module.entry()), format!("./{}", module.inline()));
+    json!({
+        "types": format!("./{}", module.types()),
+        "webpack": entry,
+        "module": inline,
+        "node": inline,
+        "default": entry,
+    })
+}
+
+fn inline_exports(module: &Module) -> Value {
+    json!({ "types": format!("./{}", module.types()), "default": format!("./{}", module.inline()) })
+}
+
+/// wasm-pack's `package.json` lists neither the exports nor all files.
+pub(super) fn complete(package: &Path) -> Result<()> {
+    let path = package.join("package.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
+    let mut manifest: Map<String, Value> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+    manifest.insert("name".into(), PACKAGE.into());
+    manifest.insert("type".into(), "module".into());
+    manifest.insert("main".into(), format!("./{}", MAIN.entry()).into());
+    manifest.insert("module".into(), format!("./{}", MAIN.inline()).into());
+    manifest.insert("types".into(), format!("./{}", MAIN.types()).into());
+    let wasm = [&MAIN, &LIVECODE].map(|module| format!("./{}", module.wasm()));
+    manifest.insert(
+        "exports".into(),
+        json!({
+            ".": exports(&MAIN),
+            "./inline": inline_exports(&MAIN),
+            "./livecode": exports(&LIVECODE),
+            "./livecode/inline": inline_exports(&LIVECODE),
+            wasm[0].as_str(): wasm[0],
+            wasm[1].as_str(): wasm[1],
+            "./package.json": "./package.json",
+        }),
+    );
+    // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
+    manifest.insert("sideEffects".into(), false.into());
+    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
+    manifest.insert("keywords".into(), json!(KEYWORDS));
+    let repository = manifest.get("repository").and_then(|repository| repository["url"].as_str());
+    let repository = repository.context("Cargo.toml names no repository")?.to_owned();
+    manifest.insert("repository".into(), json!({ "type": "git", "url": format!("git+{repository}.git") }));
+    manifest.insert("homepage".into(), format!("{repository}#readme").into());
+    manifest.insert("bugs".into(), format!("{repository}/issues").into());
+    // The first with a `WebSocket` of its own.
+    manifest.insert("engines".into(), json!({ "node": ">=22" }));
+    let text = serde_json::to_string_pretty(&manifest)? + "\n";
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
