@@ -29,8 +29,7 @@ const BATCH_BYTES: usize = 128 << 10;
 
 /// About how many bytes are written before others get their turn: as much as goes into one call.
 ///
-/// What is taken from the router can't be overtaken any more. Twice as much delays small messages behind a flood by a
-/// tenth; half as much, the flood.
+/// What is taken from the router can't be overtaken any more by what is small and came later.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// What ends a connection.
