@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
 /// How much of what a peer's connection can't carry yet the system takes, in bytes.
@@ -29,6 +29,10 @@ const UNSENT: u32 = 128 << 10;
 
 /// How long accepting rests when the system refuses: mostly it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long what the relay is useless without rests before it is started again: a fault that comes back at once must not
+/// fill the log.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many newcomers are told at one time that they are not let in. Others are not told.
 const MAX_TOLD: usize = 64;
@@ -106,10 +110,17 @@ impl Relay {
             config: RwLock::new(Arc::new(config)),
         });
         info!(%address, tls = shared.tls.is_some(), "listening");
-        let accepting = tokio::spawn(accept(shared.clone(), listener));
-        let keeping_time = tokio::spawn({
+        let listener = Arc::new(listener);
+        let accepting = essential("accepting", {
             let shared = shared.clone();
-            async move { shared.switchboard.keep_time().await }
+            move || accept(shared.clone(), listener.clone())
+        });
+        let keeping_time = essential("keeping time", {
+            let shared = shared.clone();
+            move || {
+                let shared = shared.clone();
+                async move { shared.switchboard.keep_time().await }
+            }
         });
         let monitoring = watched.map(|listener| tokio::spawn(monitor::serve(shared.clone(), listener)));
         let keeping_certificates = tokio::spawn({
@@ -289,7 +300,24 @@ fn tune(listener: &TcpListener) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+/// Runs what the relay is useless without. Should it panic, which is logged, it is started again.
+fn essential<F>(what: &'static str, start: impl Fn() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        // In a set, so that the task ends together with this one.
+        let mut running = JoinSet::new();
+        loop {
+            running.spawn(start());
+            running.join_next().await;
+            error!(task = what, "a task ended that the relay can't be without: it is started again");
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    })
+}
+
+async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     let telling = Arc::new(Semaphore::new(MAX_TOLD));
     let mut complained = None;
     loop {
@@ -359,4 +387,30 @@ async fn tell(mut stream: TcpStream, full: NoPlace) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(READ_WHILE_TOLD), &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn what_the_relay_is_useless_without_is_started_again_after_a_panic_and_ends_when_it_is_told_to() {
+        let (starts, (started, mut seen)) = (AtomicUsize::new(0), mpsc::unbounded_channel());
+        let task = essential("a test", move || {
+            let (start, started) = (starts.fetch_add(1, Ordering::Relaxed), started.clone());
+            async move {
+                started.send(start).unwrap();
+                assert!(start >= 2, "as the test wants it");
+                std::future::pending().await
+            }
+        });
+        for start in 0..3 {
+            assert_eq!(seen.recv().await, Some(start));
+        }
+        assert!(!task.is_finished());
+        task.abort();
+        assert_eq!(seen.recv().await, None, "it is gone with all that it held");
+    }
 }
