@@ -81,8 +81,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -> Result<()> {
     if !workspace.rebuilds_std()? {
         println!(
-            "The modules are a tenth larger than they could be: only Rust {} is known to compile its standard library \
-             with them.",
+            "The modules are a tenth larger than they could be: only Rust {}, with the component rust-src, is known to \
+             compile its standard library with them.",
             workspace.config.build.rebuild_std
         );
     }

@@ -47,8 +47,11 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     let tools = &workspace.config.tools;
     check_lock(workspace)?;
     rust_std(workspace, &workspace.config.build.rust_target)?;
-    if workspace.rebuilds_std()? {
-        step("source of the standard library", || rust_source(workspace))?;
+    if workspace.knows_std()? {
+        let installed = step("source of the standard library", || rust_source(workspace));
+        if let Err(error) = installed {
+            println!("  {error:#}: the package is built without it, and is a tenth larger");
+        }
     }
     step(&format!("wasm-bindgen {}", tools.wasm_bindgen), || {
         cargo_tool(workspace, "wasm-bindgen", "wasm-bindgen-cli", &tools.wasm_bindgen)
@@ -154,7 +157,7 @@ fn rust_target(workspace: &Workspace, target: &str) -> Result<Outcome> {
 }
 
 fn rust_source(workspace: &Workspace) -> Result<Outcome> {
-    if workspace.rust_source()?.join("library/Cargo.lock").is_file() {
+    if workspace.rebuilds_std()? {
         return Ok(Outcome::Present);
     }
     rustup(workspace, &["component", "add", "rust-src"])

@@ -105,11 +105,16 @@ impl Workspace {
         Ok(value.unwrap_or_default().to_owned())
     }
 
-    /// Whether the standard library is compiled with the module: whether this is the Rust that is known to do it.
-    pub(crate) fn rebuilds_std(&self) -> Result<bool> {
+    /// Whether this is the Rust that is known to compile its standard library with the modules.
+    pub(crate) fn knows_std(&self) -> Result<bool> {
         let release = self.rustc_says("release")?;
         let patch = release.strip_prefix(&self.config.build.rebuild_std);
         Ok(patch.is_some_and(|patch| patch.starts_with('.')))
+    }
+
+    /// Whether the standard library is compiled with the modules.
+    pub(crate) fn rebuilds_std(&self) -> Result<bool> {
+        Ok(self.knows_std()? && self.rust_source()?.join("library/Cargo.lock").is_file())
     }
 
     fn path(&self) -> OsString {
