@@ -11,6 +11,7 @@ mod chaos;
 mod clock;
 mod engine;
 mod paths;
+mod pool;
 mod process;
 mod soak;
 mod stage;

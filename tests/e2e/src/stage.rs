@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::authority::Authority;
 use crate::clock::within;
 use crate::paths;
+use crate::pool::Claim;
 use crate::process::Program;
 use crate::tab::Tab;
 use crate::webdriver::Browser;
@@ -28,7 +29,7 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(20);
 /// Limit for each thing that is looked at after a failure.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A browser of its own, and a relay of its own once it is asked for.
+/// A browser for itself, and a relay of its own once it is asked for.
 #[derive(Debug)]
 pub struct Stage {
     relay: OnceCell<Relay>,
@@ -162,8 +163,7 @@ pub fn unused_address() -> Result<SocketAddr> {
 }
 
 impl Stage {
-    async fn set(authority: Option<&Authority>) -> Result<Self> {
-        let browser = Browser::start(authority).await?;
+    async fn set(browser: Browser) -> Result<Self> {
         let first = browser.command(Method::GET, "/window", None).await?;
         let first = first.as_str().context("the first window has no handle")?.to_owned();
         let current = Mutex::new(first.clone());
@@ -238,6 +238,21 @@ impl Stage {
         within(DOWNLOAD_LIMIT, &format!("download of {name}"), saved).await
     }
 
+    /// Leaves the browser as it was before the test, but for what it keeps for addresses that are gone.
+    async fn clear(self) -> Result<Browser> {
+        let handles = self.browser.command(Method::GET, "/window/handles", None).await?;
+        for handle in handles.as_array().into_iter().flatten().filter(|handle| **handle != self.spare) {
+            self.browser.command(Method::POST, "/window", Some(&json!({ "handle": handle }))).await?;
+            self.browser.command(Method::DELETE, "/window", None).await?;
+        }
+        self.browser.command(Method::POST, "/window", Some(&json!({ "handle": self.spare }))).await?;
+        self.browser.console().await?;
+        match std::fs::remove_dir_all(self.browser.downloads()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)?,
+            _ => Ok(self.browser),
+        }
+    }
+
     /// Prints and keeps what helps to understand a failure. Whatever does not answer is left out.
     async fn explain(&self, test: &str) {
         if let Some(relay) = self.relay.get() {
@@ -289,22 +304,47 @@ fn run(authority: Option<&Authority>, limit: Duration, test: impl AsyncFnOnce(&S
     let name = thread::current().name().unwrap_or("test").replace("::", " ");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing that a test machine lacks");
-    let stage = match runtime.block_on(Stage::set(authority)) {
+    let claim = Claim::new();
+    let stage = runtime.block_on(async { Stage::set(claim.browser(authority).await?).await });
+    let stage = match stage {
         Ok(stage) => stage,
-        Err(error) => panic!("cannot set the stage: {error:#}"),
+        Err(error) => {
+            runtime.block_on(end_all(claim.end()));
+            panic!("cannot set the stage: {error:#}");
+        }
     };
     let result =
         catch_unwind(AssertUnwindSafe(|| runtime.block_on(within(limit, "the whole test", test(&stage)))));
+    let reusable = matches!(result, Ok(Ok(()))) && authority.is_none();
     if !matches!(result, Ok(Ok(()))) {
         runtime.block_on(stage.explain(&name));
     }
-    let closed = runtime.block_on(within(LOOK_LIMIT, "end of the browser", stage.browser.close()));
+    let cleared = runtime.block_on(within(LOOK_LIMIT, "end of the test's windows", stage.clear()));
+    let mut unused = Vec::new();
+    match cleared {
+        Ok(browser) if reusable => unused = claim.give_back(browser),
+        Ok(browser) => {
+            unused.push(browser);
+            unused.extend(claim.end());
+        }
+        // What does not even close windows is ended with its driver.
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            unused = claim.end();
+        }
+    }
+    runtime.block_on(end_all(unused));
     match result {
         Err(panic) => resume_unwind(panic),
-        Ok(result) => {
-            if let Err(error) = result.and(closed) {
-                panic!("{error:#}");
-            }
+        Ok(Err(error)) => panic!("{error:#}"),
+        Ok(Ok(())) => {}
+    }
+}
+
+async fn end_all(browsers: Vec<Browser>) {
+    for browser in browsers {
+        if let Err(error) = within(LOOK_LIMIT, "end of the browser", browser.close()).await {
+            eprintln!("{error:#}");
         }
     }
 }
