@@ -70,7 +70,7 @@ fn browser_tests(workspace: &Workspace, option: &str, mode: Mode, relay: &Relay)
 }
 
 /// Multi-tab tests that are about the browser. The others use what only Chromium has, or are about the rest.
-const IN_ALL_BROWSERS: [&str; 3] = ["conformance", "scopes", "sockets"];
+const IN_ALL_BROWSERS: [&str; 3] = ["conformance::", "scopes::", "sockets::"];
 
 /// Several tabs, driven from outside. They start their own relays and browsers, and leave pictures in `test-output/`.
 fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {
@@ -80,7 +80,7 @@ fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {
         .env("TUNNEL_E2E_BROWSER", browser.name())
         .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?);
     if browser != Browser::Chromium {
-        command.args(IN_ALL_BROWSERS.iter().flat_map(|name| ["--test", *name]));
+        command.args(["--test", "e2e", "--"]).args(IN_ALL_BROWSERS);
     }
     run(&mut command)
 }

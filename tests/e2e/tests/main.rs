@@ -1,0 +1,19 @@
+//! The multi-tab tests, in one program: they share browsers, and wait for pages side by side.
+#![allow(missing_docs)] // Each module says what it tests.
+
+mod conformance;
+mod demo;
+mod harness;
+mod identity;
+mod libraries;
+mod livecode;
+mod memory;
+mod misuse;
+mod packaging;
+mod relay;
+mod runtimes;
+mod scopes;
+mod soak;
+mod sockets;
+mod streams;
+mod types;
