@@ -286,7 +286,7 @@ export class PeerToPeerWebSocket extends EventTarget {
         while (this.bufferedAmount > HIGH_WATER_MARK && !this.#end) await (this.#drain ??= deferred()).promise;
       },
       close: async () => {
-        this.close(1000);
+        this.close();
         await this.#closed.promise;
       },
       abort: () => this.close(),

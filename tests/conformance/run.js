@@ -12,6 +12,7 @@ import { run } from './harness.js'
 import * as interfaces from './interface.js'
 import { quirks } from './quirks.js'
 import * as send from './send.js'
+import * as streams from './streams.js'
 
 const FILES = {
   'attributes.js': attributes,
@@ -24,6 +25,7 @@ const FILES = {
   'events.js': events,
   'interface.js': interfaces,
   'send.js': send,
+  'streams.js': streams,
 }
 
 /** What each case gave, for the platform's class with its server and for ours. */

@@ -64,7 +64,7 @@ impl Module {
 const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 
 /// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module.
-const SMALL: [&str; 1] = ["-Cllvm-args=-inline-threshold=25"];
+const SMALL: [&str; 2] = ["-Cllvm-args=-inline-threshold=25", "-Cllvm-args=-inlinehint-threshold=25"];
 
 /// A panic traps, and what it would have said is not in the module.
 const SILENT: [&str; 2] = ["-Zunstable-options", "-Cpanic=immediate-abort"];
