@@ -7,10 +7,12 @@ import {
   deferred,
   defineEventHandlers,
   describe,
+  endRehearsal,
   INTERNAL,
   isObject,
   READY_STATES,
   requireArguments,
+  STAGE,
   toPort,
   toRelayUrl,
   toSignal,
@@ -21,7 +23,7 @@ import {
 } from './common.js';
 import { takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
-import { openIncoming } from './sockets.js';
+import { openIncoming, PeerToPeerWebSocket } from './sockets.js';
 
 /** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
 const MAX_BACKLOG = 128;
@@ -315,6 +317,21 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 }
 describe(ForwardingServerWebSocket, 'ForwardingServerWebSocket', READY_STATES);
+
+/** Has everything called once that a first connection calls: what is called for the first time takes long. */
+export async function rehearse() {
+  const server = await ForwardingServerWebSocket.newThrough(STAGE);
+  server.listen(0, client => {
+    client.onmessage = ({ data }) => client.send(data);
+  });
+  const socket = PeerToPeerWebSocket.toPort(0, server.serverId, STAGE);
+  socket.onopen = () => socket.send(new Uint8Array(1));
+  socket.onmessage = () => socket.close();
+  socket.onclose = () => {
+    server.close();
+    endRehearsal();
+  };
+}
 
 const closedError = () => new TunnelError('the server is closed', { code: 'closed' });
 

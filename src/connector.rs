@@ -6,7 +6,7 @@ use crate::server::{ForwardingServerWebSocket, ServerCore};
 use crate::socket::{PeerToPeerWebSocket, SocketCore};
 use crate::{driver, event};
 use std::cell::Cell;
-use tunnel_protocol::ServerId;
+use tunnel_protocol::{ServerId, rehearsal};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
@@ -83,6 +83,13 @@ impl Connector {
     /// The page has nothing else to do.
     pub fn idle(&self) {
         driver::handle_idle();
+    }
+
+    /// What the relay of a rehearsal says to a frame: behind a 1 if it is the answer, behind a 0 if it is for the other
+    /// side; empty if it says nothing.
+    pub fn relay(&self, frame: Vec<u8>) -> Vec<u8> {
+        let said = rehearsal::relay(frame.into());
+        said.map_or_else(Vec::new, |(is_answer, frame)| [&[is_answer.into()], &frame[..]].concat())
     }
 
     /// The page goes: every peer is told, now or never.

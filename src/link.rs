@@ -15,6 +15,13 @@ use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
 /// As much as a WebSocket is given ahead, in bytes: what it holds can neither be overtaken nor packed better.
 const HIGH_WATER_MARK: u32 = 256 * 1024;
 
+#[wasm_bindgen(module = "/js/tunnel.js")]
+extern "C" {
+    /// A new WebSocket, or what stands for one in a rehearsal.
+    #[wasm_bindgen(js_name = dial, catch)]
+    fn dial(url: &str, protocol: &str) -> Result<WebSocket, JsValue>;
+}
+
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
@@ -62,7 +69,7 @@ pub(crate) struct WebSocketLink {
 impl WebSocketLink {
     /// Dials. Fails where the browser forbids the URL, as `ws:` from an `https:` page.
     pub(crate) fn open(relay: &Relay, id: LinkId, driver: Weak<Driver>) -> Result<Self, JsValue> {
-        let socket = WebSocket::new_with_str(&relay.url, SUBPROTOCOL)?;
+        let socket = dial(&relay.url, SUBPROTOCOL)?;
         socket.set_binary_type(BinaryType::Arraybuffer);
         let receiver = driver.clone();
         let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
