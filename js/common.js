@@ -28,7 +28,7 @@ export const CloseEvent =
 export let tunnel;
 
 /** In Node.js and its like, events are script themselves. */
-const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
+export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
 
 let tasks;
 

@@ -38,6 +38,42 @@ const COLLECT: &str = "
   };";
 
 #[test]
+fn the_rehearsal_of_an_idle_page_dials_nobody_and_lets_go_of_all_it_had() {
+    on_stage(async |stage| {
+        let tab = stage.tab("idle").await?;
+        // A frame, since the tab has loaded the package already. The promise of a lock resolves when it is released.
+        let dialled = tab
+            .run(
+                "const frame = document.body.appendChild(document.createElement('iframe'))
+                 return frame.contentWindow.eval(`(async () => {
+                   const dialled = []
+                   WebSocket = class extends WebSocket {
+                     constructor(...args) {
+                       super(...args)
+                       dialled.push(args[0])
+                     }
+                   }
+                   const { request } = LockManager.prototype
+                   const released = new Promise(resolve => {
+                     LockManager.prototype.request = function (...args) {
+                       const lock = request.apply(this, args)
+                       resolve(lock)
+                       return lock
+                     }
+                   })
+                   const { default: init } = await import('/pkg/tunnel_wasm.js')
+                   await init()
+                   await released
+                   return dialled
+                 })()`)",
+            )
+            .await?;
+        assert_eq!(dialled, json!([]));
+        Ok(())
+    });
+}
+
+#[test]
 fn an_open_socket_that_nobody_references_goes_on_and_a_closed_one_is_freed() {
     on_stage(async |stage| {
         let (server, id) = server(stage).await?;
