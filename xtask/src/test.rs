@@ -58,7 +58,7 @@ fn cipher_tests(workspace: &Workspace) -> Result<()> {
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }
 
-/// `tests/*.rs` in a browser. The relay is one for all modes: its address is compiled into the tests.
+/// `tests/web` in a browser. The relay is one for all modes: its address is compiled into the tests.
 fn browser_tests(workspace: &Workspace, option: &str, mode: Mode, relay: &Relay) -> Result<()> {
     run(workspace
         .command("wasm-pack")

@@ -1,0 +1,153 @@
+//! Messages, events and ends of sockets.
+
+use crate::scope::run;
+use wasm_bindgen_test::wasm_bindgen_test;
+
+#[wasm_bindgen_test]
+async fn buffered_amount_rises_at_once_and_falls_between_tasks() {
+    let body = r"
+        server.listen(1, () => {})
+        const socket = connect(1)
+        await socket.opened
+        socket.send('grün')
+        same(socket.bufferedAmount, 5)
+        socket.send(new Uint8Array(100_000))
+        socket.send(new Blob(['abc']))
+        same(socket.bufferedAmount, 100_008)
+        for (let turn = 0; turn < 100; turn++) await null
+        same(socket.bufferedAmount, 100_008)
+        while (socket.bufferedAmount > 0) await new Promise(resolve => setTimeout(resolve))
+        socket.close()
+        socket.send('late')
+        await nextEvent(socket, 'close')
+        same(socket.bufferedAmount, 4)";
+    run("bufferedAmount", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn messages_keep_their_order_around_blobs_and_their_content() {
+    let body = r"
+        const heard = []
+        const all = new Promise(resolve => {
+          server.listen(1, socket => {
+            socket.binaryType = 'arraybuffer'
+            socket.onmessage = ({ data }) => heard.push(typeof data === 'string' ? data : [...new Uint8Array(data)])
+            socket.onclose = resolve
+          })
+        })
+        const socket = connect(1)
+        await socket.opened
+        const bytes = new Uint8Array([1, 2, 3, 4])
+        socket.send('first')
+        socket.send(new Blob([bytes]))
+        socket.send(bytes)
+        bytes.fill(9)
+        socket.send(new DataView(bytes.buffer, 1, 2))
+        socket.send(new Uint16Array(0))
+        socket.send('')
+        socket.send('\ud800 alone')
+        socket.send({ toString: () => 'object' })
+        socket.close(3000)
+        const event = await all
+        same([event.code, event.reason, event.wasClean], [3000, '', true])
+        same(heard, ['first', [1, 2, 3, 4], [1, 2, 3, 4], [9, 9], [], '', '\ufffd alone', 'object'])";
+    run("order", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn microtasks_run_between_events() {
+    let body = r"
+        server.listen(1, socket => { for (let n = 0; n < 100; n++) socket.send(`${n}`) })
+        const socket = connect(1)
+        await socket.opened
+        const heard = []
+        // Each message has its own promise: one that came in the same turn as another would be missed.
+        for (let n = 0; n < 100; n++) heard.push((await nextEvent(socket, 'message')).data)
+        same(heard, Array.from({ length: 100 }, (_, n) => `${n}`))";
+    run("one event at a time", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_throwing_listener_is_reported_and_stops_nothing() {
+    let body = r"
+        const reported = []
+        const report = event => { reported.push(event.message); event.preventDefault() }
+        addEventListener('error', report)
+        server.listen(1, socket => { socket.send('one'); socket.send('two'); throw new Error('from the handler') })
+        const socket = connect(1)
+        const heard = []
+        socket.onmessage = () => { throw new Error('from the listener') }
+        socket.addEventListener('message', ({ data }) => heard.push(data))
+        while (heard.length < 2) await nextEvent(socket, 'message')
+        removeEventListener('error', report)
+        same(heard, ['one', 'two'])
+        same(reported.filter(message => message.includes('from the listener')).length, 2)
+        same(reported.filter(message => message.includes('from the handler')).length, 1)";
+    run("a throwing listener", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn what_does_not_open_fires_error_and_close_with_the_reason() {
+    let body = r"
+        server.listen(5, () => {}, { accept: () => false })
+        for (const [port, code] of [[4, 'port-closed'], [5, 'refused']]) {
+          const socket = connect(port)
+          const events = []
+          socket.onopen = socket.onmessage = socket.onerror = ({ type }) => events.push([type, socket.readyState])
+          const { code: closeCode, reason, wasClean } = await nextEvent(socket, 'close')
+          same([closeCode, wasClean, events], [1006, false, [['error', 3]]])
+          same(reason.startsWith(`${code}: `) && reason.includes(`port ${port}`), true, reason)
+          const errors = await Promise.all([socket.opened, socket.closed].map(promise => promise.catch(error => error)))
+          same(errors.map(error => [error.name, error.code, error.closeCode]), [['TunnelError', code, 1006], ['TunnelError', code, 1006]])
+        }
+        const gone = connect(4)
+        gone.close()
+        same(gone.readyState, 2)
+        const { code } = await nextEvent(gone, 'close')
+        same([code, gone.readyState], [1006, 3])";
+    run("what does not open", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_signal_ends_the_attempt_to_connect() {
+    let body = r"
+        server.listen(5, () => {}, { accept: () => new Promise(() => {}) })
+        const abort = new AbortController()
+        const socket = connect(5, { signal: abort.signal })
+        setTimeout(() => abort.abort(new Error('changed my mind')))
+        same(await socket.opened.catch(error => error.message), 'changed my mind')
+        same((await nextEvent(socket, 'close')).code, 1006)
+        const early = connect(5, { signal: AbortSignal.abort(new Error('never wanted')) })
+        same(await early.opened.catch(error => error.message), 'never wanted')
+        const through = options => ForwardingServerWebSocket.newThrough(relay, options).catch(error => error.message)
+        same(await through({ signal: AbortSignal.abort(new Error('not at all')) }), 'not at all')";
+    run("signals", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_subprotocol_is_agreed_on() {
+    let body = r"
+        server.listen(1, () => {})
+        server.listen(2, () => {}, { protocols: ['b', 'c'] })
+        server.listen(3, () => {}, { protocols: async offered => offered.at(-1) })
+        const chosen = async (port, protocols) => {
+          const socket = connect(port, { protocols })
+          const opened = await socket.opened.catch(error => error.code)
+          socket.close()
+          return opened.protocol ?? opened
+        }
+        const given = [[1], [1, 'a'], [2, ['a', 'c', 'b']], [2, ['a']], [2], [3, ['a', 'b']]]
+        const results = await Promise.all(given.map(([port, protocols]) => chosen(port, protocols)))
+        same(results, ['', 'a', 'c', 'refused', '', 'b'])";
+    run("subprotocols", body).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_page_that_is_connected_holds_a_lock_so_that_it_is_not_frozen() {
+    let body = r"
+        const held = async () => (await navigator.locks.query()).held.filter(({ name }) => name === 'tunnel-wasm').length
+        while (!(await held())) await new Promise(resolve => setTimeout(resolve))
+        await ForwardingServerWebSocket.newThrough(relay)
+        same(await held(), 1)";
+    run("a lock", body).await;
+}
