@@ -75,6 +75,8 @@ fn build(workspace: &Workspace, triple: &str, target: &Path) -> Result<PathBuf> 
     command.args(["build", "--locked", "--package", PACKAGE, "--profile", PROFILE, "--target", triple]);
     command.arg("--target-dir").arg(target);
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    // C compilers put it where the source asks for date and time, as the allocator's does.
+    command.env("SOURCE_DATE_EPOCH", "0");
     run(&mut command)?;
     Ok(target.join(triple).join(PROFILE).join(PACKAGE))
 }
