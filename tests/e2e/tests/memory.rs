@@ -74,6 +74,42 @@ fn the_rehearsal_of_an_idle_page_dials_nobody_and_lets_go_of_all_it_had() {
 }
 
 #[test]
+fn a_page_that_is_left_during_its_rehearsal_has_nothing_rejected() {
+    on_stage(async |stage| {
+        let tab = stage.tab("idle").await?;
+        // Until it has ended, by which the page's lock is released.
+        let rejected = tab
+            .run(
+                "const frame = document.body.appendChild(document.createElement('iframe'))
+                 return frame.contentWindow.eval(`(async () => {
+                   const rejected = []
+                   addEventListener('unhandledrejection', ({ reason }) => rejected.push(String(reason)))
+                   let idle
+                   requestIdleCallback = task => { idle = task }
+                   const { default: init } = await import('/pkg/tunnel_wasm.js')
+                   await init()
+                   const { request } = LockManager.prototype
+                   const released = new Promise(resolve => {
+                     LockManager.prototype.request = function (...args) {
+                       const lock = request.apply(this, args)
+                       resolve(lock)
+                       return lock
+                     }
+                   })
+                   idle()
+                   dispatchEvent(new PageTransitionEvent('pagehide'))
+                   await released
+                   await new Promise(resolve => setTimeout(resolve))
+                   return rejected
+                 })()`)",
+            )
+            .await?;
+        assert_eq!(rejected, json!([]));
+        Ok(())
+    });
+}
+
+#[test]
 fn an_open_socket_that_nobody_references_goes_on_and_a_closed_one_is_freed() {
     on_stage(async |stage| {
         let (server, id) = server(stage).await?;
