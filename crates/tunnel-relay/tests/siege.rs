@@ -108,6 +108,7 @@ impl Siege {
     async fn recovered(&self, what: &str, descriptors: usize, memory: usize) {
         let slack = if self.is_full && what == "slow_readers" { KEPT } else { SLACK };
         let back = async {
+            // Another process's: no event tells.
             while self.descriptors() > descriptors || self.memory() > memory + slack {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -148,7 +149,7 @@ fn a_pair_loses_nothing_under_any_attack_and_the_relay_recovers_from_all() {
 async fn besiege() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let siege = Siege::start().await;
-    let pair = Pair::start(siege.address());
+    let mut pair = Pair::start(siege.address());
     // Both are running, and keep the rank that they were started with.
     if siege.is_full {
         give_way();

@@ -3,10 +3,11 @@
 use crate::support::{Peer, accept, data, key};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tunnel_protocol::frame::{ChannelKind, Frame};
 use tunnel_protocol::{ChannelId, ServerId, registration};
 
@@ -17,7 +18,8 @@ pub(crate) const SERVER: u8 = 200;
 pub(crate) struct Pair {
     thread: JoinHandle<usize>,
     stop: Arc<AtomicBool>,
-    times: Arc<Mutex<Vec<Duration>>>,
+    /// Of each round trip. Nothing comes any more when the thread has ended.
+    times: UnboundedReceiver<Duration>,
 }
 
 /// Round trips, in microseconds.
@@ -28,34 +30,33 @@ pub(crate) struct Figures {
 
 impl Pair {
     pub(crate) fn start(address: SocketAddr) -> Self {
-        let (stop, times) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (measured, times) = mpsc::unbounded_channel();
         let thread = {
-            let (stop, times) = (stop.clone(), times.clone());
+            let stop = stop.clone();
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(exchange(address, &stop, &times))
+                runtime.block_on(exchange(address, &stop, &measured))
             })
         };
         Self { thread, stop, times }
     }
 
     /// Its figures while nothing else goes on.
-    pub(crate) async fn quiet(&self) -> Figures {
-        self.times.lock().unwrap().clear();
-        while self.times.lock().unwrap().len() < 50 {
-            assert!(!self.thread.is_finished(), "the pair has failed: see above");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    pub(crate) async fn quiet(&mut self) -> Figures {
+        drop(self.figures());
+        let mut times = Vec::new();
+        while times.len() < 50 {
+            times.push(
+                self.times.recv().await.expect("the pair has not failed, which it would have said above"),
+            );
         }
-        self.figures()
+        Figures::of(times)
     }
 
     /// Its figures since the last time.
-    pub(crate) fn figures(&self) -> Figures {
-        let mut times: Vec<_> =
-            self.times.lock().unwrap().drain(..).map(|time| time.as_secs_f64() * 1e6).collect();
-        times.sort_by(f64::total_cmp);
-        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or(f64::NAN);
-        Figures { p50: at(50), p99: at(99) }
+    pub(crate) fn figures(&mut self) -> Figures {
+        Figures::of(std::iter::from_fn(|| self.times.try_recv().ok()).collect())
     }
 
     /// Stops it; how many messages went there and back.
@@ -65,7 +66,16 @@ impl Pair {
     }
 }
 
-async fn exchange(address: SocketAddr, stop: &AtomicBool, times: &Mutex<Vec<Duration>>) -> usize {
+impl Figures {
+    fn of(times: Vec<Duration>) -> Self {
+        let mut times: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+        times.sort_by(f64::total_cmp);
+        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or(f64::NAN);
+        Self { p50: at(50), p99: at(99) }
+    }
+}
+
+async fn exchange(address: SocketAddr, stop: &AtomicBool, times: &UnboundedSender<Duration>) -> usize {
     let (mut server, welcome) = Peer::link_to(address).await;
     let proof = registration::prove(&key(SERVER), &welcome.challenge, &server.origin).unwrap();
     let server_id = ServerId::Key(key(SERVER).public());
@@ -85,8 +95,9 @@ async fn exchange(address: SocketAddr, stop: &AtomicBool, times: &Mutex<Vec<Dura
         assert_eq!(server.frame().await, data(2, payload()));
         server.send(data(2, payload())).await;
         assert_eq!(client.frame().await, data(1, payload()));
-        times.lock().unwrap().push(start.elapsed());
+        times.send(start.elapsed()).unwrap();
         number += 1;
+        // Its pace: it is there to be disturbed, and not to take part in the flood.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     number
