@@ -27,20 +27,6 @@ extern "C" {
     fn text(this: &Connection, text: &str);
 }
 
-/// The source of an instruction, as a livecoding server evaluates it.
-const fn body(instruction: Instruction) -> &'static str {
-    match instruction {
-        Instruction::Initialize => include_str!("../../../js/instructions/initialize.js"),
-        Instruction::CreateServerCredential => {
-            include_str!("../../../js/instructions/create_server_credential.js")
-        }
-        Instruction::InstallServer => include_str!("../../../js/instructions/install_server.js"),
-        Instruction::ConnectToServer => include_str!("../../../js/instructions/connect_to_server.js"),
-        Instruction::ForwardToClient => include_str!("../../../js/instructions/forward_to_client.js"),
-        Instruction::ForwardToServer => include_str!("../../../js/instructions/forward_to_server.js"),
-    }
-}
-
 /// One connection to a livecoding server: commands in, texts out, news to its `Connection`.
 ///
 /// Commands return their number, under which the connection hears of the answer.
@@ -122,7 +108,7 @@ impl LivecodeCore {
         let client = &mut *self.client.borrow_mut();
         let mut calls = Vec::new();
         for instruction in Instruction::ALL {
-            calls.push(number(client.add_instruction(instruction.name(), body(instruction), credential)));
+            calls.push(number(client.add_instruction(instruction.name(), instruction.source(), credential)));
             if instruction == Instruction::Initialize {
                 calls.push(number(client.invoke(instruction.name(), &[Parameter::Text(DELIMITER)])));
             }

@@ -67,6 +67,21 @@ impl Instruction {
         }
     }
 
+    /// What a configurer adds it with: JavaScript, which a livecoding server evaluates.
+    #[must_use]
+    pub const fn source(self) -> &'static str {
+        match self {
+            Self::Initialize => include_str!("../../../js/instructions/initialize.js"),
+            Self::CreateServerCredential => {
+                include_str!("../../../js/instructions/create_server_credential.js")
+            }
+            Self::InstallServer => include_str!("../../../js/instructions/install_server.js"),
+            Self::ConnectToServer => include_str!("../../../js/instructions/connect_to_server.js"),
+            Self::ForwardToClient => include_str!("../../../js/instructions/forward_to_client.js"),
+            Self::ForwardToServer => include_str!("../../../js/instructions/forward_to_server.js"),
+        }
+    }
+
     /// The instruction of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -63,8 +63,8 @@ impl Fixture {
     fn configure(&self) {
         let mut configurer = self.peer();
         for instruction in Instruction::ALL {
-            let answer =
-                configurer.call(|it| it.add_instruction(instruction.name(), body(instruction), CREDENTIAL));
+            let answer = configurer
+                .call(|it| it.add_instruction(instruction.name(), instruction.source(), CREDENTIAL));
             assert!(matches!(answer, Answer::Returned { .. }), "{instruction:?}: {answer:?}");
             if instruction == Instruction::Initialize {
                 configurer.call(|it| it.invoke(instruction.name(), &[Parameter::Text(" ")]));
@@ -176,19 +176,6 @@ impl Peer {
     fn leave(mut self) {
         self.socket.close(None).unwrap();
         while self.socket.read().is_ok() {}
-    }
-}
-
-fn body(instruction: Instruction) -> &'static str {
-    match instruction {
-        Instruction::Initialize => include_str!("../../../js/instructions/initialize.js"),
-        Instruction::CreateServerCredential => {
-            include_str!("../../../js/instructions/create_server_credential.js")
-        }
-        Instruction::InstallServer => include_str!("../../../js/instructions/install_server.js"),
-        Instruction::ConnectToServer => include_str!("../../../js/instructions/connect_to_server.js"),
-        Instruction::ForwardToClient => include_str!("../../../js/instructions/forward_to_client.js"),
-        Instruction::ForwardToServer => include_str!("../../../js/instructions/forward_to_server.js"),
     }
 }
 
