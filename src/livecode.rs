@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::{LinkError, LinkEvent};
-use tunnel_protocol::livecode::{Installation, Line, Packet, decode_link_event};
+use tunnel_protocol::livecode::{Installation, Line, decode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
@@ -100,14 +100,16 @@ impl Translator for LivecodeLink {
         ChannelId(self.0.connect(number, port))
     }
 
-    fn send(&mut self, channel: ChannelId, packet: Packet) {
-        match packet {
-            Packet::Initiation(message) => self.0.initiate(channel.0, &message),
-            Packet::Response(message) => self.0.respond(channel.0, &message),
-            Packet::Record(record) => self.0.send_record(channel.0, &record),
-            // What the endpoint does not send.
-            Packet::Who | Packet::Key(_) | Packet::End { .. } => {}
-        }
+    fn initiate(&mut self, channel: ChannelId, message: Bytes) {
+        self.0.initiate(channel.0, &message);
+    }
+
+    fn respond(&mut self, channel: ChannelId, message: Bytes) {
+        self.0.respond(channel.0, &message);
+    }
+
+    fn send_record(&mut self, channel: ChannelId, record: Bytes) {
+        self.0.send_record(channel.0, &record);
     }
 
     fn send_plain(&mut self, channel: ChannelId, text: &str) {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::LinkError;
-use tunnel_protocol::livecode::{Installation, Line, LivecodeLink, Packet, encode_link_event};
+use tunnel_protocol::livecode::{Installation, Line, LivecodeLink, encode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
@@ -50,22 +50,18 @@ impl LivecodeLinkCore {
 
     /// Sends the client's handshake message.
     pub fn initiate(&self, channel: u32, message: &[u8]) {
-        self.send(channel, Packet::Initiation(Bytes::copy_from_slice(message)));
+        self.link.borrow_mut().initiate(ChannelId(channel), Bytes::copy_from_slice(message));
     }
 
     /// Sends the server's handshake message.
     pub fn respond(&self, channel: u32, message: &[u8]) {
-        self.send(channel, Packet::Response(Bytes::copy_from_slice(message)));
+        self.link.borrow_mut().respond(ChannelId(channel), Bytes::copy_from_slice(message));
     }
 
     /// Sends one record.
     #[wasm_bindgen(js_name = sendRecord)]
     pub fn send_record(&self, channel: u32, record: &[u8]) {
-        self.send(channel, Packet::Record(Bytes::copy_from_slice(record)));
-    }
-
-    fn send(&self, channel: u32, packet: Packet) {
-        self.link.borrow_mut().send(ChannelId(channel), packet);
+        self.link.borrow_mut().send_record(ChannelId(channel), Bytes::copy_from_slice(record));
     }
 
     /// Sends text to a peer that does not encrypt.
@@ -100,8 +96,8 @@ impl LivecodeLinkCore {
     /// What happened, in order, as `encode_link_event` writes it.
     #[wasm_bindgen(js_name = pollEvent)]
     pub fn poll_event(&self) -> Option<Vec<u8>> {
-        let event = self.link.borrow_mut().poll_event()?;
-        Some(encode_link_event(&event))
+        let mut link = self.link.borrow_mut();
+        std::iter::from_fn(|| link.poll_event()).find_map(|event| encode_link_event(&event))
     }
 
     /// When to call `handleTimeout`.

@@ -3,7 +3,7 @@
 use super::{LinkMessage, Translator};
 use crate::frame::{ChannelId, data_header};
 use crate::link::{Link, LinkError, LinkEvent};
-use crate::livecode::{Line, Packet};
+use crate::livecode::Line;
 use crate::session::Session;
 use crate::{CloseCode, Instant};
 use bytes::Bytes;
@@ -80,7 +80,7 @@ impl Carrier {
         match self {
             Self::Dialing | Self::Foreign { .. } => {}
             Self::Tunnel(link) => link.accept(channel, message),
-            Self::Livecode(link) => link.send(channel, Packet::Response(message)),
+            Self::Livecode(link) => link.respond(channel, message),
         }
     }
 
@@ -120,7 +120,7 @@ impl Carrier {
                 if session.is_plain() {
                     link.send_plain(channel, &String::from_utf8_lossy(&record));
                 } else {
-                    link.send(channel, Packet::Record(record));
+                    link.send_record(channel, record);
                 }
                 link.poll_transmit(now).map(LinkMessage::Text)
             }

@@ -2,9 +2,10 @@
 
 use crate::frame::ChannelId;
 use crate::link::{LinkError, LinkEvent};
-use crate::livecode::{Installation, Packet};
+use crate::livecode::Installation;
 use crate::server_id::PublicKey;
 use crate::{CloseCode, Instant};
+use bytes::Bytes;
 use std::fmt;
 
 /// `Send` wherever there are threads: an [`Endpoint`](super::Endpoint) can then change its own. A page's JavaScript objects can't.
@@ -28,8 +29,12 @@ pub trait Translator: MaybeSend {
     fn installation(&self) -> Option<Installation>;
     /// Connects to a server. [`LinkEvent::ServerKey`] tells for whom the handshake has to be.
     fn connect(&mut self, number: u32, port: u16) -> ChannelId;
-    /// Sends a handshake message or a record.
-    fn send(&mut self, channel: ChannelId, packet: Packet);
+    /// Sends the client's handshake message.
+    fn initiate(&mut self, channel: ChannelId, message: Bytes);
+    /// Sends the server's handshake message.
+    fn respond(&mut self, channel: ChannelId, message: Bytes);
+    /// Sends one record.
+    fn send_record(&mut self, channel: ChannelId, record: Bytes);
     /// Sends text to a peer that does not encrypt.
     fn send_plain(&mut self, channel: ChannelId, text: &str);
     /// Ends a channel.

@@ -97,6 +97,10 @@ impl LivecodeLink {
         }
     }
 
+    fn send(&mut self, channel: ChannelId, packet: &Packet) {
+        self.forward(channel, &packet.encode());
+    }
+
     fn forward(&mut self, channel: ChannelId, text: &str) {
         if !self.is_open(channel) {
             return;
@@ -140,7 +144,7 @@ impl LivecodeLink {
                     self.calls.insert(call, Purpose::CreateCredential);
                 }
             }
-            Purpose::Connect if answer.is_one() => self.send(OWN, Packet::Who),
+            Purpose::Connect if answer.is_one() => self.send(OWN, &Packet::Who),
             Purpose::Connect => self.end_channel(OWN, CloseCode::SERVER_NOT_FOUND, "no such server"),
             Purpose::Forward(_) if answer.is_one() => {}
             Purpose::Forward(channel) => self.end_channel(channel, CloseCode::PEER_GONE, "the peer is gone"),
@@ -187,7 +191,7 @@ impl LivecodeLink {
         match (packet, &mut self.role) {
             (Packet::Who, Role::Server { key, .. }) => {
                 let key = Packet::Key(*key);
-                self.send(channel, key);
+                self.send(channel, &key);
             }
             (Packet::Key(key), Role::Client { .. }) => {
                 self.events.push_back(LinkEvent::ServerKey { channel, key });
@@ -270,8 +274,16 @@ impl Translator for LivecodeLink {
         OWN
     }
 
-    fn send(&mut self, channel: ChannelId, packet: Packet) {
-        self.forward(channel, &packet.encode());
+    fn initiate(&mut self, channel: ChannelId, message: Bytes) {
+        self.send(channel, &Packet::Initiation(message));
+    }
+
+    fn respond(&mut self, channel: ChannelId, message: Bytes) {
+        self.send(channel, &Packet::Response(message));
+    }
+
+    fn send_record(&mut self, channel: ChannelId, record: Bytes) {
+        self.send(channel, &Packet::Record(record));
     }
 
     fn send_plain(&mut self, channel: ChannelId, text: &str) {
@@ -280,7 +292,7 @@ impl Translator for LivecodeLink {
 
     fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
         if self.is_open(channel) {
-            self.send(channel, Packet::End { code, reason: reason.to_owned() });
+            self.send(channel, &Packet::End { code, reason: reason.to_owned() });
             self.drop_channel(channel);
         }
     }

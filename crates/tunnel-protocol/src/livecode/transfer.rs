@@ -17,13 +17,14 @@ const DATA: u8 = 6;
 const CLOSED: u8 = 7;
 const WRITABLE: u8 = 8;
 
-/// Writes an event that a [`LivecodeLink`](super::LivecodeLink) can have. A text is cut at 65,535 bytes.
+/// Writes an event; `None` for those that a [`LivecodeLink`](super::LivecodeLink) doesn't have: the notice of a relay's end, and a
+/// server that is known by its key. A text is cut at 65,535 bytes.
 ///
 /// ```text
 /// kind: u8 ‖ channel: u32 ‖ number: u32 ‖ text: u16 length and UTF-8 ‖ payload
 /// ```
 #[must_use]
-pub fn encode_link_event(event: &LinkEvent) -> Vec<u8> {
+pub fn encode_link_event(event: &LinkEvent) -> Option<Vec<u8>> {
     let none = ChannelId(0);
     let (kind, channel, number, text, payload) = match event {
         LinkEvent::Registered(ServerId::Number(number)) => (REGISTERED, none, *number, "", &[][..]),
@@ -38,10 +39,8 @@ pub fn encode_link_event(event: &LinkEvent) -> Vec<u8> {
             (CLOSED, *channel, u32::from(code.0), reason.as_str(), &[][..])
         }
         LinkEvent::Writable(channel) => (WRITABLE, *channel, 0, "", &[][..]),
-        // A server that has a key instead of a number, and notice of an end, are other relays'.
-        LinkEvent::Ready | LinkEvent::Registered(ServerId::Key(_)) | LinkEvent::GoAway { .. } => {
-            (READY, none, 0, "", &[][..])
-        }
+        LinkEvent::Ready => (READY, none, 0, "", &[][..]),
+        LinkEvent::Registered(ServerId::Key(_)) | LinkEvent::GoAway { .. } => return None,
     };
     let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
     let mut bytes = vec![kind];
@@ -50,7 +49,7 @@ pub fn encode_link_event(event: &LinkEvent) -> Vec<u8> {
     bytes.extend((text.len() as u16).to_be_bytes());
     bytes.extend(text.as_bytes());
     bytes.extend(payload);
-    bytes
+    Some(bytes)
 }
 
 /// Reads what [`encode_link_event`] has written.
@@ -116,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_event_is_the_same_on_the_other_side(event in events()) {
-            prop_assert_eq!(decode_link_event(encode_link_event(&event).into()), Ok(event));
+            prop_assert_eq!(decode_link_event(encode_link_event(&event).unwrap().into()), Ok(event));
         }
 
         #[test]
@@ -129,13 +128,13 @@ mod tests {
     fn a_text_that_is_too_long_is_cut_between_characters() {
         let reason = "ü".repeat(40_000);
         let closed = |reason| LinkEvent::Closed { channel: ChannelId(1), code: CloseCode(1000), reason };
-        let decoded = decode_link_event(encode_link_event(&closed(reason)).into());
+        let decoded = decode_link_event(encode_link_event(&closed(reason)).unwrap().into());
         assert_eq!(decoded, Ok(closed("ü".repeat(32_767))));
     }
 
     #[test]
     fn the_form_is_the_documented_one() {
         let event = LinkEvent::Data { channel: ChannelId(258), payload: Bytes::from_static(b"abc") };
-        assert_eq!(encode_link_event(&event), b"\x06\0\0\x01\x02\0\0\0\0\0\0abc");
+        assert_eq!(encode_link_event(&event).unwrap(), b"\x06\0\0\x01\x02\0\0\0\0\0\0abc");
     }
 }

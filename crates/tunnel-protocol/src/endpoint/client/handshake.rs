@@ -1,7 +1,6 @@
 //! A client's handshake: begun ahead, sent early, answered.
 
 use super::*;
-use crate::livecode::Packet;
 
 impl Endpoint {
     /// Computes the first handshakes of new sockets whose link is still being opened. Call it when that is under way:
@@ -80,7 +79,7 @@ impl Endpoint {
                 Path { link, channel }
             }
             (Carrier::Livecode(carrier), Some(path)) => {
-                carrier.send(path.channel, Packet::Initiation(message));
+                carrier.initiate(path.channel, message);
                 path
             }
             (Carrier::Livecode(_) | Carrier::Foreign { .. } | Carrier::Dialing, _) => return,
