@@ -170,7 +170,7 @@ fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
         Contestant { name, wire, command }
     };
     let relay = text(&workspace.binary("release", "tunnel-relay")?);
-    let load = text(&workspace.target()?.join("release/examples/load"));
+    let load = load(workspace)?;
     let node = text(&workspace.locate("node").context("node is not installed")?);
     let script = |path: &str| text(&workspace.root.join(path));
     let mut all = vec![
@@ -189,6 +189,11 @@ fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
     Ok(all)
 }
 
+/// The example, which measures, and is the floors.
+fn load(workspace: &Workspace) -> Result<String> {
+    Ok(workspace.target()?.join("release/examples/load").to_string_lossy().into_owned())
+}
+
 /// Has the example measure.
 fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Arguments) -> Result<Value> {
     let contestants: Vec<_> = contestants
@@ -200,15 +205,17 @@ fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Argume
         .iter()
         .filter_map(|part| part.to_possible_value().map(|value| value.get_name().to_owned()))
         .collect();
+    let load = load(workspace)?;
     let plan = json!({
         "contestants": contestants,
+        "load": load,
         "cases": CASES.map(|(size, batch, _)| (size, batch)),
         "rounds": arguments.rounds,
         "parts": if parts.is_empty() { Value::Null } else { json!(parts) },
         "links": arguments.links,
         "clients": 5_000,
     });
-    let mut command = workspace.command(&workspace.target()?.join("release/examples/load").to_string_lossy());
+    let mut command = workspace.command(&load);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = command.spawn().with_context(|| format!("cannot start `{}`", shown(&command)))?;
     let mut input = process.stdin.take().context("the example has no input")?;
@@ -366,6 +373,7 @@ fn tables(results: &Results<'_>, contestants: &[Contestant]) -> String {
         "a connection",
         &[
             row("set-up, CPU µs", "connections", "setUpMicros", 1.0, 0),
+            row("of which for fixed answers, CPU µs", "connections", "setUpFloorMicros", 1.0, 0),
             row("idle, KiB", "connections", "idleBytes", 1_024.0, 1),
             row("after 64 KiB went through, KiB", "connections", "usedBytes", 1_024.0, 1),
         ],

@@ -6,9 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that can't go on had better stop")]
 #![allow(unreachable_pub, reason = "a program has no API")]
 
+mod floor;
 mod measure;
 mod server;
-mod splice;
 mod wire;
 
 use serde_json::{Map, Value, json};
@@ -25,8 +25,10 @@ struct Contestant {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("splice") {
-        return splice::run();
+    match std::env::args().nth(1).as_deref() {
+        Some("splice") => return floor::splice(),
+        Some("greet") => return floor::greet(),
+        _ => {}
     }
     let plan: Value = serde_json::from_reader(std::io::stdin()).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -68,6 +70,11 @@ fn main() {
                     result[&contestant.name]["connections"] = measure::connections(&server, contestant.wire);
                 }
                 if contestant.wire == Wire::Tunnel {
+                    if wanted("connections") {
+                        let server = Server::start(&[text(&plan["load"]), "greet".to_owned()], &[]);
+                        result[&contestant.name]["connections"]["setUpFloorMicros"] =
+                            json!(measure::set_up(&server, contestant.wire).0);
+                    }
                     if wanted("fairness") {
                         let server = Server::start(&contestant.command, &[]);
                         result[&contestant.name]["fairness"] = measure::fairness(&server);

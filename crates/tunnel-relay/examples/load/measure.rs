@@ -95,9 +95,8 @@ impl Turns {
 pub(crate) fn connections(server: &Server, wire: Wire) -> Value {
     let open = |number: usize| Pair::open(wire, server.address, 1_000 + number as u32);
     let _warm = (0..20).map(open).collect::<Vec<_>>();
-    let (base, cpu) = (server.memory(), server.cpu());
-    let waiting = open_many(server, wire, CONNECTIONS);
-    let set_up = (server.cpu() - cpu).as_secs_f64() * 1e6 / waiting.len() as f64;
+    let base = server.memory();
+    let (set_up, waiting) = set_up(server, wire);
     let each = |base: usize, count: usize| server.memory().saturating_sub(base) as f64 / count as f64;
     let idle = each(base, waiting.len());
     // Others, since those can't all be joined to pairs; the first ones stay, so that their memory is not used again.
@@ -109,6 +108,13 @@ pub(crate) fn connections(server: &Server, wire: Wire) -> Value {
     let used = each(base, CONNECTIONS);
     drop((waiting, pairs));
     json!({ "setUpMicros": set_up, "idleBytes": idle, "usedBytes": used })
+}
+
+/// The CPU time in microseconds that the set-up of a connection takes, and the connections.
+pub(crate) fn set_up(server: &Server, wire: Wire) -> (f64, Vec<Peer>) {
+    let cpu = server.cpu();
+    let waiting = open_many(server, wire, CONNECTIONS);
+    ((server.cpu() - cpu).as_secs_f64() * 1e6 / waiting.len() as f64, waiting)
 }
 
 /// Several at a time, as a busy server gets them: one by one, waking up would be what costs most.
