@@ -42,7 +42,10 @@ pub(crate) fn greet() {
                 stream.set_nodelay(true)?;
                 for answer in answers {
                     // One read has all of it: peers wait for the answer.
-                    stream.read(&mut [0; 1_024]).await?;
+                    let len = stream.read(&mut [0; 1_024]).await?;
+                    if len == 0 {
+                        return Ok(len);
+                    }
                     stream.write_all(answer).await?;
                 }
                 stream.read(&mut [0; 1]).await
