@@ -139,9 +139,10 @@ export const INTERNAL = Symbol();
 
 export const isObject = value => (typeof value === 'object' && value !== null) || typeof value === 'function';
 
-export function requireArguments(given, wanted, where) {
+export function requireArguments(given, wanted, name, method) {
   if (given.length >= wanted) return;
-  throw new TypeError(`${where}: ${wanted} argument${wanted > 1 ? 's' : ''} required, but only ${given.length} present`);
+  const where = method ? `execute '${method}' on` : 'construct';
+  throw new TypeError(`Failed to ${where} '${name}': ${wanted} argument${wanted > 1 ? 's' : ''} required, but only ${given.length} present`);
 }
 
 /** `[Clamp] unsigned short`: rounded to the nearest, a tie to the even one. */

@@ -91,7 +91,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   static async newThrough(relayUrl, options) {
-    requireArguments(arguments, 1, "Failed to execute 'newThrough' on 'ForwardingServerWebSocket'");
+    requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'newThrough');
     connector();
     const { identity, token, signal, protocols, allowPlain } = options ?? {};
     const server = new ForwardingServerWebSocket(INTERNAL);
@@ -147,7 +147,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
   listen(ports, handler, options) {
     this.#core;
-    requireArguments(arguments, 1, "Failed to execute 'listen' on 'ForwardingServerWebSocket'");
+    requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'listen');
     if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
     if (options != null && !isObject(options)) throw new TypeError('the handler is not a function');
     const { accept, protocols } = options ?? {};

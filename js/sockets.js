@@ -102,7 +102,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   constructor(url, protocols = undefined) {
     super();
     if (url === INTERNAL) return;
-    requireArguments(arguments, 1, "Failed to construct 'PeerToPeerWebSocket'");
+    requireArguments(arguments, 1, 'PeerToPeerWebSocket');
     connector();
     const text = `${url}`;
     const list = toStrings(protocols);
@@ -111,7 +111,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   static toPort(port, serverId, relayUrl, options) {
-    requireArguments(arguments, 3, "Failed to execute 'toPort' on 'PeerToPeerWebSocket'");
+    requireArguments(arguments, 3, 'PeerToPeerWebSocket', 'toPort');
     const problem = connector().serverIdProblem(`${serverId}`);
     if (problem) throw new TunnelError(`'${serverId}' is not a server ID: ${problem}`, { code: 'bad-server-id' });
     const relay = toRelayUrl(relayUrl);
@@ -122,7 +122,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   static throughChannel(channel, server) {
-    requireArguments(arguments, 2, "Failed to execute 'throughChannel' on 'PeerToPeerWebSocket'");
+    requireArguments(arguments, 2, 'PeerToPeerWebSocket', 'throughChannel');
     const socket = Array.from(server.clients).find(client => client.#peer.channel === Number(channel));
     if (socket) return socket;
     throw new TunnelError(`the server has no open channel ${channel}`, { code: 'no-such-channel' });
@@ -207,7 +207,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   send(data) {
     const core = this.#core;
-    requireArguments(arguments, 1, "Failed to execute 'send' on 'PeerToPeerWebSocket'");
+    requireArguments(arguments, 1, 'PeerToPeerWebSocket', 'send');
     const message = toMessage(data);
     if (this.#readyState === 0) throw new DOMException('Still in CONNECTING state.', 'InvalidStateError');
     if (this.#readyState !== 1) {

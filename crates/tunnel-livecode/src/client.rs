@@ -1,4 +1,4 @@
-//! The Rust half of the clients in `js/livecode.js`: the livecode dialect as a client speaks it, and what a configurer injects.
+//! The Rust half of the clients in `js/clients.js`: the livecode dialect as a client speaks it, and what a configurer injects.
 
 use std::cell::RefCell;
 use tunnel_protocol::ServerId;
@@ -25,6 +25,17 @@ extern "C" {
     fn data(this: &Connection, from: &JsValue, data: &str);
     #[wasm_bindgen(method)]
     fn text(this: &Connection, text: &str);
+}
+
+#[wasm_bindgen(module = "/js/clients.js")]
+extern "C" {
+    /// Never called, as the one below: `reexport` puts the class or function on the module's entry point.
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = Client, reexport)]
+    fn client_class();
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = prepare, reexport)]
+    fn prepare();
 }
 
 /// One connection to a livecoding server: commands in, texts out, news to its `Connection`.

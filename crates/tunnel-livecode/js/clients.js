@@ -1,0 +1,249 @@
+// What is behind the clients of `js/livecode.js`: one connection to a livecoding server, and the commands that it takes.
+
+/** How long a server may take to be reached and configured, in milliseconds. */
+const CONFIGURE_TIMEOUT = 15000;
+
+let fail, CloseEvent, deferred, wellFormed;
+
+/** Takes what the main module has already. */
+export function prepare(tools) {
+  ({ fail, CloseEvent, deferred, wellFormed } = tools);
+}
+
+/** A parameter as JSON; what has no JSON form is null, as in an array. */
+const toJson = value => JSON.stringify(typeof value === 'string' ? wellFormed(value) : value) ?? 'null';
+
+/** One WebSocket to a livecoding server. What comes unasked becomes events of `target`. */
+class Connection {
+  /** Settles when the WebSocket is open, or has failed; `ended` when it is closed. */
+  opened = deferred();
+  ended = deferred();
+  #core;
+  #socket;
+  #target;
+  #origin;
+  #failure;
+  /** By the number of their call: what waits for an answer. */
+  #waiting = new Map();
+
+  constructor(core, url, target) {
+    this.#core = core;
+    this.url = url.href;
+    this.#origin = url.origin;
+    this.#target = target;
+    this.#socket = new WebSocket(url);
+    this.#socket.onopen = () => this.opened.resolve();
+    this.#socket.onclose = event => this.#end(event);
+    this.#socket.onmessage = ({ data }) => {
+      const problem = typeof data === 'string' && this.#core.handleText(data, this);
+      if (problem) this.fail(fail('protocol-error', problem));
+    };
+  }
+
+  get readyState() {
+    return this.#socket.readyState;
+  }
+
+  get bufferedAmount() {
+    return this.#socket.bufferedAmount;
+  }
+
+  /** Gives a command; a promise of its answer. */
+  call(name, privileged, command) {
+    if (this.readyState !== 1) return Promise.reject(fail('closed', `the connection to ${this.url} is not open`));
+    const answer = this.#answer(name, privileged, command(this.#core));
+    this.#flush();
+    return answer;
+  }
+
+  addTunnel(credential) {
+    const calls = Array.from(this.#core.addTunnel(credential));
+    const answers = calls.map(call => this.#answer("the tunnel's instructions", true, call));
+    this.#flush();
+    return Promise.all(answers);
+  }
+
+  splitCredential(text) {
+    return this.#core.splitCredential(text);
+  }
+
+  close() {
+    this.#socket.close(1000);
+  }
+
+  fail(error) {
+    this.#failure ??= error;
+    this.close();
+  }
+
+  #answer(name, privileged, call) {
+    const answer = deferred();
+    this.#waiting.set(call, { ...answer, name, privileged });
+    return answer.promise;
+  }
+
+  #flush() {
+    for (let text; (text = this.#core.pollTransmit()) !== undefined; ) this.#socket.send(text);
+  }
+
+  #end({ code, wasClean }) {
+    const unreachable = () => fail('relay-unreachable', `can't reach ${this.url}: is a livecoding server running there?`);
+    this.opened.reject(this.#failure ?? unreachable());
+    const lost = this.#failure ?? fail('closed', `the connection to ${this.url} has ended`);
+    for (const { reject } of this.#waiting.values()) reject(lost);
+    this.#waiting.clear();
+    this.ended.resolve();
+    this.#target.dispatchEvent(new CloseEvent('close', { code, wasClean: wasClean && !this.#failure }));
+  }
+
+  #take(call) {
+    const waiting = this.#waiting.get(call);
+    this.#waiting.delete(call);
+    return waiting;
+  }
+
+  // What Rust calls
+
+  returned(call, sent, returned) {
+    this.#take(call).resolve({ sent, returned });
+  }
+
+  failed(call, rejected) {
+    const { name, privileged, reject } = this.#take(call);
+    if (!rejected) reject(fail('protocol-error', `the server could not read the command '${name}'`));
+    else if (privileged) reject(fail('bad-credential', `the server rejected '${name}': is the credential right?`));
+    else reject(fail('rejected', `the server has no instruction '${name}': add it first, or configure the server`));
+  }
+
+  log(line) {
+    this.#fire(new MessageEvent('log', { data: line, origin: this.#origin }), { line });
+  }
+
+  text(data) {
+    this.#fire(new MessageEvent('message', { data, origin: this.#origin }));
+  }
+
+  connected(channel, port, address) {
+    this.#fire(new Event('connected'), { channel, port, address });
+  }
+
+  data(from, data) {
+    this.#fire(new MessageEvent('data', { data, origin: this.#origin }), { from });
+  }
+
+  #fire(event, members) {
+    this.#target.dispatchEvent(Object.assign(event, members));
+  }
+}
+
+/** What a client does: its methods get their arguments converted. */
+export class Client {
+  #connection;
+  #credential;
+
+  constructor(core, url, target, credential) {
+    this.#connection = new Connection(core, url, target);
+    this.#credential = credential;
+  }
+
+  /** Waits until the connection is open and configured. If that fails or takes too long, or `signal` aborts, it closes. */
+  async opened(signal, forwards) {
+    const connection = this.#connection;
+    const late = () => fail('timeout', `${this.url} did not answer as a livecoding server within 15 seconds`);
+    const timer = setTimeout(() => connection.fail(late()), CONFIGURE_TIMEOUT);
+    const abort = () => connection.fail(signal.reason);
+    signal?.addEventListener('abort', abort);
+    try {
+      await connection.opened.promise;
+      if (forwards) await connection.addTunnel(this.#credential);
+    } catch (error) {
+      connection.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  get url() {
+    return this.#connection.url;
+  }
+
+  get readyState() {
+    return this.#connection.readyState;
+  }
+
+  get bufferedAmount() {
+    return this.#connection.bufferedAmount;
+  }
+
+  addInstruction(name, source) {
+    return this.#privileged('add instruction', core => core.addInstruction(name, source, this.#credential));
+  }
+
+  invoke(name, ...parameters) {
+    const json = parameters.map(toJson);
+    return this.#connection.call(name, false, core => core.invoke(name, json));
+  }
+
+  eval(source) {
+    return this.#privileged('eval', core => core.eval(source, this.#credential));
+  }
+
+  require(name, then = '') {
+    return this.#privileged('require', core => core.require(name, `${then}`, this.#credential));
+  }
+
+  async modules() {
+    const { sent } = await this.#privileged('modules', core => core.modules(this.#credential));
+    try {
+      return JSON.parse(sent[0]);
+    } catch (error) {
+      throw fail('protocol-error', 'the server did not answer with a list of its modules', error);
+    }
+  }
+
+  closeConfigurator() {
+    this.#connection.close();
+    return this.#connection.ended.promise;
+  }
+
+  // The tunnel's instructions
+
+  async createServerCredential() {
+    const { sent } = await this.invoke('create server credential');
+    const [serverId, credential] = this.#connection.splitCredential(sent.at(-1) ?? '') ?? [];
+    if (credential) return { serverId: Number(serverId), credential };
+    throw fail('protocol-error', 'the server answered with no server credential');
+  }
+
+  installServer(serverId, credential) {
+    const refused = () => fail('bad-credential', `no server ${serverId} was created with this credential`);
+    return this.#ask(refused, 'install server', serverId, credential);
+  }
+
+  connectToServer(serverId, port) {
+    const refused = () => fail('server-not-found', `there is no server ${serverId}: is it running, and the ID right?`);
+    return this.#ask(refused, 'connect to server', serverId, port);
+  }
+
+  forwardToClient(channel, data) {
+    const refused = () => fail('peer-gone', `channel ${channel} has no client of this server, or one that takes no more`);
+    return this.#ask(refused, 'forward to client', channel, data);
+  }
+
+  forwardToServer(serverId, data) {
+    const refused = () => fail('server-not-found', `not connected to a server ${serverId}, or to one that takes no more`);
+    return this.#ask(refused, 'forward to server', serverId, data);
+  }
+
+  /** Runs an instruction that sends 1 or 0. */
+  async #ask(refused, name, ...parameters) {
+    const { sent } = await this.invoke(name, ...parameters);
+    if (sent.at(-1) !== '1') throw refused();
+  }
+
+  #privileged(name, command) {
+    return this.#connection.call(name, true, command);
+  }
+}
