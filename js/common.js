@@ -10,8 +10,6 @@ export class TunnelError extends Error {
 Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
 Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
 
-export const tunnelError = (message, code) => new TunnelError(message, { code });
-
 /** Node.js has had one since version 23. */
 export const CloseEvent =
   globalThis.CloseEvent ??
@@ -50,8 +48,10 @@ export function runTasksAfter(target, count = 128) {
   target.addEventListener('message', () => tunnel.finishTasks());
 }
 
+export const postDeferred = () => queueMicrotask(() => tunnel.runDeferred());
+
 export function start(connector) {
-  tunnel = connector;
+  tunnel = connector.constructor;
   tasks = new MessageChannel();
   const { port1 } = tasks;
   port1.onmessage = () => {
@@ -110,7 +110,32 @@ class End {
 }
 export const endRehearsal = End.closeAll;
 
-export const dial = (url, protocol) => (url === STAGE ? new End() : new WebSocket(url, protocol));
+/** Dials for a link of a driver: both are numbers of Rust's. */
+export function dial(driver, link, url, protocol) {
+  let socket;
+  try {
+    socket = url === STAGE ? new End() : new WebSocket(url, protocol);
+  } catch ({ message }) {
+    queueMicrotask(() => tunnel.handleClosed(driver, link, 1006, message));
+    return { close() {} };
+  }
+  socket.binaryType = 'arraybuffer';
+  socket.onmessage = ({ data }) => {
+    if (typeof data === 'string') tunnel.handleText(driver, link, data);
+    else tunnel.handleBytes(driver, link, new Uint8Array(data));
+  };
+  runTasksAfter(socket);
+  socket.onopen = () => tunnel.handleOpened(driver, link);
+  socket.onclose = ({ code, reason }) => tunnel.handleClosed(driver, link, code, reason);
+  return socket;
+}
+
+export function hangUp(socket) {
+  socket.onmessage = socket.onopen = socket.onclose = null;
+  socket.close();
+}
+
+export const wake = (driver, milliseconds) => setTimeout(() => tunnel.handleTimer(driver), milliseconds);
 
 let awake;
 

@@ -1,6 +1,6 @@
 // Keys that outlive a page: kept under a name in IndexedDB, where the engine can, without anybody ever seeing them.
 
-import { TunnelError } from './common.js';
+import { tunnel, TunnelError } from './common.js';
 
 const DATABASE = 'tunnel-wasm';
 const STORE = 'identities';
@@ -100,14 +100,16 @@ const settled = request =>
     request.onerror = () => reject(request.error);
   });
 
-/** Calls `answer` with the secret shared with `theirs`; with zeros, which no key shares, when there is none. */
-export async function diffieHellman({ privateKey }, theirs, answer) {
-  let shared = new Uint8Array(32);
+/** Tells a driver the secret shared with `theirs`; zeros, which no key shares, when there is none. */
+export async function diffieHellman(driver, { privateKey }, theirs) {
+  const answer = new Uint8Array(64);
+  answer.set(theirs);
   try {
     const key = await crypto.subtle.importKey('raw', theirs, X25519, false, []);
-    shared = new Uint8Array(await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256));
+    const shared = await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256);
+    answer.set(new Uint8Array(shared), 32);
   } catch {
     // A point of low order.
   }
-  answer(shared);
+  tunnel.handleDiffieHellman(driver, answer);
 }

@@ -43,11 +43,11 @@ export async function useLivecode(module) {
   await livecode;
 }
 
-/** Calls `answer` with what speaks the dialect on one link of the endpoint's, or with why nothing does. */
-export const openLivecodeLink = answer =>
+/** Gives a driver what speaks the dialect on a link of its, or closes the link if nothing does. */
+export const openLivecodeLink = (driver, link) =>
   loadLivecode().then(
-    ({ LivecodeLinkCore }) => answer(new LivecodeLinkCore(), ''),
-    ({ message }) => answer(undefined, message),
+    ({ LivecodeLinkCore }) => tunnel.handleTranslator(driver, link, new LivecodeLinkCore()),
+    ({ message }) => tunnel.handleClosed(driver, link, 1006, message),
   );
 
 /** Lone surrogates, which UTF-8 has no form for, are replaced. */

@@ -26,6 +26,11 @@ import { takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
 import { openIncoming, PeerToPeerWebSocket } from './sockets.js';
 
+// Close codes, as docs/PROTOCOL.md numbers them.
+const TRY_AGAIN_LATER = 1013;
+const PORT_CLOSED = 3702;
+const REFUSED = 3703;
+
 /** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
 const MAX_BACKLOG = 128;
 
@@ -65,7 +70,8 @@ describe(Listener, 'Listener');
 export let fireHosting, fireOffer, fireServerClosed;
 
 export class ForwardingServerWebSocket extends ForwardingWebSocket {
-  #core;
+  /** Its driver in Rust. */
+  #driver;
   #relay;
   #serverId = '';
   #readyState = 0;
@@ -104,7 +110,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     }
     const { href, host } = server.#relay;
     const dial = { relay: href, host, token: token === undefined ? '' : `${token}`, allowPlain: !!allowPlain };
-    server.#core = tunnel.host(server, dial, server.#identity);
+    server.#driver = tunnel.host(server, dial, server.#identity ?? {});
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -146,7 +152,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   listen(ports, handler, options) {
-    this.#core;
+    this.#driver;
     requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'listen');
     if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
     if (options != null && !isObject(options)) throw new TypeError('the handler is not a function');
@@ -172,7 +178,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     this.#accepts = true;
     const socket = this.#backlog.shift();
     if (socket) {
-      socket.core.unpark();
+      tunnel.unpark(socket.core);
       return Promise.resolve(socket.socket);
     }
     const taker = deferred();
@@ -198,7 +204,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   close() {
     if (this.#readyState < 2) {
       this.#readyState = 2;
-      this.#core.close();
+      tunnel.unhost(this.#driver);
     }
     return this.#ended.promise;
   }
@@ -226,19 +232,19 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   async #answer(core, offer) {
     const { port } = offer;
     const listener = this.#listenerFor(port);
-    if (!listener || this.#readyState > 1) return core.refuse('port-closed', `nobody listens on port ${port}`);
+    if (!listener || this.#readyState > 1) return tunnel.refuse(core, PORT_CLOSED, `nobody listens on port ${port}`);
     try {
       let accepted = listener.accept ? listener.accept(offer) : true;
       // Without an `await` where none is needed: answers keep the order of the offers.
       if (accepted?.then) accepted = await accepted;
-      if (!accepted) return core.refuse('refused', `the server refused the connection to port ${port}`);
+      if (!accepted) return tunnel.refuse(core, REFUSED, `the server refused the connection to port ${port}`);
       let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols[0];
       if (protocol?.then) protocol = await protocol;
       if (offer.protocols.length && !offer.protocols.includes(protocol)) {
-        return core.refuse('refused', `the server speaks none of the subprotocols offered on port ${port}`);
+        return tunnel.refuse(core, REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
       }
       if (this.#backlog.length >= MAX_BACKLOG) {
-        return core.refuse('try-again-later', `too many connections wait to be accepted on port ${port}`);
+        return tunnel.refuse(core, TRY_AGAIN_LATER, `too many connections wait to be accepted on port ${port}`);
       }
       const peer = {
         server: { opened: socket => this.#opened(socket, core, listener), closed: socket => this.#closed(socket) },
@@ -250,9 +256,10 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         remoteId: offer.remoteId,
         encrypted: !offer.plain,
       };
-      core.accept(openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer), protocol ?? '');
+      const socket = openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer);
+      tunnel.accept(core, socket, protocol ?? '');
     } catch (error) {
-      core.refuse('refused', `the server failed to answer on port ${port}`);
+      tunnel.refuse(core, REFUSED, `the server failed to answer on port ${port}`);
       reportError(error);
     }
   }
@@ -275,7 +282,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     const taker = this.#takers.shift();
     if (taker) return taker.resolve(socket);
     // It keeps its messages until somebody accepts it, even when its client goes meanwhile.
-    core.park();
+    tunnel.park(core);
     this.#backlog.push({ socket, core });
   }
 
@@ -295,7 +302,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
     fireOffer = (server, core, channel, port, remoteAddress, remoteId, protocols, path, plain) => {
       path ||= '/';
-      server.#answer(core, { channel, port, remoteAddress, remoteId: remoteId ?? null, protocols, path, plain });
+      remoteId ||= null;
+      protocols = protocols.split('\0').slice(0, -1);
+      server.#answer(core, { channel, port, remoteAddress, remoteId, protocols, path, plain });
     };
 
     fireServerClosed = (server, code, name, reason) => {

@@ -27,7 +27,21 @@ import {
 import { takeIdentity } from './identity.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
-const sendNow = (core, message) => (typeof message === 'string' ? core.sendText(message) : core.sendBytes(message));
+const sendNow = (core, message) =>
+  typeof message === 'string' ? tunnel.sendText(core, message) : tunnel.sendBytes(core, message);
+
+/** Rust keeps its half of a socket until the socket has been collected. */
+const collected = new FinalizationRegistry(core => tunnel.forget(core));
+
+/** What Rust gave to a reader last. */
+let given;
+export const giveText = text => {
+  given = text;
+};
+/** `bytes` are a view of wasm's memory. */
+export const giveBytes = bytes => {
+  given = bytes.slice().buffer;
+};
 
 /** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
 const HIGH_WATER_MARK = 262144;
@@ -141,13 +155,14 @@ export class PeerToPeerWebSocket extends EventTarget {
       serverId,
       port,
       path,
-      protocols: checkProtocols(toStrings(protocols)),
+      protocols: `${checkProtocols(toStrings(protocols))}`,
       resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
       allowPlain: !!allowPlain,
     };
     this.#core = tunnel.client(this, dial);
-    if (identity === undefined) this.#core.dial();
+    collected.register(this, this.#core);
+    if (identity === undefined) tunnel.dial(this.#core, {});
     else this.#dialAs(`${identity}`);
     if (!signal) return;
     // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
@@ -155,7 +170,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (this.#readyState !== 0) return;
       this.#opened.reject(signal.reason);
       this.#readyState = 2;
-      this.#core.abort('the signal was aborted');
+      tunnel.abort(this.#core, 'the signal was aborted');
     };
     if (signal.aborted) return abort();
     signal.addEventListener('abort', abort);
@@ -167,10 +182,10 @@ export class PeerToPeerWebSocket extends EventTarget {
     try {
       const identity = await takeIdentity(name);
       this.#closed.promise.then(identity.release, identity.release);
-      this.#core.dial(identity);
+      tunnel.dial(this.#core, identity);
     } catch (error) {
       this.#opened.reject(error);
-      this.#core.abort(error.message);
+      tunnel.abort(this.#core, error.message);
     }
   }
 
@@ -183,7 +198,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   get bufferedAmount() {
-    return this.#core.bufferedAmount + this.#waiting + this.#lost;
+    return tunnel.bufferedAmount(this.#core) + this.#waiting + this.#lost;
   }
 
   get extensions() {
@@ -228,7 +243,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       .then(read)
       .then(
         data => sendNow(this.#core, data),
-        error => this.#core.abort(`a Blob could not be read: ${error}`),
+        error => tunnel.abort(this.#core, `a Blob could not be read: ${error}`),
       )
       .then(() => {
         this.#waiting -= size;
@@ -251,7 +266,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     if (this.#readyState > 1) return;
     this.#readyState = 2;
     if (reason) code ??= 1000;
-    const close = () => core.close(code, reason ?? '');
+    const close = () => tunnel.close(core, code ?? 0, reason ?? '');
     if (this.#outbox) this.#outbox.then(close);
     else close();
   }
@@ -266,7 +281,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   get readable() {
     if (this.#readable) return this.#readable;
-    this.#core.hold();
+    tunnel.hold(this.#core);
     const pull = async controller => {
       const data = await this.#next();
       if (data === undefined) controller.close();
@@ -295,7 +310,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   [Symbol.asyncIterator]() {
-    this.#core.hold();
+    tunnel.hold(this.#core);
     const messages = async function* (socket) {
       for (let data; (data = await socket.#next()) !== undefined; ) yield socket.#convert(data);
     };
@@ -305,8 +320,9 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The next message for whoever reads instead of listening; undefined after a clean end. */
   async #next() {
     for (;;) {
-      const data = this.#core.take();
-      if (data !== undefined) return data;
+      given = undefined;
+      tunnel.take(this.#core);
+      if (given !== undefined) return given;
       if (this.#end?.wasClean) return undefined;
       if (this.#end) throw this.#endError();
       await (this.#arrival ??= deferred()).promise;
@@ -356,16 +372,17 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   getStats() {
-    const stats = this.#core.stats();
-    const result = Object.fromEntries(STATS.map((name, index) => [name, stats[index]]));
+    const stat = index => tunnel.stat(this.#core, index);
+    const result = Object.fromEntries(STATS.map((name, index) => [name, stat(index)]));
     if (Number.isNaN(result.roundTripTime)) result.roundTripTime = null;
-    return { ...result, state: this.#readyState === 3 ? 'ended' : LIVENESS[stats[STATS.length]], path: 'relay' };
+    return { ...result, state: this.#readyState === 3 ? 'ended' : LIVENESS[stat(STATS.length)], path: 'relay' };
   }
 
   static {
     openIncoming = (core, url, peer) => {
       const socket = new PeerToPeerWebSocket(INTERNAL);
       socket.#core = core;
+      collected.register(socket, core);
       socket.#url = url;
       socket.#origin = new URL(url).origin;
       socket.#peer = peer;
@@ -377,7 +394,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#readyState = 1;
       socket.#wasOpen = true;
       socket.#protocol = protocol;
-      Object.assign(socket.#peer, { remoteAddress: remoteAddress ?? null, remoteId: remoteId ?? null, encrypted });
+      Object.assign(socket.#peer, { remoteAddress: remoteAddress || null, remoteId: remoteId || null, encrypted });
       const result = { protocol, extensions: '' };
       for (const name of ['readable', 'writable']) {
         Object.defineProperty(result, name, { get: () => socket[name], enumerable: true });

@@ -2,8 +2,8 @@
 
 use crate::event;
 use crate::identity::Identity;
-use crate::link::{Relay, Timer, WebSocketLink, now, random};
-use crate::livecode;
+use crate::link::{Relay, Timer, WebSocketLink, now, number, random};
+use crate::livecode::{self, LinkCore};
 use crate::server::Server;
 use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
@@ -37,12 +37,16 @@ thread_local! {
     /// All drivers that have something to do: they live without anybody else holding them.
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
     static REHEARSED: Cell<bool> = const { Cell::new(false) };
+    /// How many drivers there have been.
+    static COUNT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// One endpoint, and what it needs of the browser.
 #[derive(Debug)]
 pub(crate) struct Driver {
     this: Weak<Self>,
+    /// Its name in JavaScript.
+    number: f64,
     relay: Relay,
     endpoint: RefCell<Endpoint>,
     links: RefCell<SortedMap<LinkId, WebSocketLink>>,
@@ -71,32 +75,33 @@ impl Driver {
     pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>, allow_plain: bool) -> Rc<Self> {
         let (origin, token) = (relay.host.clone(), relay.token.clone());
         let config = Config { origin, token, allow_plain, ..Config::default() };
-        let driver = Rc::new_cyclic(|this: &Weak<Self>| {
-            let owner = this.clone();
-            let on_timer = move || {
-                if let Some(driver) = owner.upgrade() {
-                    driver.timer.fired();
-                    driver.settle_buffers();
-                    driver.with(Endpoint::handle_timeout);
-                }
-            };
-            Self {
-                this: this.clone(),
-                relay,
-                endpoint: RefCell::new(Endpoint::new(config, random())),
-                links: RefCell::default(),
-                sockets: RefCell::default(),
-                buffering: RefCell::default(),
-                consumed: RefCell::default(),
-                server,
-                identities: RefCell::default(),
-                timer: Timer::new(on_timer),
-                flushing: Cell::new(false),
-            }
+        let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {
+            this: this.clone(),
+            number: f64::from(COUNT.replace(COUNT.get() + 1)),
+            relay,
+            endpoint: RefCell::new(Endpoint::new(config, random())),
+            links: RefCell::default(),
+            sockets: RefCell::default(),
+            buffering: RefCell::default(),
+            consumed: RefCell::default(),
+            server,
+            identities: RefCell::default(),
+            timer: Timer::default(),
+            flushing: Cell::new(false),
         });
         DRIVERS.with_borrow_mut(|drivers| drivers.push(driver.clone()));
         stay_awake(true);
         driver
+    }
+
+    /// The driver of this number, if it has something to do.
+    pub(crate) fn find(number: f64) -> Option<Rc<Self>> {
+        DRIVERS.with_borrow(|drivers| drivers.iter().find(|driver| driver.number == number).cloned())
+    }
+
+    /// What JavaScript calls the driver.
+    pub(crate) fn number(&self) -> f64 {
+        self.number
     }
 
     /// Commands or feeds the endpoint, and acts on what it says.
@@ -130,14 +135,14 @@ impl Driver {
         read(&self.endpoint.borrow())
     }
 
-    /// Opens a socket; its events go to `socket`. `identity` is who holds the key in the options, if somebody does.
+    /// Opens a socket; its events go to `socket`. `identity` is who holds the key in the options, if there is one.
     pub(crate) fn connect(
         &self,
         server: ServerId,
         port: u16,
         options: ConnectOptions,
         socket: Rc<Socket>,
-        identity: Option<Identity>,
+        identity: Identity,
     ) -> SocketId {
         if let Some(key) = &options.key {
             self.add_identity(key.public(), identity);
@@ -151,10 +156,8 @@ impl Driver {
     }
 
     /// Remembers who computes for a key.
-    pub(crate) fn add_identity(&self, key: PublicKey, identity: Option<Identity>) {
-        if let Some(identity) = identity {
-            self.identities.borrow_mut().insert(key, identity);
-        }
+    pub(crate) fn add_identity(&self, key: PublicKey, identity: Identity) {
+        self.identities.borrow_mut().insert(key, identity);
     }
 
     /// Takes a socket in: its events go to `socket` from now on.
@@ -199,6 +202,18 @@ impl Driver {
         drop(gone);
     }
 
+    /// A translator for a link whose relay speaks the livecode dialect.
+    pub(crate) fn handle_translator(&self, link: LinkId, core: LinkCore) {
+        self.with(|endpoint, now| endpoint.speak_livecode(link, livecode::translator(core), now));
+    }
+
+    /// The time that the timer was armed for has come.
+    pub(crate) fn handle_timer(&self) {
+        self.timer.fired();
+        self.settle_buffers();
+        self.with(Endpoint::handle_timeout);
+    }
+
     /// Acts on all that the endpoint has to say.
     fn settle(&self) {
         let now = now();
@@ -224,9 +239,10 @@ impl Driver {
         let retry = (full || self.has_settled()).then(|| now + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
         if let Some(at) = retry.into_iter().chain(timeout).min() {
-            self.timer.arm(at);
+            self.timer.arm(self.number, at);
         }
-        if self.endpoint.borrow().is_idle() && self.links.borrow().is_empty() {
+        let is_idle = self.endpoint.borrow().is_idle() && self.links.borrow().is_empty();
+        if is_idle && self.buffering.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
             stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
         }
@@ -246,23 +262,10 @@ impl Driver {
     fn handle_event(&self, event: Event) {
         let Some(this) = self.this.upgrade() else { return };
         match event {
-            Event::Dial { link } => match WebSocketLink::open(&self.relay, link, self.this.clone()) {
-                Ok(opened) => {
-                    self.links.borrow_mut().insert(link, opened);
-                }
-                Err(error) => {
-                    let reason = error
-                        .dyn_ref()
-                        .map_or_else(String::new, |error: &js_sys::Error| error.message().into());
-                    self.endpoint.borrow_mut().handle_link_closed(link, CloseCode::ABNORMAL, &reason, now());
-                }
-            },
-            Event::Livecode { link } => livecode::open(move |translator| match translator {
-                Ok(translator) => {
-                    this.with(|endpoint, now| endpoint.speak_livecode(link, translator, now));
-                }
-                Err(problem) => this.handle_link_closed(link, CloseCode::ABNORMAL, &problem),
-            }),
+            Event::Dial { link } => {
+                self.links.borrow_mut().insert(link, WebSocketLink::open(&self.relay, self.number, link));
+            }
+            Event::Livecode { link } => livecode::open_livecode_link(self.number, number(link)),
             Event::HangUp { link, code, reason } => {
                 let link = self.links.borrow_mut().remove(&link);
                 if let Some(link) = link {
@@ -302,9 +305,7 @@ impl Driver {
             Event::NeedsDiffieHellman { ours, theirs } => {
                 let identity = self.identities.borrow().get(&ours).cloned();
                 if let Some(identity) = identity {
-                    identity.share(theirs, move |shared| {
-                        this.with(|endpoint, now| endpoint.handle_diffie_hellman(theirs, shared, now));
-                    });
+                    identity.share(self.number, theirs);
                 }
             }
         }

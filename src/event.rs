@@ -20,15 +20,9 @@ extern "C" {
     #[wasm_bindgen(js_name = postTasks)]
     fn post_tasks();
 
-    /// Makes each message of `target` a round, behind the listener that it has: that one begins it.
-    #[wasm_bindgen(js_name = runTasksAfter)]
-    pub(crate) fn run_tasks_after(target: &web_sys::EventTarget);
-}
-
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_name = queueMicrotask)]
-    fn queue_microtask(task: &js_sys::Function);
+    /// Asks for [`run_deferred`] when the script that runs now has ended.
+    #[wasm_bindgen(js_name = postDeferred)]
+    fn post_deferred();
 }
 
 /// How long tasks may go on in one round, looked at after every [`LOOK_EVERY`]: input and painting wait that long.
@@ -46,7 +40,6 @@ thread_local! {
     /// When it has to end, and how many tasks it has run.
     static ROUND_END: Cell<(Instant, u32)> = Cell::default();
     static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
-    static RUN_DEFERRED: Closure<dyn Fn()> = Closure::new(run_deferred);
 }
 
 /// Runs `task` later, after all that were posted before it, outside any borrow.
@@ -72,7 +65,7 @@ pub(crate) fn defer(task: impl FnOnce() + 'static) {
         deferred.len() == 1
     });
     if first && !RUNNING.get() && !ASKED.get() {
-        RUN_DEFERRED.with(|run| queue_microtask(run.as_ref().unchecked_ref()));
+        post_deferred();
     }
 }
 
@@ -115,7 +108,8 @@ pub(crate) fn finish_round() {
     }
 }
 
-fn run_deferred() {
+/// Runs what has been deferred.
+pub(crate) fn run_deferred() {
     for task in DEFERRED.take() {
         task();
     }

@@ -6,20 +6,20 @@
 
 #![cfg(target_family = "wasm")]
 
+#[cfg(feature = "api")]
+mod api;
 mod connector;
 mod driver;
-mod error;
 mod event;
 mod identity;
 mod link;
 mod livecode;
-mod message;
 mod options;
 mod server;
 mod socket;
 
-pub use server::ForwardingServerWebSocket;
-pub use socket::PeerToPeerWebSocket;
+#[cfg(feature = "api")]
+pub use api::{ForwardingServerWebSocket, PeerToPeerWebSocket};
 
 use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
 use wasm_bindgen::prelude::*;

@@ -14,7 +14,7 @@ extern "C" {
     /// A `LivecodeLinkCore` of the crate `tunnel-livecode`, which documents its methods.
     #[wasm_bindgen(js_name = Object)]
     #[derive(Debug)]
-    type LinkCore;
+    pub(crate) type LinkCore;
 
     #[wasm_bindgen(method)]
     fn register(this: &LinkCore, key: &[u8], installation: &str);
@@ -45,9 +45,10 @@ extern "C" {
     #[wasm_bindgen(method, js_name = maySend)]
     fn may_send(this: &LinkCore, channel: u32) -> bool;
 
-    /// Calls `answer`, later, with a new core, or with why there is none.
+    /// Loads the other module if need be; the driver of this number hears later of a new core for its link, or that the
+    /// link has closed.
     #[wasm_bindgen(js_name = openLivecodeLink)]
-    fn open_livecode_link(answer: &JsValue);
+    pub(crate) fn open_livecode_link(driver: f64, link: f64);
 
     /// Never called, as those below: `reexport` puts the class or function on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
@@ -70,12 +71,9 @@ extern "C" {
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = include_str!("../js/livecode.d.ts");
 
-/// Loads the other module if need be, and calls `answer`, later, with who speaks the dialect, or why nobody does.
-pub(crate) fn open(answer: impl FnOnce(Result<Box<dyn Translator>, String>) + 'static) {
-    let answer = Closure::once_into_js(move |core: Option<LinkCore>, problem: String| {
-        answer(core.map(|core| Box::new(LivecodeLink(core)) as _).ok_or(problem));
-    });
-    open_livecode_link(&answer);
+/// Who speaks the dialect on a link.
+pub(crate) fn translator(core: LinkCore) -> Box<dyn Translator> {
+    Box::new(LivecodeLink(core))
 }
 
 /// The other module's half of a link.

@@ -1,10 +1,9 @@
 //! What a page asks for, as `js/sockets.js` and `js/server.js` have checked it.
 
-use crate::error;
 use crate::link::Relay;
+use tunnel_protocol::ServerId;
 use tunnel_protocol::endpoint::ConnectOptions;
 use tunnel_protocol::time::Duration;
-use tunnel_protocol::{ServerId, server_id::ParseServerIdError};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -25,8 +24,9 @@ extern "C" {
     pub(crate) fn port(this: &Dial) -> u16;
     #[wasm_bindgen(method, getter)]
     fn path(this: &Dial) -> String;
+    /// Separated by commas, which no subprotocol contains.
     #[wasm_bindgen(method, getter)]
-    fn protocols(this: &Dial) -> js_sys::Array;
+    fn protocols(this: &Dial) -> String;
     #[wasm_bindgen(method, getter, js_name = resumeTimeout)]
     fn resume_timeout(this: &Dial) -> f64;
     #[wasm_bindgen(method, getter, js_name = absentTimeout)]
@@ -41,15 +41,14 @@ pub(crate) fn relay(dial: &Dial) -> Relay {
 }
 
 /// The server that a client wants.
-pub(crate) fn server_id(dial: &Dial) -> Result<ServerId, JsValue> {
-    let parsed: Result<_, ParseServerIdError> = dial.server_id().parse();
-    parsed.map_err(|problem| error::tunnel_error("bad-server-id", &problem.to_string()))
+pub(crate) fn server_id(dial: &Dial) -> Option<ServerId> {
+    dial.server_id().parse().ok()
 }
 
 /// How a client connects; its key is to be filled in.
 pub(crate) fn connect_options(dial: &Dial) -> ConnectOptions {
     ConnectOptions {
-        protocols: dial.protocols().iter().filter_map(|protocol| protocol.as_string()).collect(),
+        protocols: dial.protocols().split_terminator(',').map(str::to_owned).collect(),
         path: dial.path(),
         key: None,
         resume_timeout: milliseconds(dial.resume_timeout()),

@@ -3,7 +3,6 @@
 use crate::driver::Driver;
 use crate::event;
 use crate::identity::Identity;
-use crate::message;
 use crate::options::{self, Dial};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,64 +10,39 @@ use std::rc::Rc;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
 use tunnel_protocol::session::SessionStats;
+use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
-    /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
-    #[wasm_bindgen(extends = web_sys::EventTarget)]
-    #[derive(Clone, Debug)]
-    pub type PeerToPeerWebSocket;
-
-    /// Connects to a port of a server; `options` is an object as `js/sockets.d.ts` describes it, or undefined.
-    #[wasm_bindgen(static_method_of = PeerToPeerWebSocket, js_name = toPort, catch)]
-    pub fn to_port(
-        port: u16,
-        server_id: &str,
-        relay_url: &str,
-        options: &JsValue,
-    ) -> Result<PeerToPeerWebSocket, JsValue>;
-
-    /// Sends a string, a `Blob`, an `ArrayBuffer` or a view of one.
-    #[wasm_bindgen(method, catch)]
-    pub fn send(this: &PeerToPeerWebSocket, data: &JsValue) -> Result<(), JsValue>;
-
-    /// Closes the socket.
-    #[wasm_bindgen(method)]
-    pub fn close(this: &PeerToPeerWebSocket);
-
     /// Never called: `reexport` puts the class on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = PeerToPeerWebSocket, reexport, skip_typescript)]
     fn peer_to_peer_web_socket();
 
+    /// Address and ID of the other side are empty when they aren't known.
     #[wasm_bindgen(js_name = fireOpen)]
-    fn fire_open(
-        socket: &PeerToPeerWebSocket,
-        protocol: &str,
-        address: Option<&str>,
-        remote_id: Option<String>,
-        encrypted: bool,
-    );
+    fn fire_open(socket: &JsValue, protocol: &str, address: &str, remote_id: &str, encrypted: bool);
     #[wasm_bindgen(js_name = fireMessage)]
-    fn fire_text(socket: &PeerToPeerWebSocket, text: &str);
+    fn fire_text(socket: &JsValue, text: &str);
     /// Copies the bytes before it calls anybody.
     #[wasm_bindgen(js_name = fireBytes)]
-    fn fire_bytes(socket: &PeerToPeerWebSocket, bytes: &[u8]);
+    fn fire_bytes(socket: &JsValue, bytes: &[u8]);
     #[wasm_bindgen(js_name = fireAvailable)]
-    fn fire_available(socket: &PeerToPeerWebSocket);
+    fn fire_available(socket: &JsValue);
     #[wasm_bindgen(js_name = fireDrained)]
-    fn fire_drained(socket: &PeerToPeerWebSocket);
+    fn fire_drained(socket: &JsValue);
     #[wasm_bindgen(js_name = fireClosed)]
-    fn fire_closed(socket: &PeerToPeerWebSocket, code: u16, name: &str, reason: &str, was_clean: bool);
+    fn fire_closed(socket: &JsValue, code: u16, name: &str, reason: &str, was_clean: bool);
+    /// Fires an event that says nothing but its type.
     #[wasm_bindgen(js_name = fire)]
-    fn fire_plain(target: &JsValue, event_type: &str);
-}
-
-/// Fires an event that says nothing but its type.
-pub(crate) fn fire(target: &JsValue, event_type: &str) {
-    fire_plain(target, event_type);
+    pub(crate) fn fire(target: &JsValue, event_type: &str);
+    /// Gives a reader what it has asked for.
+    #[wasm_bindgen(js_name = giveText)]
+    fn give_text(text: &str);
+    #[wasm_bindgen(js_name = giveBytes)]
+    fn give_bytes(bytes: &[u8]);
 }
 
 /// Who gets the messages of a socket.
@@ -87,7 +61,7 @@ enum Taker {
 #[derive(Debug, Default)]
 pub(crate) struct Socket {
     /// The class's object, from when there is one until `close` has been fired: so long it stays alive by itself.
-    target: RefCell<Option<PeerToPeerWebSocket>>,
+    target: RefCell<Option<JsValue>>,
     /// What `bufferedAmount` shows.
     buffered: Cell<usize>,
     /// Who gets its messages.
@@ -133,7 +107,8 @@ impl Socket {
         match event {
             Event::Opened { protocol, remote, .. } => {
                 let remote_id = remote_id(&remote);
-                fire_open(&target, &protocol, remote.address.as_deref(), remote_id, remote.encrypted);
+                let address = remote.address.unwrap_or_default();
+                fire_open(&target, &protocol, &address, &remote_id, remote.encrypted);
             }
             Event::Message { message, .. } => {
                 self.inbox.borrow_mut().push_back(message);
@@ -168,12 +143,12 @@ impl Socket {
         event::post(move || socket.fire(&driver, id, event));
     }
 
-    fn target(&self) -> Option<PeerToPeerWebSocket> {
+    fn target(&self) -> Option<JsValue> {
         self.target.borrow().clone()
     }
 
     /// Gives the oldest message to the listeners, or tells the reader that there is one.
-    fn deliver(&self, target: &PeerToPeerWebSocket, driver: &Driver, id: SocketId) {
+    fn deliver(&self, target: &JsValue, driver: &Driver, id: SocketId) {
         if self.taker.get() != Taker::Listeners {
             return fire_available(target);
         }
@@ -188,13 +163,19 @@ impl Socket {
     }
 }
 
-/// The name of the other side's key, if it has proven that it holds it.
-fn remote_id(remote: &Remote) -> Option<String> {
-    remote.key.filter(|_| remote.verified).map(|key| ServerId::Key(key).to_string())
+/// The name of the other side's key, if it has proven that it holds it; else empty.
+fn remote_id(remote: &Remote) -> String {
+    let key = remote.key.filter(|_| remote.verified);
+    key.map_or_else(String::new, |key| ServerId::Key(key).to_string())
+}
+
+thread_local! {
+    /// By number: what each `PeerToPeerWebSocket` commands, from when it is made until it has been collected.
+    static CORES: RefCell<SortedMap<u32, Rc<SocketCore>>> = const { RefCell::new(SortedMap::new()) };
+    static COUNT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// What a `PeerToPeerWebSocket` commands.
-#[wasm_bindgen(private)]
 #[derive(Debug)]
 pub(crate) struct SocketCore {
     driver: Rc<Driver>,
@@ -206,31 +187,46 @@ pub(crate) struct SocketCore {
 }
 
 impl SocketCore {
-    /// The client's end of a connection that is to be dialled.
-    pub(crate) fn outgoing(target: PeerToPeerWebSocket, dial: &Dial) -> Result<Self, JsValue> {
-        let plan = (options::server_id(dial)?, dial.port(), options::connect_options(dial));
-        Ok(Self {
+    /// The client's end of a connection that is to be dialled, by its number. A server ID that is none is never dialled:
+    /// the classes have looked at it before.
+    pub(crate) fn outgoing(target: JsValue, dial: &Dial) -> u32 {
+        let plan = options::server_id(dial).map(|id| (id, dial.port(), options::connect_options(dial)));
+        Self {
             driver: Driver::shared(&options::relay(dial)),
             socket: Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() }),
             id: Cell::new(None),
-            plan: RefCell::new(Some(plan)),
-        })
+            plan: RefCell::new(plan),
+        }
+        .keep()
     }
 
-    /// The server's end of a connection that a client wants.
-    pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> Self {
-        Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() }
+    /// The server's end of a connection that a client wants, by its number.
+    pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> u32 {
+        Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() }.keep()
+    }
+
+    fn keep(self) -> u32 {
+        let number = COUNT.get();
+        COUNT.set(number + 1);
+        CORES.with_borrow_mut(|cores| cores.insert(number, Rc::new(self)));
+        number
+    }
+
+    /// Acts on the one of this number. There is one while there is a `PeerToPeerWebSocket`.
+    pub(crate) fn with<T: Default>(number: u32, act: impl FnOnce(&Self) -> T) -> T {
+        let core = CORES.with_borrow(|cores| cores.get(&number).cloned());
+        core.map_or_else(T::default, |core| act(&core))
+    }
+
+    /// Its `PeerToPeerWebSocket` has been collected, or will never be.
+    pub(crate) fn forget(number: u32) {
+        // Dropped after the borrow.
+        let _core = CORES.with_borrow_mut(|cores| cores.remove(&number));
     }
 
     fn command(&self, act: impl FnOnce(&mut Endpoint, SocketId, Instant)) {
         if let Some(id) = self.id.get() {
             self.driver.with_later(|endpoint, now| act(endpoint, id, now));
-        }
-    }
-
-    fn send(&self, message: Message) {
-        if let Some(id) = self.id.get() {
-            self.driver.send(id, &self.socket, message);
         }
     }
 
@@ -251,61 +247,51 @@ impl SocketCore {
         };
         event::post(move || socket.fire(&driver, id, event));
     }
-}
 
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "only public methods are exported")]
-impl SocketCore {
-    /// Connects, under the identity if there is one.
-    pub fn dial(&self, identity: Option<Identity>) {
+    /// Connects, under the identity if it is somebody's.
+    pub(crate) fn dial(&self, identity: Identity) {
         let Some((server, port, mut options)) = self.plan.take() else { return };
-        options.key = identity.as_ref().and_then(Identity::key);
+        options.key = identity.key();
         let id = self.driver.connect(server, port, options, self.socket.clone(), identity);
         self.id.set(Some(id));
     }
 
-    /// Sends a text message.
-    #[wasm_bindgen(js_name = sendText)]
-    pub fn send_text(&self, text: String) {
-        self.send(Message::Text(text));
+    /// Sends a message.
+    pub(crate) fn send(&self, message: Message) {
+        if let Some(id) = self.id.get() {
+            self.driver.send(id, &self.socket, message);
+        }
     }
 
-    /// Sends a binary message.
-    #[wasm_bindgen(js_name = sendBytes)]
-    pub fn send_bytes(&self, data: Vec<u8>) {
-        self.send(Message::Binary(data.into()));
-    }
-
-    /// Bytes that `sendText` and `sendBytes` took and that had not left when the current task began.
-    #[wasm_bindgen(getter, js_name = bufferedAmount)]
-    pub fn buffered_amount(&self) -> f64 {
+    /// Bytes that `send` took and that had not left when the current task began.
+    pub(crate) fn buffered_amount(&self) -> f64 {
         self.socket.buffered.get() as f64
     }
 
     /// Closes behind what has been sent.
-    pub fn close(&self, code: Option<u16>, reason: &str) {
+    pub(crate) fn close(&self, code: Option<CloseCode>, reason: &str) {
         self.forgo("closed before the connection was established");
-        self.command(|endpoint, id, now| endpoint.close(id, code.map(CloseCode), reason, now));
+        self.command(|endpoint, id, now| endpoint.close(id, code, reason, now));
     }
 
     /// Ends at once.
-    pub fn abort(&self, reason: &str) {
+    pub(crate) fn abort(&self, reason: &str) {
         self.forgo(reason);
         self.command(|endpoint, id, now| endpoint.abort(id, CloseCode::ABORTED, reason, now));
     }
 
     /// Keeps messages for [`take`](Self::take).
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.socket.taker.set(Taker::Reader);
     }
 
     /// Keeps messages, and what comes after them, until [`unpark`](Self::unpark).
-    pub fn park(&self) {
+    pub(crate) fn park(&self) {
         self.socket.taker.set(Taker::Nobody);
     }
 
     /// Has events fired for what was kept.
-    pub fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         self.socket.taker.set(Taker::Listeners);
         let Some(id) = self.id.get() else { return };
         for _ in 0..self.socket.inbox.borrow().len() {
@@ -321,38 +307,40 @@ impl SocketCore {
         }
     }
 
-    /// The oldest message kept, or `undefined`; the peer may then send as much again.
-    pub fn take(&self) -> JsValue {
+    /// Gives the oldest message kept, if there is one; the peer may then send as much again.
+    pub(crate) fn take(&self) {
         let message = self.socket.inbox.borrow_mut().pop_front();
-        let Some(message) = message else { return JsValue::UNDEFINED };
+        let Some(message) = message else { return };
         self.command(|endpoint, id, now| endpoint.consume(id, message.len(), now));
-        message::to_js(&message)
+        match &message {
+            Message::Text(text) => give_text(text),
+            Message::Binary(data) => give_bytes(data),
+        }
     }
 
-    /// Counters, in the order in which `js/sockets.js` names them; the last ones of a socket that has ended.
-    pub fn stats(&self) -> Vec<f64> {
+    /// One of the counters, in the order in which `js/sockets.js` names them; of a socket that has ended, the last ones.
+    pub(crate) fn stat(&self, index: u32) -> f64 {
         let live = self.id.get().and_then(|id| self.driver.read(|endpoint| endpoint.stats(id)));
         let session = live.map_or_else(|| self.socket.last_stats.get(), |stats| stats.session);
-        let liveness = match live.map(|stats| stats.liveness) {
-            Some(Liveness::Alive) => 0.0,
-            Some(Liveness::Waiting) => 1.0,
-            Some(Liveness::Interrupted) | None => 2.0,
-        };
-        vec![
-            session.bytes_sent as f64,
-            session.bytes_received as f64,
-            session.messages_sent as f64,
-            session.messages_received as f64,
-            session.bytes_retransmitted as f64,
-            session.bytes_unacknowledged as f64,
-            session.resumptions.into(),
-            session.round_trip.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0),
-            liveness,
-        ]
+        match index {
+            0 => session.bytes_sent as f64,
+            1 => session.bytes_received as f64,
+            2 => session.messages_sent as f64,
+            3 => session.messages_received as f64,
+            4 => session.bytes_retransmitted as f64,
+            5 => session.bytes_unacknowledged as f64,
+            6 => session.resumptions.into(),
+            7 => session.round_trip.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0),
+            _ => match live.map(|stats| stats.liveness) {
+                Some(Liveness::Alive) => 0.0,
+                Some(Liveness::Waiting) => 1.0,
+                Some(Liveness::Interrupted) | None => 2.0,
+            },
+        }
     }
 
     /// Lets a client in, unless it has gone; `target` is its socket from now on.
-    pub fn accept(&self, target: PeerToPeerWebSocket, protocol: &str) {
+    pub(crate) fn accept(&self, target: JsValue, protocol: &str) {
         let here = |id: &SocketId| self.driver.read(|endpoint| endpoint.stats(*id)).is_some();
         if let Some(id) = self.id.get().filter(here) {
             self.socket.target.replace(Some(target));
@@ -361,10 +349,8 @@ impl SocketCore {
         }
     }
 
-    /// Turns a client away; `name` is a close code's.
-    pub fn refuse(&self, name: &str, reason: &str) {
-        let codes = [CloseCode::PORT_CLOSED, CloseCode::TRY_AGAIN_LATER];
-        let code = codes.into_iter().find(|code| code.name() == Some(name)).unwrap_or(CloseCode::REFUSED);
+    /// Turns a client away.
+    pub(crate) fn refuse(&self, code: CloseCode, reason: &str) {
         self.command(|endpoint, id, now| endpoint.refuse(id, code, reason, now));
     }
 }

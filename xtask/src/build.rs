@@ -113,7 +113,7 @@ fn make(workspace: &Workspace, module: &Module, target: &Path, package: &Path) -
         .args(["build", "--mode", "no-install", "--target", kind, "--profile", profile, "--out-dir"])
         .arg(package)
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
-        .args([module.folder, "--", "--config"])
+        .args([module.folder, "--", "--no-default-features", "--config"])
         .arg(format!("target.{}.rustflags={flags:?}", settings.rust_target))
         .env("CARGO_TARGET_DIR", target);
     if rebuilds_std {
