@@ -14,12 +14,37 @@ pub(super) fn shorten(module: &Module, package: &Path) -> Result<()> {
     let (wasm, glue) = (package.join(module.wasm()), package.join(module.entry()));
     let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
     let text = fs::read_to_string(&glue).with_context(|| format!("cannot read {}", glue.display()))?;
+    let text = trim(&text, &module.wasm())
+        .with_context(|| format!("{} has another form than it had", glue.display()))?;
     let renamed =
         rename(&bytes, &module.glue()).with_context(|| format!("{} is not understood", wasm.display()))?;
     let text = rename_in_glue(&text, &renamed.imports, &renamed.exports)
         .with_context(|| format!("{} has another form than it had", glue.display()))?;
     fs::write(&wasm, renamed.wasm).with_context(|| format!("cannot write {}", wasm.display()))?;
     fs::write(&glue, text).with_context(|| format!("cannot write {}", glue.display()))
+}
+
+/// Initialisation, by what it is given.
+const INIT: &str = include_str!("init.js");
+
+/// Leaves out what nobody calls or all browsers have that can read the module, and initialises in fewer words.
+fn trim(glue: &str, wasm: &str) -> Result<String> {
+    let end = glue.find("\nlet wasmModule, wasmInstance, wasm;\n").context("it is not initialised")?;
+    let mut text = glue[..end].to_owned();
+    for (start, end) in [
+        ("    __destroy_into_raw() {\n", "\n    }\n"),
+        ("    free() {\n", "\n    }\n"),
+        ("if (Symbol.dispose) ", "\n"),
+        ("(typeof FinalizationRegistry === 'undefined')\n", "    : "),
+        ("    if (realloc === undefined) {\n", "\n    }\n"),
+        ("if (!('encodeInto' in cachedTextEncoder)) {\n", "\n}\n"),
+    ] {
+        while let Some(at) = text.find(start) {
+            let length = text[at..].find(end).with_context(|| format!("{start:?} does not end"))? + end.len();
+            text.replace_range(at..at + length, "");
+        }
+    }
+    Ok(text + "\n" + &INIT.replace("MODULE", wasm))
 }
 
 /// Renames in what wasm-bindgen writes: a property for each function that it gives the module, whole namespaces of our
