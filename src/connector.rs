@@ -11,6 +11,7 @@ use crate::{driver, event, server};
 use std::cell::Cell;
 use tunnel_protocol::endpoint::{Endpoint, LinkId, LinkMessage};
 use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Message, ServerId, rehearsal};
 use wasm_bindgen::prelude::*;
 
@@ -146,7 +147,7 @@ impl Connector {
     /// What is wrong with a text that should be a server ID; empty if nothing is.
     #[wasm_bindgen(js_name = serverIdProblem)]
     pub fn server_id_problem(text: &str) -> String {
-        text.parse::<ServerId>().err().map_or_else(String::new, |problem| problem.to_string())
+        text.parse::<ServerId>().err().map_or_else(String::new, |problem| problem.to_text())
     }
 }
 

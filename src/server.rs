@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{Event, Offer, SocketId};
 use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, ServerId};
 use wasm_bindgen::prelude::*;
 
@@ -52,7 +53,7 @@ impl Server {
     pub(crate) fn fire(&self, event: Event) {
         let Some(target) = self.target.borrow().clone() else { return };
         match event {
-            Event::Hosting { server_id, again } => fire_hosting(&target, &server_id.to_string(), again),
+            Event::Hosting { server_id, again } => fire_hosting(&target, &server_id.to_text(), again),
             Event::HostInterrupted => fire(&target, "reconnecting"),
             Event::HostClosed { code, reason } => {
                 fire_server_closed(&target, code.0, code.name().unwrap_or("closed"), &reason);
@@ -69,7 +70,7 @@ impl Server {
             SocketCore::with(core, |core| core.refuse(CloseCode::PORT_CLOSED, "the server is closed"));
             return SocketCore::forget(core);
         };
-        let remote_id = offer.remote.map_or_else(String::new, |key| ServerId::Key(key).to_string());
+        let remote_id = offer.remote.map_or_else(String::new, |key| ServerId::Key(key).to_text());
         let Offer { port, address, protocols, path, plain, .. } = offer;
         let protocols: String = protocols.into_iter().map(|protocol| protocol + "\0").collect();
         fire_offer(&target, core, socket.0 as f64, port, &address, &remote_id, &protocols, &path, plain);

@@ -11,6 +11,7 @@ use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::sorted::SortedMap;
+use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
@@ -129,7 +130,7 @@ impl Socket {
                 }
                 let name = code.name().unwrap_or("closed");
                 // A socket that never opened closes with 1006, so its reason has to say what the code would have.
-                let reason = if failed { [name, &reason].join(": ") } else { reason };
+                let reason = if failed { name.to_owned() + ": " + &reason } else { reason };
                 fire_closed(&target, code.0, name, truncate_reason(&reason), was_clean);
                 self.target.take();
             }
@@ -166,7 +167,7 @@ impl Socket {
 /// The name of the other side's key, if it has proven that it holds it; else empty.
 fn remote_id(remote: &Remote) -> String {
     let key = remote.key.filter(|_| remote.verified);
-    key.map_or_else(String::new, |key| ServerId::Key(key).to_string())
+    key.map_or_else(String::new, |key| ServerId::Key(key).to_text())
 }
 
 thread_local! {

@@ -1,5 +1,7 @@
 //! Close codes: the WebSocket protocol's own and those of the tunnel.
 
+use crate::text::{ToText, append, display_as_text};
+
 /// Why a channel, a link or a session ended: a WebSocket close code (RFC 6455, section 7.4).
 ///
 /// The tunnel's own codes lie in 3700 to 3799, within the range that the RFC leaves to libraries, so that they never
@@ -81,14 +83,16 @@ impl CloseCode {
     }
 }
 
-impl std::fmt::Display for CloseCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.name() {
-            Some(name) => write!(f, "{} ({name})", self.0),
-            None => self.0.fmt(f),
+impl ToText for CloseCode {
+    fn write_text(&self, text: &mut String) {
+        self.0.write_text(text);
+        if let Some(name) = self.name() {
+            append!(text, " (", name, ")");
         }
     }
 }
+
+display_as_text!(CloseCode);
 
 /// Longest close reason, in bytes of UTF-8: a WebSocket control frame holds 125 bytes, two of them the code.
 pub const MAX_REASON: usize = 123;

@@ -3,6 +3,7 @@
 use crate::close::{MAX_REASON, truncate_reason};
 use crate::codec::{DecodeError, Reader, put_str8, put_str16};
 use crate::server_id::PublicKey;
+use crate::text::ToText;
 use crate::{CloseCode, ServerId};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
@@ -303,9 +304,9 @@ impl Frame {
                 out.put_slice(&key.0);
                 out.put_slice(proof);
             }
-            Self::Registered { server_id } => put_str8(&mut out, &server_id.to_string()),
+            Self::Registered { server_id } => put_str8(&mut out, &server_id.to_text()),
             Self::Connect { server_id, port, kind, payload, .. } => {
-                put_str8(&mut out, &server_id.to_string());
+                put_str8(&mut out, &server_id.to_text());
                 out.put_u16(*port);
                 out.put_u8(kind.to_byte());
                 out.put_slice(payload);

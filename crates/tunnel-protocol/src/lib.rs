@@ -25,6 +25,7 @@ pub mod router;
 pub mod server_id;
 pub mod session;
 pub mod sorted;
+pub mod text;
 pub mod time;
 
 pub use close::CloseCode;

@@ -5,6 +5,7 @@ use crate::frame::{ChannelId, ChannelKind, Frame, Welcome};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
 use crate::sorted::SortedSet;
+use crate::text::{ToText, append, display_as_text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId, VERSION, registration};
 use bytes::Bytes;
@@ -88,19 +89,15 @@ pub enum LinkEvent {
 #[non_exhaustive]
 pub enum LinkError {
     /// The relay sent what is no frame.
-    #[error("the relay sent a malformed frame: {0}")]
     Malformed(#[from] DecodeError),
     /// The relay sent a frame that has no place there.
-    #[error("the relay sent {frame} out of turn")]
     OutOfTurn {
         /// The frame's name.
         frame: &'static str,
     },
     /// The relay speaks no version that this library does.
-    #[error("the relay chose version {0} of the link protocol, which was not offered")]
     Version(u16),
     /// The relay ended the link.
-    #[error("the relay ended the link: {code} {reason}")]
     Ended {
         /// Why.
         code: CloseCode,
@@ -108,10 +105,8 @@ pub enum LinkError {
         reason: String,
     },
     /// The relay said nothing in time.
-    #[error("the relay does not answer")]
     Silent,
     /// What speaks the livecode dialect says so.
-    #[error("{reason}")]
     Livecode {
         /// The code that goes with it.
         code: CloseCode,
@@ -131,6 +126,26 @@ impl LinkError {
         }
     }
 }
+
+impl ToText for LinkError {
+    fn write_text(&self, text: &mut String) {
+        match self {
+            Self::Malformed(error) => append!(text, "the relay sent a malformed frame: ", error),
+            Self::OutOfTurn { frame } => append!(text, "the relay sent ", frame, " out of turn"),
+            Self::Version(version) => append!(
+                text,
+                "the relay chose version ",
+                version,
+                " of the link protocol, which was not offered"
+            ),
+            Self::Ended { code, reason } => append!(text, "the relay ended the link: ", code, " ", reason),
+            Self::Silent => append!(text, "the relay does not answer"),
+            Self::Livecode { reason, .. } => append!(text, reason),
+        }
+    }
+}
+
+display_as_text!(LinkError);
 
 /// Protocol state of one peer's WebSocket to the relay.
 ///

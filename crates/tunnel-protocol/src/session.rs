@@ -16,6 +16,7 @@ pub use record::{Epoch, MAX_PATH, MAX_PROTOCOLS, Open, Opened, Position, Session
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader};
 use crate::handshake::{OVERHEAD, OpenError, Transport};
+use crate::text::text;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -476,7 +477,7 @@ impl Session {
         if open == 0 {
             "all that was sent has arrived".to_owned()
         } else {
-            format!("{known} bytes have arrived for certain, {open} are uncertain")
+            text![known, " bytes have arrived for certain, ", open, " are uncertain"]
         }
     }
 

@@ -10,6 +10,7 @@ use crate::handshake::{HandshakeError, Initiator, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
@@ -280,11 +281,11 @@ impl Endpoint {
         if entry.opened {
             // Without resumption, a connection that just ends is what the platform calls abnormal.
             let code = if client.options.resume_timeout.is_zero() { CloseCode::ABNORMAL } else { code };
-            let reason = format!("{reason}; {}", entry.session.certainty());
+            let reason = text![reason, "; ", entry.session.certainty()];
             entry.session.give_up(code, &reason);
         } else {
             let what = describe(&client.server, client.port);
-            entry.session.give_up(code, &format!("{what}: {reason}"));
+            entry.session.give_up(code, &text![what, ": ", reason]);
         }
         entry.path = None;
         if let Some(until) = &mut entry.lingers_until {
@@ -302,10 +303,10 @@ impl Endpoint {
             self.close_path(path, CloseCode::TIMEOUT, reason);
             self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
         } else if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
-            let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
+            let reason = text!["the server has been gone for ", timeouts.absent_timeout.as_secs(), " s"];
             self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
         } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
-            let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
+            let reason = text!["not resumed within ", timeouts.resume_timeout.as_secs(), " s"];
             self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
         } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
             client.state

@@ -5,6 +5,7 @@ use super::server;
 use super::socket::{Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, Translator};
 use crate::link::{LinkError, LinkEvent};
+use crate::text::{ToText, text};
 use crate::{CloseCode, Instant};
 
 impl Endpoint {
@@ -62,7 +63,7 @@ impl Endpoint {
         }
         let reason = match self.links.get(&id) {
             Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
-            _ => format!("no relay answers at {}: is it running, and in reach?", self.config.origin),
+            _ => text!["no relay answers at ", self.config.origin, ": is it running, and in reach?"],
         };
         self.lose_link(id, code, &reason, now);
     }
@@ -140,7 +141,7 @@ impl Endpoint {
     }
 
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
-        let reason = error.to_string();
+        let reason = error.to_text();
         self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
         self.lose_link(id, error.code(), &reason, now);
     }

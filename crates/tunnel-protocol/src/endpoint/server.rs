@@ -11,6 +11,7 @@ use crate::identity::{DhError, StaticKey};
 use crate::livecode::Installation;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
@@ -289,7 +290,7 @@ impl Endpoint {
             && let Some((_, oldest)) = away().min()
             && let Some(entry) = self.sockets.get_mut(&oldest)
         {
-            let reason = format!("too many clients are away; {}", entry.session.certainty());
+            let reason = text!["too many clients are away; ", entry.session.certainty()];
             entry.session.give_up(CloseCode::OVERFLOW, &reason);
             self.touch(oldest, now);
         }
@@ -308,11 +309,12 @@ impl Endpoint {
         serving.candidates = waiting;
         let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
         if entry.interrupted_at.is_some_and(|at| at + serving.resume_timeout <= now) {
-            let reason = format!(
-                "the client did not come back within {} s; {}",
+            let reason = text![
+                "the client did not come back within ",
                 serving.resume_timeout.as_secs(),
+                " s; ",
                 entry.session.certainty()
-            );
+            ];
             entry.session.give_up(CloseCode::EXPIRED, &reason);
         }
         for candidate in late {

@@ -157,7 +157,7 @@ impl Session {
     }
 
     pub(super) fn malformed(&mut self, error: DecodeError) -> RecordError {
-        self.violation(&format!("sent a malformed record: {error}"))
+        self.violation(&text!["sent a malformed record: ", error])
     }
 
     pub(super) fn unreceivable(&mut self, error: ReceiveError) -> RecordError {
@@ -165,11 +165,12 @@ impl Session {
             ReceiveError::Gap => self.violation("left out a part of its stream"),
             ReceiveError::OverLimit => self.violation("sent more than it was allowed"),
             ReceiveError::UnknownKind(kind) => {
-                self.violation(&format!("sent a message of unknown kind {kind}"))
+                self.violation(&text!["sent a message of unknown kind ", kind])
             }
             ReceiveError::TooLong { len } => {
                 let max = self.config.max_message;
-                let reason = format!("a message of {len} bytes exceeds the receiver's limit of {max} bytes");
+                let reason =
+                    text!["a message of ", len, " bytes exceeds the receiver's limit of ", max, " bytes"];
                 self.abort(CloseCode::TOO_BIG, &reason, false);
                 RecordError::Violation
             }
@@ -177,7 +178,7 @@ impl Session {
     }
 
     pub(super) fn violation(&mut self, what: &str) -> RecordError {
-        self.abort(CloseCode::PROTOCOL_ERROR, &format!("the peer {what}"), false);
+        self.abort(CloseCode::PROTOCOL_ERROR, &text!["the peer ", what], false);
         RecordError::Violation
     }
 }

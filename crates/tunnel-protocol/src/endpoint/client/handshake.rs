@@ -123,7 +123,7 @@ impl Endpoint {
                 None
             }
             Err(error) => {
-                let reason = format!("the handshake could not begin: {error}");
+                let reason = text!["the handshake could not begin: ", error];
                 self.fail_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
                 None
             }
@@ -146,10 +146,10 @@ impl Endpoint {
             return;
         }
         key.forget_answers();
-        let opened = result.map_err(|error| error.to_string()).and_then(|(payload, transport)| {
+        let opened = result.map_err(|error| error.to_text()).and_then(|(payload, transport)| {
             match Opened::decode(payload) {
                 Ok(opened) => Ok((opened, transport)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error.to_text()),
             }
         });
         match opened {
@@ -161,7 +161,7 @@ impl Endpoint {
                 self.fail_client(socket, code, &reason, now);
             }
             Err(error) => {
-                let reason = format!("the server's handshake was refused: {error}");
+                let reason = text!["the server's handshake was refused: ", error];
                 self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
                 self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
             }

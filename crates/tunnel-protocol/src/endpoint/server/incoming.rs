@@ -26,13 +26,13 @@ impl Endpoint {
                     return;
                 }
                 Err(error) => {
-                    let reason = format!("the handshake is not for this server: {error}");
+                    let reason = text!["the handshake is not for this server: ", error];
                     return self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
                 }
             };
         match Open::decode(payload) {
             Ok(open) => self.handle_open(incoming, responder, remote, open, now),
-            Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_string()),
+            Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_text()),
         }
     }
 
@@ -213,7 +213,7 @@ impl Endpoint {
                     self.close_path(surplus.path, CloseCode::TIMEOUT, "other paths came");
                 }
             }
-            Err(error) => self.close_path(path, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
+            Err(error) => self.close_path(path, CloseCode::HANDSHAKE_FAILED, &error.to_text()),
         }
         self.touch(socket, now);
     }
