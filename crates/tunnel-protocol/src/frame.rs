@@ -224,61 +224,61 @@ impl Frame {
     /// What is malformed. The link can't go on after that.
     pub fn decode(message: Bytes) -> Result<Option<Self>, DecodeError> {
         let mut reader = Reader::new(message);
-        let kind = reader.u8("type")?;
-        let channel = ChannelId(reader.u32("channel")?);
-        if is_about_a_channel(kind) && channel == ChannelId::LINK
-            || is_about_the_link(kind) && channel != ChannelId::LINK
-        {
-            return Err(DecodeError::InvalidValue { field: "channel" });
-        }
+        let kind = reader.u8("type");
+        let channel = ChannelId(reader.u32("channel"));
+        let is_link = channel == ChannelId::LINK;
+        reader.require(
+            !(is_about_a_channel(kind) && is_link || is_about_the_link(kind) && !is_link),
+            "channel",
+        );
         let frame = match kind {
             HELLO => {
-                let (min_version, max_version) = (reader.u16("min_version")?, reader.u16("max_version")?);
-                if min_version > max_version {
-                    return Err(DecodeError::InvalidValue { field: "max_version" });
-                }
-                let features = reader.u32("features")?;
-                Self::Hello { min_version, max_version, features, token: reader.str16(MAX_TOKEN, "token")? }
+                let (min_version, max_version) = (reader.u16("min_version"), reader.u16("max_version"));
+                reader.require(min_version <= max_version, "max_version");
+                let features = reader.u32("features");
+                Self::Hello { min_version, max_version, features, token: reader.str16(MAX_TOKEN, "token") }
             }
-            WELCOME => Self::Welcome(Box::new(Welcome::decode(&mut reader)?)),
-            REGISTER => {
-                Self::Register { key: PublicKey(reader.array("key")?), proof: reader.array("proof")? }
-            }
-            REGISTERED => Self::Registered { server_id: server_id(&mut reader)? },
+            WELCOME => Self::Welcome(Box::new(Welcome::decode(&mut reader))),
+            REGISTER => Self::Register { key: PublicKey(reader.array("key")), proof: reader.array("proof") },
+            REGISTERED => Self::Registered { server_id: server_id(&mut reader) },
             CONNECT => Self::Connect {
                 channel,
-                server_id: server_id(&mut reader)?,
-                port: reader.u16("port")?,
-                kind: channel_kind(&mut reader)?,
+                server_id: server_id(&mut reader),
+                port: reader.u16("port"),
+                kind: channel_kind(&mut reader),
                 payload: reader.rest(),
             },
             INCOMING => Self::Incoming {
                 channel,
-                port: reader.u16("port")?,
-                kind: channel_kind(&mut reader)?,
-                address: reader.str8("address")?,
+                port: reader.u16("port"),
+                kind: channel_kind(&mut reader),
+                address: reader.str8("address"),
                 payload: reader.rest(),
             },
             ACCEPT => Self::Accept { channel, payload: reader.rest() },
             DATA => Self::Data { channel, payload: reader.rest() },
             CLOSE => {
-                let (code, reason) = (CloseCode(reader.u16("code")?), reader.str8("reason")?);
-                if reason.len() > MAX_REASON {
-                    return Err(DecodeError::InvalidValue { field: "reason" });
-                }
+                let (code, reason) = (CloseCode(reader.u16("code")), reader.str8("reason"));
+                reader.require(reason.len() <= MAX_REASON, "reason");
                 Self::Close { channel, code, reason }
             }
             PAUSE => Self::Pause { channel },
             RESUME => Self::Resume { channel },
-            PING => Self::Ping { nonce: reader.u64("nonce")? },
-            PONG => Self::Pong { nonce: reader.u64("nonce")? },
+            PING => Self::Ping { nonce: reader.u64("nonce") },
+            PONG => Self::Pong { nonce: reader.u64("nonce") },
             GOAWAY => Self::GoAway {
-                deadline: Duration::from_millis(reader.u32("deadline")?.into()),
-                url: reader.str16(MAX_URL, "url")?,
+                deadline: Duration::from_millis(reader.u32("deadline").into()),
+                url: reader.str16(MAX_URL, "url"),
             },
-            ERROR => Self::Error { code: CloseCode(reader.u16("code")?), text: reader.str8("text")? },
-            unknown if unknown & CRITICAL == 0 => return Ok(None),
-            unknown => return Err(DecodeError::UnknownType(unknown)),
+            ERROR => Self::Error { code: CloseCode(reader.u16("code")), text: reader.str8("text") },
+            unknown => {
+                reader.check()?;
+                return if unknown & CRITICAL == 0 {
+                    Ok(None)
+                } else {
+                    Err(DecodeError::UnknownType(unknown))
+                };
+            }
         };
         reader.end()?;
         Ok(Some(frame))
@@ -419,22 +419,20 @@ pub fn restamp(message: &mut [u8], channel: ChannelId) {
 }
 
 impl Welcome {
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+    fn decode(reader: &mut Reader) -> Self {
         let welcome = Self {
-            version: reader.u16("version")?,
-            features: reader.u32("features")?,
-            max_frame: reader.u32("max_frame")?,
-            max_channels: reader.u32("max_channels")?,
-            channel_buffer: reader.u32("channel_buffer")?,
-            idle_timeout: Duration::from_millis(reader.u32("idle_timeout")?.into()),
-            challenge: PublicKey(reader.array("challenge")?),
-            address: reader.str8("address")?,
-            node: reader.str8("node")?,
+            version: reader.u16("version"),
+            features: reader.u32("features"),
+            max_frame: reader.u32("max_frame"),
+            max_channels: reader.u32("max_channels"),
+            channel_buffer: reader.u32("channel_buffer"),
+            idle_timeout: Duration::from_millis(reader.u32("idle_timeout").into()),
+            challenge: PublicKey(reader.array("challenge")),
+            address: reader.str8("address"),
+            node: reader.str8("node"),
         };
-        if welcome.max_frame < MIN_MAX_FRAME {
-            return Err(DecodeError::InvalidValue { field: "max_frame" });
-        }
-        Ok(welcome)
+        reader.require(welcome.max_frame >= MIN_MAX_FRAME, "max_frame");
+        welcome
     }
 
     fn encode(&self, out: &mut BytesMut) {
@@ -467,16 +465,16 @@ const fn is_about_the_link(kind: u8) -> bool {
     matches!(kind, HELLO | WELCOME | REGISTER | REGISTERED | PING | PONG | GOAWAY | ERROR)
 }
 
-fn channel_kind(reader: &mut Reader) -> Result<ChannelKind, DecodeError> {
-    match reader.u8("kind")? {
-        0 => Ok(ChannelKind::Session),
-        1 => Ok(ChannelKind::Plain),
-        _ => Err(DecodeError::InvalidValue { field: "kind" }),
-    }
+fn channel_kind(reader: &mut Reader) -> ChannelKind {
+    let kind = reader.u8("kind");
+    reader.require(kind <= 1, "kind");
+    if kind == 0 { ChannelKind::Session } else { ChannelKind::Plain }
 }
 
-fn server_id(reader: &mut Reader) -> Result<ServerId, DecodeError> {
-    reader.str8("server_id")?.parse().map_err(|_| DecodeError::InvalidValue { field: "server_id" })
+fn server_id(reader: &mut Reader) -> ServerId {
+    let id = reader.str8("server_id").parse();
+    reader.require(id.is_ok(), "server_id");
+    id.unwrap_or(ServerId::Number(0))
 }
 
 fn millis(duration: Duration) -> u32 {

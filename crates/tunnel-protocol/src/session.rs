@@ -539,8 +539,9 @@ fn decode_close(payload: Bytes) -> Option<(Option<CloseCode>, String)> {
         return Some((None, String::new()));
     }
     let mut reader = Reader::new(payload);
-    let code = reader.u16("code").ok()?;
-    let reason = reader.rest();
-    let reason = std::str::from_utf8(&reason).ok()?;
-    (reason.len() <= crate::close::MAX_REASON).then(|| (Some(CloseCode(code)), reason.to_owned()))
+    let code = CloseCode(reader.u16("code"));
+    let reason = reader.str(reader.remaining(), "reason");
+    reader.require(reason.len() <= crate::close::MAX_REASON, "reason");
+    reader.end().ok()?;
+    Some((Some(code), reason))
 }

@@ -59,11 +59,12 @@ pub fn encode_link_event(event: &LinkEvent) -> Option<Vec<u8>> {
 /// It was not that.
 pub fn decode_link_event(bytes: Bytes) -> Result<LinkEvent, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let kind = reader.u8("kind")?;
-    let channel = ChannelId(reader.u32("channel")?);
-    let number = reader.u32("number")?;
-    let text = reader.str16(usize::from(u16::MAX), "text")?;
-    let payload = reader.bytes(reader.remaining(), "payload")?;
+    let kind = reader.u8("kind");
+    let channel = ChannelId(reader.u32("channel"));
+    let number = reader.u32("number");
+    let text = reader.str16(usize::from(u16::MAX), "text");
+    let payload = reader.rest();
+    reader.check()?;
     let small = u16::try_from(number).map_err(|_| DecodeError::InvalidValue { field: "number" });
     Ok(match kind {
         READY => LinkEvent::Ready,

@@ -40,24 +40,23 @@ impl SessionFrame {
         if reader.remaining() == 0 {
             return Ok(None);
         }
-        Ok(Some(match reader.u8("type")? {
+        let frame = match reader.u8("type") {
             PADDING => {
-                if reader.rest().iter().any(|&byte| byte != 0) {
-                    return Err(DecodeError::InvalidValue { field: "padding" });
-                }
-                return Ok(None);
+                let is_zero = reader.rest().iter().all(|&byte| byte == 0);
+                reader.require(is_zero, "padding");
+                return reader.check().map(|()| None);
             }
             STREAM => {
-                let offset = reader.u64("offset")?;
-                let len = reader.u16("length")?;
-                Self::Stream { offset, bytes: reader.bytes(len.into(), "bytes")? }
+                let (offset, len) = (reader.u64("offset"), reader.u16("length"));
+                Self::Stream { offset, bytes: reader.bytes(len.into(), "bytes") }
             }
-            ACK => Self::Ack { received: reader.u64("received")?, limit: reader.u64("limit")? },
-            PING => Self::Ping { nonce: reader.u64("nonce")? },
-            PONG => Self::Pong { nonce: reader.u64("nonce")? },
-            CLOSE => Self::Close { code: CloseCode(reader.u16("code")?), reason: reader.str8("reason")? },
+            ACK => Self::Ack { received: reader.u64("received"), limit: reader.u64("limit") },
+            PING => Self::Ping { nonce: reader.u64("nonce") },
+            PONG => Self::Pong { nonce: reader.u64("nonce") },
+            CLOSE => Self::Close { code: CloseCode(reader.u16("code")), reason: reader.str8("reason") },
             unknown => return Err(DecodeError::UnknownType(unknown)),
-        }))
+        };
+        reader.check().map(|()| Some(frame))
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
@@ -152,8 +151,8 @@ pub enum Opened {
 }
 
 impl Position {
-    fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { received: reader.u64("received")?, limit: reader.u64("limit")? })
+    fn decode(reader: &mut Reader) -> Self {
+        Self { received: reader.u64("received"), limit: reader.u64("limit") }
     }
 
     fn encode(self, out: &mut BytesMut) {
@@ -170,20 +169,16 @@ impl Open {
     /// What is malformed.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
-        let session_id = SessionId(reader.array("session_id")?);
-        let epoch = Epoch(reader.u64("epoch")?);
-        let server_epoch = match reader.u8("resume")? {
-            0 => None,
-            1 => Some(Epoch(reader.u64("server_epoch")?)),
-            _ => return Err(DecodeError::InvalidValue { field: "resume" }),
-        };
-        let position = Position::decode(&mut reader)?;
-        let count = usize::from(reader.u8("protocol_count")?);
-        if count > MAX_PROTOCOLS {
-            return Err(DecodeError::InvalidValue { field: "protocol_count" });
-        }
-        let protocols = (0..count).map(|_| reader.str8("protocol")).collect::<Result<_, _>>()?;
-        let path = reader.str16(MAX_PATH, "path")?;
+        let session_id = SessionId(reader.array("session_id"));
+        let epoch = Epoch(reader.u64("epoch"));
+        let resume = reader.u8("resume");
+        reader.require(resume <= 1, "resume");
+        let server_epoch = (resume == 1).then(|| Epoch(reader.u64("server_epoch")));
+        let position = Position::decode(&mut reader);
+        let count = usize::from(reader.u8("protocol_count"));
+        reader.require(count <= MAX_PROTOCOLS, "protocol_count");
+        let protocols = (0..count).map(|_| reader.str8("protocol")).collect();
+        let path = reader.str16(MAX_PATH, "path");
         reader.end()?;
         Ok(Self { session_id, epoch, server_epoch, position, protocols, path })
     }
@@ -220,14 +215,16 @@ impl Opened {
     /// What is malformed.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
-        let opened = match reader.u8("status")? {
+        let opened = match reader.u8("status") {
             0 => Self::Accepted {
-                epoch: Epoch(reader.u64("epoch")?),
-                position: Position::decode(&mut reader)?,
-                protocol: reader.str8("protocol")?,
+                epoch: Epoch(reader.u64("epoch")),
+                position: Position::decode(&mut reader),
+                protocol: reader.str8("protocol"),
             },
-            1 => Self::Refused { code: CloseCode(reader.u16("code")?), reason: reader.str8("reason")? },
-            _ => return Err(DecodeError::InvalidValue { field: "status" }),
+            status => {
+                reader.require(status == 1, "status");
+                Self::Refused { code: CloseCode(reader.u16("code")), reason: reader.str8("reason") }
+            }
         };
         reader.end()?;
         Ok(opened)

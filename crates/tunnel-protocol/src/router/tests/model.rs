@@ -241,7 +241,8 @@ impl World {
                 assert!(channel.accepted);
                 let mut reader = Reader::new(payload);
                 let tag = (reader.u64("tag"), reader.u8("side"), reader.u32("number"));
-                assert_eq!(tag, (Ok(channel.tag), Ok(1 - (id.0 % 2) as u8), Ok(channel.got)));
+                assert_eq!(reader.check(), Ok(()));
+                assert_eq!(tag, (channel.tag, 1 - (id.0 % 2) as u8, channel.got));
                 channel.got += 1;
                 self.delivered += 1;
             }
