@@ -1,7 +1,6 @@
 //! The ChaCha20 key stream (RFC 8439, section 2.4), four blocks at a time.
 
 use crate::lanes::{Blocks, LANES, Lanes, xor_blocks};
-use std::array;
 use zeroize::Zeroizing;
 
 /// "expand 32-byte k"
@@ -12,7 +11,7 @@ const COUNTER: usize = 12;
 
 /// The key stream of one nonce.
 pub(crate) struct Keystream {
-    /// The state before the rounds, with the block numbers 0 to 3.
+    /// The state before the rounds, with the numbers of the next four blocks.
     state: [Lanes; 16],
     /// Blocks 0 to 3: block 0 holds the authenticator's key, and the others are enough for a short message.
     first: Zeroizing<Blocks>,
@@ -20,17 +19,18 @@ pub(crate) struct Keystream {
 
 impl Keystream {
     pub(crate) fn new(key: &[u8; 32], nonce: u64) -> Self {
-        let key = key.as_chunks().0;
-        let state = array::from_fn(|word| match word {
-            0..4 => Lanes::splat(CONSTANTS[word]),
-            4..COUNTER => Lanes::splat(u32::from_le_bytes(key[word - 4])),
-            COUNTER => Lanes::new([0, 1, 2, 3]),
-            13 => Lanes::splat(0),
-            14 => Lanes::splat(nonce as u32),
-            _ => Lanes::splat((nonce >> 32) as u32),
-        });
+        let mut state = [Lanes::splat(0); 16];
+        for (word, constant) in state.iter_mut().zip(CONSTANTS) {
+            *word = Lanes::splat(constant);
+        }
+        for (word, bytes) in state[4..COUNTER].iter_mut().zip(key.as_chunks().0) {
+            *word = Lanes::splat(u32::from_le_bytes(*bytes));
+        }
+        state[COUNTER] = Lanes::new([0, 1, 2, 3]);
+        state[14] = Lanes::splat(nonce as u32);
+        state[15] = Lanes::splat((nonce >> 32) as u32);
         let mut first = Zeroizing::new([0; 64 * LANES]);
-        xor_blocks(&rounds(&state), &mut first);
+        combine(&mut state, &mut first);
         Self { state, first }
     }
 
@@ -46,22 +46,24 @@ impl Keystream {
 
         let (whole, tail) = rest.as_chunks_mut();
         for blocks in whole {
-            xor_blocks(&rounds(self.advance()), blocks);
+            combine(&mut self.state, blocks);
         }
         if !tail.is_empty() {
             let mut blocks = Zeroizing::new([0; 64 * LANES]);
             blocks[..tail.len()].copy_from_slice(tail);
-            xor_blocks(&rounds(self.advance()), &mut blocks);
+            combine(&mut self.state, &mut blocks);
             tail.copy_from_slice(&blocks[..tail.len()]);
         }
     }
+}
 
-    /// The state of the next four blocks.
-    #[inline(always)]
-    fn advance(&mut self) -> &[Lanes; 16] {
-        self.state[COUNTER] = self.state[COUNTER].add(Lanes::splat(LANES as u32));
-        &self.state
-    }
+/// Combines the next four blocks with `data`, and moves on.
+///
+/// Never inlined: a page would download the rounds three times, and a call is nothing beside them.
+#[inline(never)]
+fn combine(state: &mut [Lanes; 16], data: &mut Blocks) {
+    xor_blocks(&rounds(state), data);
+    state[COUNTER] = state[COUNTER].add(Lanes::splat(LANES as u32));
 }
 
 #[inline(always)]
@@ -78,7 +80,10 @@ fn rounds(state: &[Lanes; 16]) -> [Lanes; 16] {
         quarter_round(&mut words, [2, 7, 8, 13]);
         quarter_round(&mut words, [3, 4, 9, 14]);
     }
-    array::from_fn(|word| words[word].add(state[word]))
+    for (word, before) in words.iter_mut().zip(state) {
+        *word = word.add(*before);
+    }
+    words
 }
 
 #[inline(always)]
@@ -97,6 +102,7 @@ fn quarter_round(words: &mut [Lanes; 16], [a, b, c, d]: [usize; 4]) {
 mod tests {
     use super::*;
     use crate::native;
+    use std::array;
 
     #[test]
     fn the_key_stream_is_that_of_the_chacha20_crate_at_every_length() {
