@@ -3,7 +3,6 @@
 use crate::ServerId;
 use crate::server_id::PublicKey;
 use crate::text::{ToText, append, display_as_text};
-use std::collections::VecDeque;
 use std::fmt;
 use x25519_dalek::x25519;
 use zeroize::Zeroizing;
@@ -27,7 +26,7 @@ pub struct StaticKey {
 #[derive(Clone)]
 enum Secret {
     Here(Zeroizing<[u8; 32]>),
-    Elsewhere { answers: VecDeque<(PublicKey, SharedSecret)> },
+    Elsewhere { answers: Vec<(PublicKey, SharedSecret)> },
 }
 
 /// The result of a Diffie-Hellman computation; never all zeros, wiped when dropped.
@@ -77,7 +76,7 @@ impl StaticKey {
     /// forgets too early.
     #[must_use]
     pub const fn external(public: PublicKey) -> Self {
-        Self { public, secret: Secret::Elsewhere { answers: VecDeque::new() } }
+        Self { public, secret: Secret::Elsewhere { answers: Vec::new() } }
     }
 
     /// The public half.
@@ -107,9 +106,9 @@ impl StaticKey {
         let Secret::Elsewhere { answers } = &mut self.secret else { return };
         answers.retain(|(key, _)| *key != theirs);
         if answers.len() == MAX_ANSWERS {
-            answers.pop_front();
+            answers.remove(0);
         }
-        answers.push_back((theirs, shared));
+        answers.push((theirs, shared));
     }
 
     /// Wipes all answers: call it when the handshake or registration that needed them is over.

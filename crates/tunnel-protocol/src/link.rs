@@ -1,7 +1,7 @@
 //! A peer's side of the link protocol: one WebSocket to the relay, and its channels.
 
 use crate::codec::DecodeError;
-use crate::frame::{ChannelId, ChannelKind, Frame, Welcome};
+use crate::frame::{ChannelId, ChannelKind, Frame, PONG, Welcome};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
 use crate::sorted::SortedSet;
@@ -162,7 +162,7 @@ pub struct Link {
     last_incoming: u32,
     open: SortedSet<ChannelId>,
     paused: SortedSet<ChannelId>,
-    control: VecDeque<Frame>,
+    control: VecDeque<Bytes>,
     events: VecDeque<LinkEvent>,
 }
 
@@ -189,7 +189,7 @@ impl Link {
             last_incoming: 0,
             open: SortedSet::new(),
             paused: SortedSet::new(),
-            control: VecDeque::from([hello]),
+            control: VecDeque::from([hello.encode()]),
             events: VecDeque::new(),
         }
     }
@@ -202,7 +202,7 @@ impl Link {
     pub fn register(&mut self, key: &StaticKey, origin: &str) -> Result<(), DhError> {
         if let Some(welcome) = &self.welcome {
             let proof = registration::prove(key, &welcome.challenge, origin)?;
-            self.control.push_back(Frame::Register { key: key.public(), proof });
+            self.say(&Frame::Register { key: key.public(), proof });
         }
         Ok(())
     }
@@ -218,14 +218,14 @@ impl Link {
         let channel = ChannelId(self.next_channel);
         self.next_channel += 2;
         self.open.insert(channel);
-        self.control.push_back(Frame::Connect { channel, server_id, port, kind, payload });
+        self.say(&Frame::Connect { channel, server_id, port, kind, payload });
         channel
     }
 
     /// Answers [`LinkEvent::Incoming`].
     pub fn accept(&mut self, channel: ChannelId, payload: Bytes) {
         if self.open.contains(&channel) {
-            self.control.push_back(Frame::Accept { channel, payload });
+            self.say(&Frame::Accept { channel, payload });
         }
     }
 
@@ -233,19 +233,19 @@ impl Link {
     pub fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
         if self.open.remove(&channel) {
             self.paused.remove(&channel);
-            self.control.push_back(Frame::Close { channel, code, reason: reason.to_owned() });
+            self.say(&Frame::Close { channel, code, reason: reason.to_owned() });
         }
     }
 
     /// Tells the relay that the link ends.
     pub fn leave(&mut self, code: CloseCode, reason: &str) {
-        self.control.push_back(Frame::Close { channel: ChannelId::LINK, code, reason: reason.to_owned() });
+        self.say(&Frame::Close { channel: ChannelId::LINK, code, reason: reason.to_owned() });
     }
 
     /// Asks the relay whether it is still there, and gives up soon if it does not answer.
     pub fn probe(&mut self, now: Instant) {
         if self.welcome.is_some() {
-            self.control.push_back(Frame::Ping { nonce: now.as_micros() });
+            self.say(&Frame::Ping { nonce: now.as_micros() });
             self.keep_alive = KeepAlive::Waiting { give_up_at: now + PROBE_TIMEOUT };
         }
     }
@@ -319,10 +319,8 @@ impl Link {
                 }
             }
             Frame::Ping { nonce } => {
-                if self.control.len() < MAX_PONGS
-                    || !self.control.iter().any(|frame| matches!(frame, Frame::Pong { .. }))
-                {
-                    self.control.push_back(Frame::Pong { nonce });
+                if self.control.len() < MAX_PONGS || !self.control.iter().any(|frame| frame[0] == PONG) {
+                    self.say(&Frame::Pong { nonce });
                 }
             }
             Frame::Pong { .. } => {}
@@ -349,7 +347,7 @@ impl Link {
                 Err(LinkError::Silent)
             }
             KeepAlive::Idle { ping_at } if ping_at <= now => {
-                self.control.push_back(Frame::Ping { nonce: now.as_micros() });
+                self.say(&Frame::Ping { nonce: now.as_micros() });
                 self.keep_alive = KeepAlive::Waiting { give_up_at: now + PONG_TIMEOUT };
                 Ok(())
             }
@@ -359,7 +357,11 @@ impl Link {
 
     /// The next control frame to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.control.pop_front().map(|frame| frame.encode())
+        self.control.pop_front()
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        self.control.push_back(frame.encode());
     }
 
     /// What happened, in order.
