@@ -94,6 +94,26 @@ impl ToText for Hex {
     }
 }
 
+/// The text that the bytes are in UTF-8, as far as they are: what is none becomes U+FFFD, as in
+/// `String::from_utf8_lossy`, which is three times the code.
+pub(crate) fn lossy(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    loop {
+        let (valid, end) = match std::str::from_utf8(bytes) {
+            Ok(rest) => (rest, None),
+            Err(error) => {
+                let (valid, rest) = bytes.split_at(error.valid_up_to());
+                let skipped = error.error_len().unwrap_or(rest.len());
+                (std::str::from_utf8(valid).unwrap_or_default(), Some(&rest[skipped..]))
+            }
+        };
+        text.push_str(valid);
+        let Some(rest) = end else { return text };
+        text.push(char::REPLACEMENT_CHARACTER);
+        bytes = rest;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +126,26 @@ mod tests {
                 text!["a ", number, &words, short, "."],
                 format!("a {number}{words}{short}.")
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_utf_8_is_replaced_as_the_standard_library_does(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    any::<Vec<u8>>(),
+                    any::<String>().prop_map(String::into_bytes),
+                    // The beginnings of longer characters.
+                    (any::<char>(), 0_usize..4).prop_map(|(letter, len)| {
+                        letter.to_string().into_bytes().into_iter().take(len).collect()
+                    }),
+                ],
+                0..8,
+            )
+        ) {
+            let bytes = parts.concat();
+            prop_assert_eq!(lossy(&bytes), String::from_utf8_lossy(&bytes));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the peer's records say.
 
 use super::*;
+use crate::text::lossy;
 
 impl Session {
     /// Takes in one record of the attached path.
@@ -10,7 +11,7 @@ impl Session {
     /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
     pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
         if self.plain.is_some() {
-            let text = String::from_utf8_lossy(&record).into_owned();
+            let text = lossy(&record);
             self.stats.messages_received += 1;
             self.stats.bytes_received += text.len() as u64;
             if matches!(self.state, State::Open) {
@@ -48,8 +49,8 @@ impl Session {
     pub(super) fn handle_frame(&mut self, frame: SessionFrame, now: Instant) -> Result<(), RecordError> {
         match frame {
             SessionFrame::Stream { offset, bytes } => {
-                let mut messages = VecDeque::new();
-                let received = self.receive.receive(offset, bytes, |message| messages.push_back(message));
+                let mut messages = Vec::new();
+                let received = self.receive.receive(offset, bytes, |message| messages.push(message));
                 for message in messages {
                     self.handle_raw_message(message, now)?;
                 }

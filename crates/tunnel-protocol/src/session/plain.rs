@@ -1,13 +1,14 @@
 //! What is queued for a plain peer of the livecode dialect.
 
 use crate::Message;
+use crate::text::lossy;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// Texts in the order in which they go out, one in each datagram.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
-    queue: VecDeque<String>,
+    queue: VecDeque<Bytes>,
     len: usize,
 }
 
@@ -15,10 +16,10 @@ impl Plain {
     pub(super) fn push(&mut self, message: Message) {
         let text = match message {
             Message::Text(text) => text,
-            Message::Binary(data) => String::from_utf8_lossy(&data).into_owned(),
+            Message::Binary(data) => lossy(&data),
         };
         self.len += text.len();
-        self.queue.push_back(text);
+        self.queue.push_back(text.into());
     }
 
     /// The next datagram: `header`, then the text.
@@ -27,7 +28,7 @@ impl Plain {
         self.len -= text.len();
         let mut datagram = BytesMut::with_capacity(header.len() + text.len());
         datagram.put_slice(header);
-        datagram.put_slice(text.as_bytes());
+        datagram.put_slice(&text);
         Some(datagram.freeze())
     }
 
