@@ -132,7 +132,10 @@ impl FromStr for ServerId {
 
     fn from_str(text: &str) -> Result<Self, ParseServerIdError> {
         if (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self::Number(text.parse().expect("nine digits fit into 32 bits")));
+            // Nine digits fit into 32 bits.
+            return Ok(Self::Number(
+                text.bytes().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')),
+            ));
         }
         if text.len() != KEY_ID_LEN {
             return Err(ParseServerIdError::Length { len: text.chars().count() });
@@ -143,11 +146,12 @@ impl FromStr for ServerId {
         {
             let mut bits = 0_u64;
             for (index, character) in characters.iter().enumerate() {
-                let value = ALPHABET
-                    .iter()
-                    .position(|letter| *letter == character.to_ascii_lowercase())
-                    .ok_or(ParseServerIdError::Character { at: group * 8 + index + 1 })?;
-                bits = bits << 5 | value as u64;
+                let value = match character.to_ascii_lowercase() {
+                    letter @ b'a'..=b'z' => letter - b'a',
+                    digit @ b'2'..=b'7' => digit - b'2' + 26,
+                    _ => return Err(ParseServerIdError::Character { at: group * 8 + index + 1 }),
+                };
+                bits = bits << 5 | u64::from(value);
             }
             out.copy_from_slice(&bits.to_be_bytes()[3..]);
         }

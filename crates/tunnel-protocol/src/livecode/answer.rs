@@ -111,7 +111,10 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn parse_server_credential(text: &str) -> Option<(u32, &str)> {
         let (server, credential) = text.split_once(' ')?;
-        Some((server.parse().ok()?, credential))
+        match server.parse() {
+            Ok(ServerId::Number(server)) => Some((server, credential)),
+            _ => None,
+        }
     }
 }
 
