@@ -197,15 +197,15 @@ pub enum Frame {
     },
 }
 
-const HELLO: u8 = 0x81;
+pub(crate) const HELLO: u8 = 0x81;
 const WELCOME: u8 = 0x82;
 pub(crate) const REGISTER: u8 = 0x83;
-const REGISTERED: u8 = 0x84;
-const CONNECT: u8 = 0x85;
-const INCOMING: u8 = 0x86;
+pub(crate) const REGISTERED: u8 = 0x84;
+pub(crate) const CONNECT: u8 = 0x85;
+pub(crate) const INCOMING: u8 = 0x86;
 pub(crate) const ACCEPT: u8 = 0x87;
 pub(crate) const DATA: u8 = 0x88;
-const CLOSE: u8 = 0x89;
+pub(crate) const CLOSE: u8 = 0x89;
 const PAUSE: u8 = 0x8a;
 const RESUME: u8 = 0x8b;
 const PING: u8 = 0x0c;
@@ -223,6 +223,15 @@ impl Frame {
     ///
     /// What is malformed. The link can't go on after that.
     pub fn decode(message: Bytes) -> Result<Option<Self>, DecodeError> {
+        Self::read::<true>(message)
+    }
+
+    /// The same for what a relay sends: types that only peers send are unknown, and their code is not in a page.
+    pub(crate) fn decode_from_relay(message: Bytes) -> Result<Option<Self>, DecodeError> {
+        Self::read::<false>(message)
+    }
+
+    fn read<const FROM_PEERS: bool>(message: Bytes) -> Result<Option<Self>, DecodeError> {
         let mut reader = Reader::new(message);
         let kind = reader.u8("type");
         let channel = ChannelId(reader.u32("channel"));
@@ -232,16 +241,18 @@ impl Frame {
             "channel",
         );
         let frame = match kind {
-            HELLO => {
+            HELLO if FROM_PEERS => {
                 let (min_version, max_version) = (reader.u16("min_version"), reader.u16("max_version"));
                 reader.require(min_version <= max_version, "max_version");
                 let features = reader.u32("features");
                 Self::Hello { min_version, max_version, features, token: reader.str16(MAX_TOKEN, "token") }
             }
             WELCOME => Self::Welcome(Box::new(Welcome::decode(&mut reader))),
-            REGISTER => Self::Register { key: PublicKey(reader.array("key")), proof: reader.array("proof") },
+            REGISTER if FROM_PEERS => {
+                Self::Register { key: PublicKey(reader.array("key")), proof: reader.array("proof") }
+            }
             REGISTERED => Self::Registered { server_id: server_id(&mut reader) },
-            CONNECT => Self::Connect {
+            CONNECT if FROM_PEERS => Self::Connect {
                 channel,
                 server_id: server_id(&mut reader),
                 port: reader.u16("port"),
@@ -289,6 +300,15 @@ impl Frame {
     /// Texts that are longer than the format allows are cut between characters.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.write::<true>()
+    }
+
+    /// The same for what a peer sends: others have no fields.
+    pub(crate) fn encode_from_peer(&self) -> Bytes {
+        self.write::<false>()
+    }
+
+    fn write<const FROM_RELAYS: bool>(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(HEADER_LEN + self.body_hint());
         out.put_u8(self.kind());
         out.put_u32(self.channel().0);
@@ -299,19 +319,19 @@ impl Frame {
                 out.put_u32(*features);
                 put_str16(&mut out, token);
             }
-            Self::Welcome(welcome) => welcome.encode(&mut out),
+            Self::Welcome(welcome) if FROM_RELAYS => welcome.encode(&mut out),
             Self::Register { key, proof } => {
                 out.put_slice(&key.0);
                 out.put_slice(proof);
             }
-            Self::Registered { server_id } => put_str8(&mut out, &server_id.to_text()),
+            Self::Registered { server_id } if FROM_RELAYS => put_str8(&mut out, &server_id.to_text()),
             Self::Connect { server_id, port, kind, payload, .. } => {
                 put_str8(&mut out, &server_id.to_text());
                 out.put_u16(*port);
                 out.put_u8(kind.to_byte());
                 out.put_slice(payload);
             }
-            Self::Incoming { port, kind, address, payload, .. } => {
+            Self::Incoming { port, kind, address, payload, .. } if FROM_RELAYS => {
                 out.put_u16(*port);
                 out.put_u8(kind.to_byte());
                 put_str8(&mut out, address);
@@ -322,16 +342,16 @@ impl Frame {
                 out.put_u16(code.0);
                 put_str8(&mut out, truncate_reason(reason));
             }
-            Self::Pause { .. } | Self::Resume { .. } => {}
             Self::Ping { nonce } | Self::Pong { nonce } => out.put_u64(*nonce),
-            Self::GoAway { deadline, url } => {
+            Self::GoAway { deadline, url } if FROM_RELAYS => {
                 out.put_u32(millis(*deadline));
                 put_str16(&mut out, url);
             }
-            Self::Error { code, text } => {
+            Self::Error { code, text } if FROM_RELAYS => {
                 out.put_u16(code.0);
                 put_str8(&mut out, text);
             }
+            _ => debug_assert!(FROM_RELAYS || !self.is_from_relays(), "only relays send {}", self.name()),
         }
         out.freeze()
     }
@@ -371,6 +391,20 @@ impl Frame {
             Self::GoAway { .. } => "GOAWAY",
             Self::Error { .. } => "ERROR",
         }
+    }
+
+    /// Whether no peer sends it.
+    const fn is_from_relays(&self) -> bool {
+        matches!(
+            self,
+            Self::Welcome(_)
+                | Self::Registered { .. }
+                | Self::Incoming { .. }
+                | Self::Pause { .. }
+                | Self::Resume { .. }
+                | Self::GoAway { .. }
+                | Self::Error { .. }
+        )
     }
 
     const fn kind(&self) -> u8 {

@@ -189,7 +189,7 @@ impl Link {
             last_incoming: 0,
             open: SortedSet::new(),
             paused: SortedSet::new(),
-            control: VecDeque::from([hello.encode()]),
+            control: VecDeque::from([hello.encode_from_peer()]),
             events: VecDeque::new(),
         }
     }
@@ -256,7 +256,7 @@ impl Link {
     ///
     /// Why the link has to end.
     pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), LinkError> {
-        let Some(frame) = Frame::decode(message)? else { return Ok(()) };
+        let Some(frame) = Frame::decode_from_relay(message)? else { return Ok(()) };
         if let Frame::Error { code, text } = frame {
             return Err(LinkError::Ended { code, reason: text });
         }
@@ -361,7 +361,7 @@ impl Link {
     }
 
     fn say(&mut self, frame: &Frame) {
-        self.control.push_back(frame.encode());
+        self.control.push_back(frame.encode_from_peer());
     }
 
     /// What happened, in order.
