@@ -32,7 +32,11 @@ pub(crate) fn custom_sections(wasm: &[u8]) -> Result<Vec<String>> {
     custom.map(|(_, body)| Reader(body).name().map(str::to_owned)).collect()
 }
 
-/// Gives all imports and exports names of one or two letters, and imports from elsewhere to the module `glue` as well.
+/// What the module calls whoever gives it its imports, once it goes by short names.
+pub(crate) const GIVER: &str = "_";
+
+/// Gives all imports and exports names of one or two letters, and has all come from [`GIVER`], also those that don't come
+/// from the module `glue`.
 ///
 /// `memory` stays: pages may look at it.
 pub(crate) fn rename(wasm: &[u8], glue: &str) -> Result<Renamed> {
@@ -64,7 +68,7 @@ fn rename_imports(section: &[u8], glue: &str, names: &mut [Names; 2]) -> Result<
         let kind_of_type = reader.number()?;
         let short = letters(index);
         let from_elsewhere = usize::from(module != glue);
-        put_name(&mut section, glue);
+        put_name(&mut section, GIVER);
         put_name(&mut section, &short);
         section.push(kind);
         put_number(&mut section, kind_of_type);
@@ -189,7 +193,7 @@ mod tests {
     fn all_names_but_the_memorys_become_short_and_come_from_one_module() {
         let renamed = rename(MODULE, "./glue.js").unwrap();
         let wasm = b"\0asm\x01\0\0\0\x00\x05\x04name\
-            \x02\x1d\x02\x09./glue.js\x01a\x00\x00\x09./glue.js\x01b\x00\x00\
+            \x02\x0d\x02\x01_\x01a\x00\x00\x01_\x01b\x00\x00\
             \x07\x0e\x02\x06memory\x00\x00\x01b\x00\x01\x00\x06\x04spam\x01";
         assert_eq!(renamed.wasm.escape_ascii().to_string(), wasm.escape_ascii().to_string());
         let names =

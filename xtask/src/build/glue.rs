@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::Module;
-use crate::wasm::{Names, rename};
+use crate::wasm::{GIVER, Names, rename};
 
 /// Gives what the module and its glue call each other short names: they have hashes in them, which no compression
 /// makes small, and the glue needs all names of our JavaScript for the few that the module imports directly.
@@ -18,6 +18,7 @@ pub(super) fn shorten(module: &Module, package: &Path) -> Result<()> {
         .with_context(|| format!("{} has another form than it had", glue.display()))?;
     let renamed =
         rename(&bytes, &module.glue()).with_context(|| format!("{} is not understood", wasm.display()))?;
+    let text = text.replace(&format!("\"{}\": import0", module.glue()), &format!("{GIVER}: import0"));
     let text = rename_in_glue(&text, &renamed.imports, &renamed.exports)
         .with_context(|| format!("{} has another form than it had", glue.display()))?;
     fs::write(&wasm, renamed.wasm).with_context(|| format!("cannot write {}", wasm.display()))?;
@@ -57,7 +58,7 @@ fn rename_in_glue(glue: &str, [given, taken]: &[Names; 2], exports: &Names) -> R
         let name = line.strip_prefix("        ").and_then(|line| line.split_once(": function("));
         if let Some((short, rest)) = name.and_then(|(name, rest)| Some((given.get(name)?, rest))) {
             found += 1;
-            lines.push(format!("        {short}: function({rest}"));
+            lines.push(format!("        {short}({rest}"));
         } else if !line.starts_with("import * as import") && !line.starts_with("        \"./snippets/") {
             lines.push(rename_calls(line, exports)?);
         }
@@ -137,7 +138,7 @@ function __wbg_get_imports() {
     const import0 = {
         __proto__: null,
         b: postTasks_,
-        a: function(arg0) {
+        a(arg0) {
             return wasm.c(arg0, wasm.memory);
         },
     };
