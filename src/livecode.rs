@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::{LinkError, LinkEvent};
-use tunnel_protocol::livecode::{Installation, Line, decode_link_event};
+use tunnel_protocol::livecode::{Installation, Line, LinkCommand, decode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
@@ -17,33 +17,7 @@ extern "C" {
     pub(crate) type LinkCore;
 
     #[wasm_bindgen(method)]
-    fn register(this: &LinkCore, key: &[u8], installation: &str);
-    #[wasm_bindgen(method)]
-    fn installation(this: &LinkCore) -> String;
-    #[wasm_bindgen(method)]
-    fn connect(this: &LinkCore, number: u32, port: u16) -> u32;
-    #[wasm_bindgen(method)]
-    fn initiate(this: &LinkCore, channel: u32, message: &[u8]);
-    #[wasm_bindgen(method)]
-    fn respond(this: &LinkCore, channel: u32, message: &[u8]);
-    #[wasm_bindgen(method, js_name = sendRecord)]
-    fn send_record(this: &LinkCore, channel: u32, record: &[u8]);
-    #[wasm_bindgen(method, js_name = sendPlain)]
-    fn send_plain(this: &LinkCore, channel: u32, text: &str);
-    #[wasm_bindgen(method)]
-    fn close(this: &LinkCore, channel: u32, code: u16, reason: &str);
-    #[wasm_bindgen(method, js_name = handleText)]
-    fn handle_text(this: &LinkCore, text: &str, now: f64) -> Option<String>;
-    #[wasm_bindgen(method, js_name = handleTimeout)]
-    fn handle_timeout(this: &LinkCore, now: f64) -> Option<String>;
-    #[wasm_bindgen(method, js_name = pollTransmit)]
-    fn poll_transmit(this: &LinkCore, now: f64) -> Option<String>;
-    #[wasm_bindgen(method, js_name = pollEvent)]
-    fn poll_event(this: &LinkCore) -> Option<Vec<u8>>;
-    #[wasm_bindgen(method, js_name = pollTimeout)]
-    fn poll_timeout(this: &LinkCore) -> Option<f64>;
-    #[wasm_bindgen(method, js_name = maySend)]
-    fn may_send(this: &LinkCore, channel: u32) -> bool;
+    fn ask(this: &LinkCore, command: u8, first: u32, second: f64, data: &[u8]) -> Vec<u8>;
 
     /// Loads the other module if need be; the driver of this number hears later of a new core for its link, or that the
     /// link has closed.
@@ -80,66 +54,79 @@ pub(crate) fn translator(core: LinkCore) -> Box<dyn Translator> {
 #[derive(Debug)]
 struct LivecodeLink(LinkCore);
 
+impl LivecodeLink {
+    fn ask(&self, command: LinkCommand, first: u32, second: f64, data: &[u8]) -> Vec<u8> {
+        self.0.ask(command as u8, first, second, data)
+    }
+
+    fn ask_text(&self, command: LinkCommand, now: f64) -> String {
+        String::from_utf8(self.ask(command, 0, now, &[])).unwrap_or_default()
+    }
+}
+
 impl Translator for LivecodeLink {
     fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
         let installation = installation.map_or_else(String::new, |installation| {
             Line::server_credential(installation.number, &installation.credential)
         });
-        self.0.register(&key.0, &installation);
+        self.ask(LinkCommand::Register, 0, 0.0, &[&key.0, installation.as_bytes()].concat());
     }
 
     fn installation(&self) -> Option<Installation> {
-        let text = self.0.installation();
+        let text = self.ask_text(LinkCommand::Installation, 0.0);
         let (number, credential) = Line::parse_server_credential(&text)?;
         Some(Installation { number, credential: credential.to_owned() })
     }
 
     fn connect(&mut self, number: u32, port: u16) -> ChannelId {
-        ChannelId(self.0.connect(number, port))
+        let channel = self.ask(LinkCommand::Connect, number, port.into(), &[]);
+        ChannelId(channel.try_into().map_or(0, u32::from_be_bytes))
     }
 
     fn initiate(&mut self, channel: ChannelId, message: Bytes) {
-        self.0.initiate(channel.0, &message);
+        self.ask(LinkCommand::Initiate, channel.0, 0.0, &message);
     }
 
     fn respond(&mut self, channel: ChannelId, message: Bytes) {
-        self.0.respond(channel.0, &message);
+        self.ask(LinkCommand::Respond, channel.0, 0.0, &message);
     }
 
     fn send_record(&mut self, channel: ChannelId, record: Bytes) {
-        self.0.send_record(channel.0, &record);
+        self.ask(LinkCommand::SendRecord, channel.0, 0.0, &record);
     }
 
     fn send_plain(&mut self, channel: ChannelId, text: &str) {
-        self.0.send_plain(channel.0, text);
+        self.ask(LinkCommand::SendPlain, channel.0, 0.0, text.as_bytes());
     }
 
     fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
-        self.0.close(channel.0, code.0, reason);
+        self.ask(LinkCommand::Close, channel.0, code.0.into(), reason.as_bytes());
     }
 
     fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError> {
-        result(self.0.handle_text(text, micros(now)))
+        result(self.ask(LinkCommand::HandleText, 0, micros(now), text.as_bytes()))
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
-        result(self.0.handle_timeout(micros(now)))
+        result(self.ask(LinkCommand::HandleTimeout, 0, micros(now), &[]))
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<String> {
-        self.0.poll_transmit(micros(now))
+        Some(self.ask_text(LinkCommand::PollTransmit, micros(now))).filter(|text| !text.is_empty())
     }
 
     fn poll_event(&mut self) -> Option<LinkEvent> {
-        decode_link_event(Bytes::from(self.0.poll_event()?)).ok()
+        // Nothing, which is no event, is what there is most of the time.
+        decode_link_event(self.ask(LinkCommand::PollEvent, 0, 0.0, &[]).into()).ok()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.0.poll_timeout().map(|micros| Instant::from_micros(micros as u64))
+        let at = self.ask(LinkCommand::PollTimeout, 0, 0.0, &[]).try_into().ok()?;
+        Some(Instant::from_micros(u64::from_be_bytes(at)))
     }
 
     fn may_send(&mut self, channel: ChannelId) -> bool {
-        self.0.may_send(channel.0)
+        !self.ask(LinkCommand::MaySend, channel.0, 0.0, &[]).is_empty()
     }
 }
 
@@ -147,10 +134,9 @@ fn micros(now: Instant) -> f64 {
     now.as_micros() as f64
 }
 
-/// A problem is a close code, a space, and words.
-fn result(problem: Option<String>) -> Result<(), LinkError> {
-    let Some(problem) = problem else { return Ok(()) };
-    let (code, reason) = problem.split_once(' ').unwrap_or_default();
-    let code = code.parse().map_or(CloseCode::PROTOCOL_ERROR, CloseCode);
-    Err(LinkError::Livecode { code, reason: reason.to_owned() })
+/// A problem is a close code and words.
+fn result(problem: Vec<u8>) -> Result<(), LinkError> {
+    let Some((code, reason)) = problem.split_first_chunk() else { return Ok(()) };
+    let reason = String::from_utf8(reason.to_vec()).unwrap_or_default();
+    Err(LinkError::Livecode { code: CloseCode(u16::from_be_bytes(*code)), reason })
 }

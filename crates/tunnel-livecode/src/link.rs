@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::LinkError;
-use tunnel_protocol::livecode::{Installation, Line, LivecodeLink, encode_link_event};
+use tunnel_protocol::livecode::{Installation, Line, LinkCommand, LivecodeLink, encode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
 
-/// Protocol state of one WebSocket to a livecoding relay. Times are microseconds.
+/// Protocol state of one WebSocket to a livecoding relay.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct LivecodeLinkCore {
@@ -26,98 +26,55 @@ impl LivecodeLinkCore {
         Self::default()
     }
 
-    /// Installs a server by its key; `installation` is what it had before, as `installation()` gave it, or empty.
-    pub fn register(&self, key: &[u8], installation: &str) {
-        let installation = Line::parse_server_credential(installation)
-            .map(|(number, credential)| Installation { number, credential: credential.to_owned() });
-        if let Ok(key) = key.try_into() {
-            self.link.borrow_mut().register(PublicKey(key), installation);
+    /// Obeys a [`LinkCommand`], which says what the numbers and the bytes are; the answer is empty if there is none.
+    pub fn ask(&self, command: u8, first: u32, second: f64, data: &[u8]) -> Vec<u8> {
+        let Some(command) = LinkCommand::numbered(command) else { return Vec::new() };
+        answer(&mut self.link.borrow_mut(), command, first, second, data)
+    }
+}
+
+fn answer(link: &mut LivecodeLink, command: LinkCommand, first: u32, second: f64, data: &[u8]) -> Vec<u8> {
+    let (channel, now) = (ChannelId(first), Instant::from_micros(second as u64));
+    let bytes = || Bytes::copy_from_slice(data);
+    let text = || String::from_utf8_lossy(data);
+    match command {
+        LinkCommand::Register => {
+            if let Some((key, installation)) = data.split_first_chunk() {
+                let installation = Line::parse_server_credential(&String::from_utf8_lossy(installation))
+                    .map(|(number, credential)| Installation { number, credential: credential.to_owned() });
+                link.register(PublicKey(*key), installation);
+            }
         }
+        LinkCommand::Installation => {
+            return link.installation().map_or_else(Vec::new, |installation| {
+                Line::server_credential(installation.number, &installation.credential).into()
+            });
+        }
+        LinkCommand::Connect => return link.connect(first, second as u16).0.to_be_bytes().into(),
+        LinkCommand::Initiate => link.initiate(channel, bytes()),
+        LinkCommand::Respond => link.respond(channel, bytes()),
+        LinkCommand::SendRecord => link.send_record(channel, bytes()),
+        LinkCommand::SendPlain => link.send_plain(channel, &text()),
+        LinkCommand::Close => link.close(channel, CloseCode(second as u16), &text()),
+        LinkCommand::HandleText => return problem(link.handle_text(&text(), now)),
+        LinkCommand::HandleTimeout => return problem(link.handle_timeout(now)),
+        LinkCommand::PollTransmit => return link.poll_transmit(now).unwrap_or_default().into(),
+        LinkCommand::PollEvent => {
+            let mut events = std::iter::from_fn(|| link.poll_event());
+            return events.find_map(|event| encode_link_event(&event)).unwrap_or_default();
+        }
+        LinkCommand::PollTimeout => {
+            return link.poll_timeout().map_or_else(Vec::new, |at| at.as_micros().to_be_bytes().into());
+        }
+        LinkCommand::MaySend => return vec![1; usize::from(link.may_send(channel))],
     }
-
-    /// The server's number and credential, or empty.
-    pub fn installation(&self) -> String {
-        let installation = self.link.borrow().installation();
-        installation.map_or_else(String::new, |installation| {
-            Line::server_credential(installation.number, &installation.credential)
-        })
-    }
-
-    /// Connects to a server; returns the channel.
-    pub fn connect(&self, number: u32, port: u16) -> u32 {
-        self.link.borrow_mut().connect(number, port).0
-    }
-
-    /// Sends the client's handshake message.
-    pub fn initiate(&self, channel: u32, message: &[u8]) {
-        self.link.borrow_mut().initiate(ChannelId(channel), Bytes::copy_from_slice(message));
-    }
-
-    /// Sends the server's handshake message.
-    pub fn respond(&self, channel: u32, message: &[u8]) {
-        self.link.borrow_mut().respond(ChannelId(channel), Bytes::copy_from_slice(message));
-    }
-
-    /// Sends one record.
-    #[wasm_bindgen(js_name = sendRecord)]
-    pub fn send_record(&self, channel: u32, record: &[u8]) {
-        self.link.borrow_mut().send_record(ChannelId(channel), Bytes::copy_from_slice(record));
-    }
-
-    /// Sends text to a peer that does not encrypt.
-    #[wasm_bindgen(js_name = sendPlain)]
-    pub fn send_plain(&self, channel: u32, text: &str) {
-        self.link.borrow_mut().send_plain(ChannelId(channel), text);
-    }
-
-    /// Ends a channel.
-    pub fn close(&self, channel: u32, code: u16, reason: &str) {
-        self.link.borrow_mut().close(ChannelId(channel), CloseCode(code), reason);
-    }
-
-    /// Takes in one text message; returns why the link has to end, if it does: a close code, a space, and words.
-    #[wasm_bindgen(js_name = handleText)]
-    pub fn handle_text(&self, text: &str, now: f64) -> Option<String> {
-        problem(self.link.borrow_mut().handle_text(text, instant(now)))
-    }
-
-    /// Acts on the clock; returns the same.
-    #[wasm_bindgen(js_name = handleTimeout)]
-    pub fn handle_timeout(&self, now: f64) -> Option<String> {
-        problem(self.link.borrow_mut().handle_timeout(instant(now)))
-    }
-
-    /// The next text message to send.
-    #[wasm_bindgen(js_name = pollTransmit)]
-    pub fn poll_transmit(&self, now: f64) -> Option<String> {
-        self.link.borrow_mut().poll_transmit(instant(now))
-    }
-
-    /// What happened, in order, as `encode_link_event` writes it.
-    #[wasm_bindgen(js_name = pollEvent)]
-    pub fn poll_event(&self) -> Option<Vec<u8>> {
-        let mut link = self.link.borrow_mut();
-        std::iter::from_fn(|| link.poll_event()).find_map(|event| encode_link_event(&event))
-    }
-
-    /// When to call `handleTimeout`.
-    #[wasm_bindgen(js_name = pollTimeout)]
-    pub fn poll_timeout(&self) -> Option<f64> {
-        self.link.borrow().poll_timeout().map(|at| at.as_micros() as f64)
-    }
-
-    /// Whether the channel is open and the relay keeps up.
-    #[wasm_bindgen(js_name = maySend)]
-    pub fn may_send(&self, channel: u32) -> bool {
-        self.link.borrow_mut().may_send(ChannelId(channel))
-    }
+    Vec::new()
 }
 
-fn instant(micros: f64) -> Instant {
-    Instant::from_micros(micros as u64)
-}
-
-fn problem(result: Result<(), LinkError>) -> Option<String> {
-    let error = result.err()?;
-    Some(format!("{} {error}", error.code().0))
+fn problem(result: Result<(), LinkError>) -> Vec<u8> {
+    result.err().map_or_else(Vec::new, |error| {
+        let mut problem = Vec::from(error.code().0.to_be_bytes());
+        problem.extend(error.to_string().as_bytes());
+        problem
+    })
 }

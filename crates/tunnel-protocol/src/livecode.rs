@@ -20,7 +20,7 @@ pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;
 pub use link::{Installation, LivecodeLink};
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
-pub use transfer::{decode_link_event, encode_link_event};
+pub use transfer::{LinkCommand, decode_link_event, encode_link_event};
 
 /// What separates the parts of a notification unless the relay's configurer chose something else.
 pub const DELIMITER: &str = " ";

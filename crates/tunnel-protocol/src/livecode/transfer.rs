@@ -1,4 +1,6 @@
-//! Link events as bytes: how they pass from the WebAssembly module that speaks the dialect to the one that asked it to.
+//! What passes between the WebAssembly module that speaks the dialect and the one that asks it to: numbers and bytes.
+//!
+//! The second asks by a [command](LinkCommand), with two numbers and bytes; the answer is bytes, empty for nothing.
 
 use crate::codec::{DecodeError, Reader};
 use crate::frame::{ChannelId, ChannelKind};
@@ -6,6 +8,56 @@ use crate::link::LinkEvent;
 use crate::server_id::PublicKey;
 use crate::{CloseCode, ServerId};
 use bytes::Bytes;
+
+macro_rules! link_commands {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a [`Translator`](crate::endpoint::Translator) is asked, by its method's name. Of the numbers the first is a
+        /// channel or a server, the second is a port, a close code, or the time in microseconds.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum LinkCommand {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl LinkCommand {
+            /// The command of this number, which is `self as u8`.
+            #[must_use]
+            pub fn numbered(number: u8) -> Option<Self> {
+                [$(Self::$name,)*].get(usize::from(number)).copied()
+            }
+        }
+    };
+}
+
+link_commands! {
+    /// With a key's 32 bytes, and behind them what `Installation` answered before.
+    Register,
+    /// Answered with the server's number and credential, as text.
+    Installation,
+    /// With server and port; answered with the channel, four bytes.
+    Connect,
+    /// With channel and message.
+    Initiate,
+    /// With channel and message.
+    Respond,
+    /// With channel and record.
+    SendRecord,
+    /// With channel and text.
+    SendPlain,
+    /// With channel, code and reason.
+    Close,
+    /// With time and text; answered with why the link has to end, as two bytes of code and the reason.
+    HandleText,
+    /// With the time; answered with the same.
+    HandleTimeout,
+    /// With the time; answered with a text.
+    PollTransmit,
+    /// Answered as [`encode_link_event`] writes it.
+    PollEvent,
+    /// Answered with the time, eight bytes.
+    PollTimeout,
+    /// With the channel; answered with something if it may.
+    MaySend,
+}
 
 const READY: u8 = 0;
 const REGISTERED: u8 = 1;
@@ -123,6 +175,14 @@ mod tests {
         fn other_bytes_are_refused_or_read_but_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = decode_link_event(bytes.into());
         }
+    }
+
+    #[test]
+    fn a_command_is_found_by_its_number() {
+        for number in 0..14 {
+            assert_eq!(LinkCommand::numbered(number).unwrap() as u8, number);
+        }
+        assert_eq!(LinkCommand::numbered(14), None);
     }
 
     #[test]
