@@ -268,6 +268,10 @@ const SERVER_ID = /^([a-z2-7]{56}|\d{1,9})$/i;
 
 export const tunnelUrl = (relay, ...segments) => `${relay.href.replace(/\/*(\?.*)?$/, '')}/${segments.join('/')}`;
 
+/** Where to go, in lines, for Rust. */
+export const toPlace = ({ href, host }, token, serverId, path, protocols) =>
+  [href, host, serverId, path, protocols, token].join('\n');
+
 /** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart. */
 export function splitTunnelUrl(url) {
   const segments = url.pathname.split('/');

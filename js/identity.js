@@ -13,6 +13,9 @@ const X25519 = { name: 'X25519' };
 /** By name: the promise of an identity that this page has taken. */
 const taken = new Map();
 
+/** By public key: what WebCrypto holds. */
+const held = new Map();
+
 /**
  * The key of this name, made when there is none, for as long as `release` is not called.
  *
@@ -28,8 +31,9 @@ export async function takeIdentity(name) {
     (await found.promise).unlock();
   };
   try {
-    const { record } = await found.promise;
-    return { name, ...record, protected: !!record.privateKey, release };
+    const { secret, publicKey, privateKey } = (await found.promise).record;
+    if (privateKey) held.set(`${publicKey}`, privateKey);
+    return { name, key: secret ?? publicKey, protected: !!privateKey, release };
   } catch (error) {
     taken.delete(name);
     throw error;
@@ -100,9 +104,10 @@ const settled = request =>
     request.onerror = () => reject(request.error);
   });
 
-/** Tells a driver the secret shared with `theirs`; zeros, which no key shares, when there is none. */
-export async function diffieHellman(driver, { privateKey }, theirs) {
+/** Tells a driver the secret that a key which is held shares with `theirs`; zeros, which no key shares, when there is none. */
+export async function diffieHellman(driver, ours, theirs) {
   const answer = new Uint8Array(64);
+  const privateKey = held.get(`${ours}`);
   answer.set(theirs);
   try {
     const key = await crypto.subtle.importKey('raw', theirs, X25519, false, []);

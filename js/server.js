@@ -14,6 +14,7 @@ import {
   READY_STATES,
   requireArguments,
   STAGE,
+  toPlace,
   toPort,
   toRelayUrl,
   toSignal,
@@ -108,9 +109,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       server.#identity = await takeIdentity(`${identity}`);
       server.#ended.promise.then(server.#identity.release);
     }
-    const { href, host } = server.#relay;
-    const dial = { relay: href, host, token: token === undefined ? '' : `${token}`, allowPlain: !!allowPlain };
-    server.#driver = tunnel.host(server, dial, server.#identity ?? {});
+    const place = toPlace(server.#relay, token);
+    const { key = [], protected: isProtected } = server.#identity ?? {};
+    server.#driver = tunnel.host(server, place, !!allowPlain, key, !!isProtected);
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();

@@ -15,6 +15,7 @@ import {
   splitTunnelUrl,
   toMessage,
   toMilliseconds,
+  toPlace,
   toPort,
   toRelayUrl,
   toSignal,
@@ -148,21 +149,12 @@ export class PeerToPeerWebSocket extends EventTarget {
     this.#url = url;
     this.#origin = relay.origin;
     this.#peer = { port, serverId, path: path || '/', remoteAddress: null, remoteId: null, encrypted: true };
-    const dial = {
-      relay: relay.href,
-      host: relay.host,
-      token: token === undefined ? '' : `${token}`,
-      serverId,
-      port,
-      path,
-      protocols: `${checkProtocols(toStrings(protocols))}`,
-      resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
-      absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
-      allowPlain: !!allowPlain,
-    };
-    this.#core = tunnel.client(this, dial);
+    const place = toPlace(relay, token, serverId, path, checkProtocols(toStrings(protocols)));
+    const resume = toMilliseconds(resumeTimeout, 'resumeTimeout');
+    const absent = toMilliseconds(absentTimeout, 'absentTimeout');
+    this.#core = tunnel.client(this, place, port, resume, absent, !!allowPlain);
     collected.register(this, this.#core);
-    if (identity === undefined) tunnel.dial(this.#core, {});
+    if (identity === undefined) tunnel.dial(this.#core, [], false);
     else this.#dialAs(`${identity}`);
     if (!signal) return;
     // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
@@ -182,7 +174,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     try {
       const identity = await takeIdentity(name);
       this.#closed.promise.then(identity.release, identity.release);
-      tunnel.dial(this.#core, identity);
+      tunnel.dial(this.#core, identity.key, identity.protected);
     } catch (error) {
       this.#opened.reject(error);
       tunnel.abort(this.#core, error.message);

@@ -3,11 +3,10 @@
 //! Drivers, links and sockets have numbers in JavaScript.
 
 use crate::driver::Driver;
-use crate::identity::Identity;
 use crate::livecode::LinkCore;
-use crate::options::Dial;
+use crate::options::Place;
 use crate::socket::SocketCore;
-use crate::{driver, event, server};
+use crate::{driver, event, identity, server};
 use std::cell::Cell;
 use tunnel_protocol::endpoint::{Endpoint, LinkId, LinkMessage};
 use tunnel_protocol::server_id::PublicKey;
@@ -50,14 +49,23 @@ pub(crate) struct Connector;
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl Connector {
-    /// A socket that is to connect to a server's port; `target` hears of what comes of it.
-    pub fn client(target: JsValue, dial: &Dial) -> u32 {
-        SocketCore::outgoing(target, dial)
+    /// A socket that is to connect to a server's port; `target` hears of what comes of it. Times are milliseconds.
+    pub fn client(
+        target: JsValue,
+        place: &str,
+        port: u16,
+        resume: f64,
+        absent: f64,
+        allow_plain: bool,
+    ) -> u32 {
+        let place = Place::parse(place);
+        let options = place.connect_options(resume, absent, allow_plain);
+        SocketCore::outgoing(target, place.relay, place.server_id, port, options)
     }
 
-    /// Connects, under the identity if it is somebody's.
-    pub fn dial(socket: u32, identity: Identity) {
-        SocketCore::with(socket, |core| core.dial(identity));
+    /// Connects; as [`identity::key`] says, with a key that the page keeps, or else one of its own.
+    pub fn dial(socket: u32, key: &[u8], stays: bool) {
+        SocketCore::with(socket, |core| core.dial(identity::key(key, stays)));
     }
 
     /// Sends a text message.
@@ -134,9 +142,9 @@ impl Connector {
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl Connector {
-    /// Hosts a server, under the identity if it is somebody's; `target` hears of what comes of it. Returns the driver.
-    pub fn host(target: JsValue, dial: &Dial, identity: Identity) -> f64 {
-        server::host(target, dial, identity)
+    /// Hosts a server, with a key as `dial`; `target` hears of what comes of it. Returns the driver.
+    pub fn host(target: JsValue, place: &str, allow_plain: bool, key: &[u8], stays: bool) -> f64 {
+        server::host(target, place, allow_plain, key, stays)
     }
 
     /// Closes the clients' sockets with 1001, then unregisters.

@@ -1,7 +1,7 @@
 //! The I/O around an endpoint: its WebSockets, its timer, and the tasks that its events become.
 
 use crate::event;
-use crate::identity::Identity;
+use crate::identity;
 use crate::link::{Relay, Timer, WebSocketLink, now, number, random};
 use crate::livecode::{self, LinkCore};
 use crate::server::Server;
@@ -9,7 +9,6 @@ use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
-use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
@@ -57,19 +56,17 @@ pub(crate) struct Driver {
     consumed: RefCell<Vec<(SocketId, usize)>>,
     /// The server that the endpoint hosts.
     server: Option<Rc<Server>>,
-    /// Who computes for which key.
-    identities: RefCell<SortedMap<PublicKey, Identity>>,
     timer: Timer,
     flushing: Cell<bool>,
 }
 
 impl Driver {
     /// The driver of all clients of a relay.
-    pub(crate) fn shared(relay: &Relay) -> Rc<Self> {
+    pub(crate) fn shared(relay: Relay) -> Rc<Self> {
         let found = DRIVERS.with_borrow(|drivers| {
-            drivers.iter().find(|driver| driver.server.is_none() && driver.relay == *relay).cloned()
+            drivers.iter().find(|driver| driver.server.is_none() && driver.relay == relay).cloned()
         });
-        found.unwrap_or_else(|| Self::new(relay.clone(), None, false))
+        found.unwrap_or_else(|| Self::new(relay, None, false))
     }
 
     pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>, allow_plain: bool) -> Rc<Self> {
@@ -85,7 +82,6 @@ impl Driver {
             buffering: RefCell::default(),
             consumed: RefCell::default(),
             server,
-            identities: RefCell::default(),
             timer: Timer::default(),
             flushing: Cell::new(false),
         });
@@ -135,29 +131,20 @@ impl Driver {
         read(&self.endpoint.borrow())
     }
 
-    /// Opens a socket; its events go to `socket`. `identity` is who holds the key in the options, if there is one.
+    /// Opens a socket; its events go to `socket`.
     pub(crate) fn connect(
         &self,
         server: ServerId,
         port: u16,
         options: ConnectOptions,
         socket: Rc<Socket>,
-        identity: Identity,
     ) -> SocketId {
-        if let Some(key) = &options.key {
-            self.add_identity(key.public(), identity);
-        }
         let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
         let id = self.with_later(connect);
         self.insert(id, socket);
         // The WebSocket is on its way before anything is computed.
         self.handle_events();
         id
-    }
-
-    /// Remembers who computes for a key.
-    pub(crate) fn add_identity(&self, key: PublicKey, identity: Identity) {
-        self.identities.borrow_mut().insert(key, identity);
     }
 
     /// Takes a socket in: its events go to `socket` from now on.
@@ -302,12 +289,7 @@ impl Driver {
                     event::post(move || socket.fire(&this, id, event));
                 }
             }
-            Event::NeedsDiffieHellman { ours, theirs } => {
-                let identity = self.identities.borrow().get(&ours).cloned();
-                if let Some(identity) = identity {
-                    identity.share(self.number, theirs);
-                }
-            }
+            Event::NeedsDiffieHellman { ours, theirs } => identity::share(self.number, ours, theirs),
         }
     }
 

@@ -6,34 +6,20 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/tunnel.js")]
 extern "C" {
-    /// A key: either its secret half, or the public half of one that stays with WebCrypto; or an empty object, nobody's.
-    #[wasm_bindgen(js_name = Object)]
-    #[derive(Clone, Debug)]
-    pub(crate) type Identity;
-
-    #[wasm_bindgen(method, getter)]
-    fn secret(this: &Identity) -> Option<Vec<u8>>;
-    #[wasm_bindgen(method, getter, js_name = publicKey)]
-    fn public_key(this: &Identity) -> Option<Vec<u8>>;
-
-    /// Computes the secret shared with `theirs` for the driver of this number, which hears of it later.
+    /// Computes the secret that a key of WebCrypto's shares with `theirs`, for the driver of this number: it hears of it
+    /// later.
     #[wasm_bindgen(js_name = diffieHellman)]
-    fn diffie_hellman(driver: f64, identity: &Identity, theirs: &[u8]);
+    fn diffie_hellman(driver: f64, ours: &[u8], theirs: &[u8]);
 }
 
-impl Identity {
-    /// The key as the endpoint uses it; of nobody, none.
-    pub(crate) fn key(&self) -> Option<StaticKey> {
-        let secret = self.secret().and_then(array).map(StaticKey::from_secret);
-        secret.or_else(|| self.public_key().and_then(array).map(PublicKey).map(StaticKey::external))
-    }
-
-    /// Has the driver of this number told the secret shared with `theirs`.
-    pub(crate) fn share(&self, driver: f64, theirs: PublicKey) {
-        diffie_hellman(driver, self, &theirs.0);
-    }
+/// The key as the endpoint uses it. `bytes` are its secret half, or the public half of one that stays with WebCrypto;
+/// anything but 32 are none.
+pub(crate) fn key(bytes: &[u8], stays: bool) -> Option<StaticKey> {
+    let bytes = bytes.try_into().ok()?;
+    Some(if stays { StaticKey::external(PublicKey(bytes)) } else { StaticKey::from_secret(bytes) })
 }
 
-fn array(bytes: Vec<u8>) -> Option<[u8; 32]> {
-    bytes.try_into().ok()
+/// Has the driver of this number told the secret shared with `theirs`.
+pub(crate) fn share(driver: f64, ours: PublicKey, theirs: PublicKey) {
+    diffie_hellman(driver, &ours.0, &theirs.0);
 }

@@ -1,9 +1,9 @@
 //! The Rust half of a `ForwardingServerWebSocket`.
 
 use crate::driver::Driver;
-use crate::identity::Identity;
+use crate::identity;
 use crate::link::random;
-use crate::options::{self, Dial};
+use crate::options::Place;
 use crate::socket::{SocketCore, fire};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -77,12 +77,11 @@ impl Server {
     }
 }
 
-/// Begins to host a server, under the identity if it is somebody's; returns its driver's number.
-pub(crate) fn host(target: JsValue, dial: &Dial, identity: Identity) -> f64 {
+/// Begins to host a server, under the key if it is one; returns its driver's number.
+pub(crate) fn host(target: JsValue, place: &str, allow_plain: bool, key: &[u8], stays: bool) -> f64 {
     let server = Rc::new(Server { target: RefCell::new(Some(target)) });
-    let driver = Driver::new(options::relay(dial), Some(server), dial.allow_plain());
-    let key = identity.key().unwrap_or_else(|| StaticKey::from_secret(random()));
-    driver.add_identity(key.public(), identity);
+    let driver = Driver::new(Place::parse(place).relay, Some(server), allow_plain);
+    let key = identity::key(key, stays).unwrap_or_else(|| StaticKey::from_secret(random()));
     driver.with(|endpoint, now| endpoint.host(key, now));
     driver.number()
 }

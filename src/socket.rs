@@ -2,13 +2,13 @@
 
 use crate::driver::Driver;
 use crate::event;
-use crate::identity::Identity;
-use crate::options::{self, Dial};
+use crate::link::Relay;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
+use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::text::ToText;
@@ -190,10 +190,16 @@ pub(crate) struct SocketCore {
 impl SocketCore {
     /// The client's end of a connection that is to be dialled, by its number. A server ID that is none is never dialled:
     /// the classes have looked at it before.
-    pub(crate) fn outgoing(target: JsValue, dial: &Dial) -> u32 {
-        let plan = options::server_id(dial).map(|id| (id, dial.port(), options::connect_options(dial)));
+    pub(crate) fn outgoing(
+        target: JsValue,
+        relay: Relay,
+        server_id: &str,
+        port: u16,
+        options: ConnectOptions,
+    ) -> u32 {
+        let plan = server_id.parse().ok().map(|id| (id, port, options));
         Self {
-            driver: Driver::shared(&options::relay(dial)),
+            driver: Driver::shared(relay),
             socket: Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() }),
             id: Cell::new(None),
             plan: RefCell::new(plan),
@@ -249,11 +255,11 @@ impl SocketCore {
         event::post(move || socket.fire(&driver, id, event));
     }
 
-    /// Connects, under the identity if it is somebody's.
-    pub(crate) fn dial(&self, identity: Identity) {
+    /// Connects, under the key if there is one.
+    pub(crate) fn dial(&self, key: Option<StaticKey>) {
         let Some((server, port, mut options)) = self.plan.take() else { return };
-        options.key = identity.key();
-        let id = self.driver.connect(server, port, options, self.socket.clone(), identity);
+        options.key = key;
+        let id = self.driver.connect(server, port, options, self.socket.clone());
         self.id.set(Some(id));
     }
 
