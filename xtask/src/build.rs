@@ -69,6 +69,10 @@ const SMALL: [&str; 2] = ["-Cllvm-args=-inline-threshold=25", "-Cllvm-args=-inli
 /// A panic traps, and what it would have said is not in the module.
 const SILENT: [&str; 2] = ["-Zunstable-options", "-Cpanic=immediate-abort"];
 
+/// Joins short functions before LLVM sees them, in the last crate only: in what wasm-bindgen makes there LLVM leaves calls
+/// whose arguments go through memory.
+const JOINED: &str = r#"["-Zinline-mir=yes", "-Zinline-mir-threshold=30", "-Zinline-mir-hint-threshold=60"]"#;
+
 /// Compiles the standard library with the module.
 const REBUILD_STD: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
 
@@ -117,7 +121,12 @@ fn make(workspace: &Workspace, module: &Module, target: &Path, package: &Path) -
         .arg(format!("target.{}.rustflags={flags:?}", settings.rust_target))
         .env("CARGO_TARGET_DIR", target);
     if rebuilds_std {
-        command.args(REBUILD_STD).env("RUSTC_BOOTSTRAP", "1");
+        let package = module.name.replace('_', "-");
+        command
+            .args(REBUILD_STD)
+            .args(["-Zprofile-rustflags", "--config"])
+            .arg(format!("profile.{profile}.package.{package}.rustflags={JOINED}"))
+            .env("RUSTC_BOOTSTRAP", "1");
     }
     run(&mut command)?;
     check_wasm(workspace, &package.join(module.wasm()))?;
