@@ -15,7 +15,9 @@ macro_rules! close_codes {
             $($(#[$doc])* pub const $constant: Self = Self($code);)*
 
             /// The stable name of the code, as in a `TunnelError`'s `code`; `None` for codes without one.
+            // Once in a page, not in each function that asks.
             #[must_use]
+            #[inline(never)]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($code => Some($name),)*

@@ -205,12 +205,29 @@ pub fn peek_varint(input: &[u8]) -> Option<(u64, usize)> {
 
 /// Appends a variable-length integer; values over [`MAX_VARINT`] become that.
 pub fn put_varint(out: &mut BytesMut, value: u64) {
-    match varint_len(value) {
-        1 => out.put_u8(value as u8),
-        2 => out.put_u16(value as u16 | 0x4000),
-        4 => out.put_u32(value as u32 | 0x8000_0000),
-        _ => out.put_u64(value.min(MAX_VARINT) | 0xc000_0000_0000_0000),
-    }
+    let len = varint_len(value);
+    let mark = u64::from(len.trailing_zeros()) << (8 * len - 2);
+    put_number(out, value.min(MAX_VARINT) | mark, len);
+}
+
+pub(crate) fn put_u16(out: &mut BytesMut, number: u16) {
+    put_number(out, number.into(), 2);
+}
+
+pub(crate) fn put_u32(out: &mut BytesMut, number: u32) {
+    put_number(out, number.into(), 4);
+}
+
+pub(crate) fn put_u64(out: &mut BytesMut, number: u64) {
+    put_number(out, number, 8);
+}
+
+/// Appends the last `len` bytes of a number.
+///
+/// Never inlined: WebAssembly has no instruction that turns bytes around, and each copy would be 60 bytes.
+#[inline(never)]
+fn put_number(out: &mut BytesMut, number: u64, len: usize) {
+    out.put_slice(&number.to_be_bytes()[8 - len..]);
 }
 
 /// Appends a text behind its length in a `u8`, cut between characters to 255 bytes.

@@ -1,7 +1,7 @@
 //! The frames of the link protocol: what a peer and the relay say to each other.
 
 use crate::close::{MAX_REASON, truncate_reason};
-use crate::codec::{DecodeError, Reader, put_str8, put_str16};
+use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u32, put_u64};
 use crate::server_id::PublicKey;
 use crate::text::ToText;
 use crate::{CloseCode, ServerId};
@@ -311,12 +311,12 @@ impl Frame {
     fn write<const FROM_RELAYS: bool>(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(HEADER_LEN + self.body_hint());
         out.put_u8(self.kind());
-        out.put_u32(self.channel().0);
+        put_u32(&mut out, self.channel().0);
         match self {
             Self::Hello { min_version, max_version, features, token } => {
-                out.put_u16(*min_version);
-                out.put_u16(*max_version);
-                out.put_u32(*features);
+                put_u16(&mut out, *min_version);
+                put_u16(&mut out, *max_version);
+                put_u32(&mut out, *features);
                 put_str16(&mut out, token);
             }
             Self::Welcome(welcome) if FROM_RELAYS => welcome.encode(&mut out),
@@ -327,28 +327,28 @@ impl Frame {
             Self::Registered { server_id } if FROM_RELAYS => put_str8(&mut out, &server_id.to_text()),
             Self::Connect { server_id, port, kind, payload, .. } => {
                 put_str8(&mut out, &server_id.to_text());
-                out.put_u16(*port);
+                put_u16(&mut out, *port);
                 out.put_u8(kind.to_byte());
                 out.put_slice(payload);
             }
             Self::Incoming { port, kind, address, payload, .. } if FROM_RELAYS => {
-                out.put_u16(*port);
+                put_u16(&mut out, *port);
                 out.put_u8(kind.to_byte());
                 put_str8(&mut out, address);
                 out.put_slice(payload);
             }
             Self::Accept { payload, .. } | Self::Data { payload, .. } => out.put_slice(payload),
             Self::Close { code, reason, .. } => {
-                out.put_u16(code.0);
+                put_u16(&mut out, code.0);
                 put_str8(&mut out, truncate_reason(reason));
             }
-            Self::Ping { nonce } | Self::Pong { nonce } => out.put_u64(*nonce),
+            Self::Ping { nonce } | Self::Pong { nonce } => put_u64(&mut out, *nonce),
             Self::GoAway { deadline, url } if FROM_RELAYS => {
-                out.put_u32(millis(*deadline));
+                put_u32(&mut out, millis(*deadline));
                 put_str16(&mut out, url);
             }
             Self::Error { code, text } if FROM_RELAYS => {
-                out.put_u16(code.0);
+                put_u16(&mut out, code.0);
                 put_str8(&mut out, text);
             }
             _ => debug_assert!(FROM_RELAYS || !self.is_from_relays(), "only relays send {}", self.name()),

@@ -2,7 +2,7 @@
 
 use crate::CloseCode;
 use crate::close::truncate_reason;
-use crate::codec::{DecodeError, Reader, put_str8, put_str16};
+use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u64};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Length of a STREAM frame's header: type, offset, length.
@@ -67,20 +67,20 @@ impl SessionFrame {
             }
             Self::Ack { received, limit } => {
                 out.put_u8(ACK);
-                out.put_u64(*received);
-                out.put_u64(*limit);
+                put_u64(out, *received);
+                put_u64(out, *limit);
             }
             Self::Ping { nonce } => {
                 out.put_u8(PING);
-                out.put_u64(*nonce);
+                put_u64(out, *nonce);
             }
             Self::Pong { nonce } => {
                 out.put_u8(PONG);
-                out.put_u64(*nonce);
+                put_u64(out, *nonce);
             }
             Self::Close { code, reason } => {
                 out.put_u8(CLOSE);
-                out.put_u16(code.0);
+                put_u16(out, code.0);
                 put_str8(out, truncate_reason(reason));
             }
         }
@@ -91,8 +91,8 @@ impl SessionFrame {
 pub(super) fn put_stream_header(out: &mut BytesMut, offset: u64, len: usize) {
     debug_assert!(len <= usize::from(u16::MAX), "records are shorter");
     out.put_u8(STREAM);
-    out.put_u64(offset);
-    out.put_u16(len as u16);
+    put_u64(out, offset);
+    put_u16(out, len as u16);
 }
 
 /// A session's name: drawn by the client, known to nobody but its two peers.
@@ -156,8 +156,8 @@ impl Position {
     }
 
     fn encode(self, out: &mut BytesMut) {
-        out.put_u64(self.received);
-        out.put_u64(self.limit);
+        put_u64(out, self.received);
+        put_u64(out, self.limit);
     }
 }
 
@@ -188,12 +188,12 @@ impl Open {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
         out.put_slice(&self.session_id.0);
-        out.put_u64(self.epoch.0);
+        put_u64(&mut out, self.epoch.0);
         match self.server_epoch {
             None => out.put_u8(0),
             Some(epoch) => {
                 out.put_u8(1);
-                out.put_u64(epoch.0);
+                put_u64(&mut out, epoch.0);
             }
         }
         self.position.encode(&mut out);
@@ -237,13 +237,13 @@ impl Opened {
         match self {
             Self::Accepted { epoch, position, protocol } => {
                 out.put_u8(0);
-                out.put_u64(epoch.0);
+                put_u64(&mut out, epoch.0);
                 position.encode(&mut out);
                 put_str8(&mut out, protocol);
             }
             Self::Refused { code, reason } => {
                 out.put_u8(1);
-                out.put_u16(code.0);
+                put_u16(&mut out, code.0);
                 put_str8(&mut out, truncate_reason(reason));
             }
         }
