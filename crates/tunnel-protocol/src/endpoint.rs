@@ -11,6 +11,7 @@ mod links;
 mod redial;
 mod server;
 mod socket;
+mod table;
 mod translator;
 
 use crate::entropy::Entropy;
@@ -28,6 +29,7 @@ use server::Host;
 pub use socket::{ConnectOptions, Liveness, Offer, Remote, SocketStats};
 use socket::{Path, Side, Socket};
 use std::collections::VecDeque;
+use table::Table;
 pub use translator::{MaybeSend, Translator};
 
 /// What a session may keep however many there are, in bytes: a record's worth.
@@ -39,7 +41,7 @@ pub struct Endpoint {
     config: Config,
     entropy: Entropy,
     epoch: Epoch,
-    links: SortedMap<LinkId, Carrier>,
+    links: Table<LinkId, Carrier>,
     next_link: u64,
     /// The link that all sockets share; in the livecode dialect, the server's own.
     main: Option<LinkId>,
@@ -50,7 +52,7 @@ pub struct Endpoint {
     /// Whether the relay spoke the livecode dialect when it last said something.
     is_livecode: bool,
     redial: Redial,
-    sockets: SortedMap<SocketId, Box<Socket>>,
+    sockets: Table<SocketId, Socket>,
     next_socket: u64,
     /// New clients, whose first handshake nobody has begun yet.
     unprepared: Vec<SocketId>,
@@ -81,14 +83,14 @@ impl Endpoint {
             config,
             epoch: Epoch(entropy.u64()),
             entropy,
-            links: SortedMap::new(),
+            links: Table::new(),
             next_link: 0,
             main: None,
             own_links: SortedMap::new(),
             parting: SortedSet::new(),
             is_livecode: false,
             redial: Redial::default(),
-            sockets: SortedMap::new(),
+            sockets: Table::new(),
             next_socket: 0,
             unprepared: Vec::new(),
             share: u64::MAX,
@@ -108,7 +110,7 @@ impl Endpoint {
     ///
     /// The socket is not open; nothing was queued.
     pub fn send(&mut self, socket: SocketId, message: Message) -> Result<(), SendError> {
-        let entry = self.sockets.get_mut(&socket).ok_or(SendError::NotOpen)?;
+        let entry = self.sockets.get_mut(socket).ok_or(SendError::NotOpen)?;
         if !entry.opened {
             return Err(SendError::Connecting);
         }
@@ -123,7 +125,7 @@ impl Endpoint {
     /// Closes a socket behind what is queued on it; `None` is a close without a code. A socket that is still
     /// connecting fails.
     pub fn close(&mut self, socket: SocketId, code: Option<CloseCode>, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.opened {
             entry.session.close(code, reason, now);
             self.touch(socket, now);
@@ -134,14 +136,14 @@ impl Endpoint {
 
     /// Ends a socket at once; the peer is told if it can be.
     pub fn abort(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.session.abort(code, reason, false);
         self.touch(socket, now);
     }
 
     /// The application has taken in so many payload bytes of a socket's messages; the peer may send as many more.
     pub fn consume(&mut self, socket: SocketId, bytes: usize, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(&socket) {
+        if let Some(entry) = self.sockets.get_mut(socket) {
             entry.session.consume(bytes, now);
             self.touch(socket, now);
         }
@@ -151,8 +153,8 @@ impl Endpoint {
     /// [`poll_transmit`](Self::poll_transmit) at once, there is no later.
     pub fn leave(&mut self, now: Instant) {
         let reason = "the page was closed";
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            if let Some(entry) = self.sockets.get_mut(&socket) {
+        for socket in self.sockets.keys() {
+            if let Some(entry) = self.sockets.get_mut(socket) {
                 entry.session.abort(CloseCode::GOING_AWAY, reason, true);
             }
             self.touch(socket, now);
@@ -163,8 +165,8 @@ impl Endpoint {
 
     /// Acts on the clock; calling it too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for id in self.links.keys().copied().collect::<Vec<_>>() {
-            if let Some(link) = self.links.get_mut(&id)
+        for id in self.links.keys() {
+            if let Some(link) = self.links.get_mut(id)
                 && let Err(error) = link.handle_timeout(now)
             {
                 self.end_link(id, &error, now);
@@ -174,7 +176,7 @@ impl Endpoint {
             && at <= now
         {
             self.timers.remove(&(at, socket));
-            if let Some(entry) = self.sockets.get_mut(&socket) {
+            if let Some(entry) = self.sockets.get_mut(socket) {
                 entry.timer = None;
                 entry.session.handle_timeout(now);
                 self.handle_socket_timeout(socket, now);
@@ -184,9 +186,8 @@ impl Endpoint {
         if self.is_idle() && self.idle_until.is_some_and(|until| until <= now) {
             self.idle_until = None;
             self.main = None;
-            for link in std::mem::take(&mut self.links).into_keys() {
-                let reason = "nothing needs it".to_owned();
-                self.events.push_back(Event::HangUp { link, code: CloseCode::NORMAL, reason });
+            for link in self.links.keys() {
+                self.hang_up(link, CloseCode::NORMAL, "nothing needs it");
             }
         }
         self.dial_if_wanted(now);
@@ -206,7 +207,7 @@ impl Endpoint {
         }
         self.register();
         self.retry_incoming(now);
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+        for socket in self.sockets.keys() {
             self.advance_client(socket, now);
         }
     }
@@ -216,13 +217,13 @@ impl Endpoint {
     /// Control comes first, then the sockets take turns, a record each. Records are made here and now, from all that
     /// has been queued until now: that is what packs small messages.
     pub fn poll_transmit(&mut self, id: LinkId, now: Instant) -> Option<LinkMessage> {
-        if let Some(control) = self.links.get_mut(&id)?.poll_transmit(now) {
+        if let Some(control) = self.links.get_mut(id)?.poll_transmit(now) {
             return Some(control);
         }
         // Sockets of other links wait in the same queue: each is looked at once.
         for _ in 0..self.ready.len() {
             let Some(socket) = self.ready.pop_front() else { break };
-            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
             let Some(path) = entry.path.filter(|path| path.link == id) else {
                 entry.is_ready = entry.path.is_some();
                 if entry.is_ready {
@@ -231,14 +232,14 @@ impl Endpoint {
                 continue;
             };
             entry.is_ready = false;
-            let record = self.links.get_mut(&id)?.poll_record(path.channel, &mut entry.session, now);
+            let record = self.links.get_mut(id)?.poll_record(path.channel, &mut entry.session, now);
             if record.is_some() {
                 self.touch(socket, now);
                 return record;
             }
         }
         // A socket that has just ended may have left a CLOSE behind.
-        let last = self.links.get_mut(&id)?.poll_transmit(now);
+        let last = self.links.get_mut(id)?.poll_transmit(now);
         if last.is_none() && self.parting.remove(&id) {
             self.hang_up(id, CloseCode::NORMAL, "its socket is closed");
         }
@@ -262,13 +263,13 @@ impl Endpoint {
     /// Payload bytes that [`send`](Self::send) took and that are in no record yet.
     #[must_use]
     pub fn buffered_amount(&self, socket: SocketId) -> usize {
-        self.sockets.get(&socket).map_or(0, |entry| entry.session.buffered_amount())
+        self.sockets.get(socket).map_or(0, |entry| entry.session.buffered_amount())
     }
 
     /// What has been counted on a socket; `None` when it has ended.
     #[must_use]
     pub fn stats(&self, socket: SocketId) -> Option<SocketStats> {
-        let entry = self.sockets.get(&socket)?;
+        let entry = self.sockets.get(socket)?;
         let session = entry.session.stats();
         let liveness = match entry.session.is_attached() {
             true if session.bytes_unacknowledged > 0 => Liveness::Waiting,
@@ -291,7 +292,7 @@ impl Endpoint {
     }
 
     fn handle_data(&mut self, socket: SocketId, path: Path, record: Bytes, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.path != Some(path) {
             match entry.side {
                 Side::Client(_) => self.handle_early_data(socket, path, record, now),
@@ -318,7 +319,7 @@ impl Endpoint {
         reason: &str,
         now: Instant,
     ) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.session.has_ended() && (code == CloseCode::NORMAL || !entry.session.may_linger()) {
             self.remove(socket, now);
             return;
@@ -339,7 +340,7 @@ impl Endpoint {
 
     /// The socket has no path any more. What becomes of it is up to its side.
     fn lose_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.path = None;
         entry.session.detach();
         if entry.opened && entry.interrupted_at.is_none() {
@@ -348,7 +349,7 @@ impl Endpoint {
                 self.events.push_back(Event::Interrupted { socket });
             }
         }
-        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Some(entry) = self.sockets.get(socket) else { return };
         match &entry.side {
             Side::Client(_) => self.lose_client_path(socket, code, reason, now),
             Side::Server(_) => self.lose_server_path(socket, code, reason, now),
@@ -356,7 +357,7 @@ impl Endpoint {
     }
 
     fn handle_socket_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.lingers_until.is_some_and(|until| until <= now) {
             self.remove(socket, now);
             return;
@@ -381,7 +382,7 @@ impl Endpoint {
         let socket = SocketId(self.next_socket);
         self.next_socket += 1;
         self.idle_until = None;
-        let mut entry = Box::new(Socket::new(session, side));
+        let mut entry = Socket::new(session, side);
         entry.session.set_share(self.share);
         self.sockets.insert(socket, entry);
         self.share_out();
@@ -411,7 +412,7 @@ impl Endpoint {
     }
 
     fn mark_ready(&mut self, socket: SocketId) {
-        if let Some(entry) = self.sockets.get_mut(&socket)
+        if let Some(entry) = self.sockets.get_mut(socket)
             && !entry.is_ready
         {
             entry.is_ready = true;
@@ -422,7 +423,7 @@ impl Endpoint {
     /// After anything that may have changed a socket: passes on its events, sets its timer, gives it its turn to send
     /// and forgets it when it is finished.
     fn touch(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         while let Some(event) = entry.session.poll_event() {
             self.events.push_back(match event {
                 session::Event::Message(message) => Event::Message { socket, message },
@@ -463,7 +464,7 @@ impl Endpoint {
 
     /// Forgets a socket and gives its channels back.
     fn remove(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.remove(&socket) else { return };
+        let Some(entry) = self.sockets.remove(socket) else { return };
         self.share_out();
         if !entry.session.has_ended() {
             self.events.push_back(Event::Closed {

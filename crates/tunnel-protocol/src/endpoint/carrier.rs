@@ -19,7 +19,7 @@ const MAX_UNREAD: usize = 8;
 #[derive(Debug)]
 pub(super) enum Carrier {
     Dialing,
-    Tunnel(Box<Link>),
+    Tunnel(Link),
     /// The relay speaks the livecode dialect, and the owner has been asked for somebody who does, too.
     Foreign {
         unread: Vec<String>,
@@ -30,7 +30,7 @@ pub(super) enum Carrier {
 impl Carrier {
     pub(super) fn open(&mut self, token: &str, now: Instant) {
         if matches!(self, Self::Dialing) {
-            *self = Self::Tunnel(Box::new(Link::new(token, now)));
+            *self = Self::Tunnel(Link::new(token, now));
         }
     }
 

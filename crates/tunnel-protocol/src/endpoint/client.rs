@@ -132,7 +132,7 @@ impl Endpoint {
 
     /// Takes the next step of a client that waits for nothing any more.
     pub(super) fn advance_client(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         match &mut client.state {
             State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now) => {
@@ -140,7 +140,7 @@ impl Endpoint {
                 if self.is_livecode {
                     self.advance_livecode_client(socket, now);
                 } else if let Some(link) = self.main
-                    && self.links.get(&link).is_some_and(Carrier::is_ready)
+                    && self.links.get(link).is_some_and(Carrier::is_ready)
                 {
                     self.initiate(socket, link, None, now);
                 }
@@ -161,7 +161,7 @@ impl Endpoint {
 
     /// In the livecode dialect a client connects on a link of its own, and asks who the server is.
     fn advance_livecode_client(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let ServerId::Number(number) = client.server else {
             let reason = "this relay speaks the livecode dialect, where servers have numbers";
@@ -172,7 +172,7 @@ impl Endpoint {
             self.own_links.insert(socket, link);
             return;
         };
-        if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(&link) {
+        if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(link) {
             let path = Path { link, channel: carrier.connect(number, client.port) };
             client.server_key = None;
             let patience = if client.options.allow_plain { PLAIN_AFTER } else { HANDSHAKE_TIMEOUT };
@@ -184,7 +184,7 @@ impl Endpoint {
 
     /// A server of the livecode dialect says who it is.
     pub(super) fn handle_server_key(&mut self, socket: SocketId, key: PublicKey, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(&socket)
+        if let Some(entry) = self.sockets.get_mut(socket)
             && let Side::Client(client) = &mut entry.side
             && let State::Asking { .. } = client.state
         {
@@ -196,7 +196,7 @@ impl Endpoint {
     /// The server of the livecode dialect does not encrypt, and the application allows that.
     fn open_plain_client(&mut self, socket: SocketId, path: Path, now: Instant) {
         let session = Session::new_plain(self.next_session());
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         client.state = State::Open;
         client.options.resume_timeout = Duration::ZERO;
@@ -210,7 +210,7 @@ impl Endpoint {
 
     /// Data for a client that has no session yet: a plain server talks.
     pub(super) fn handle_early_data(&mut self, socket: SocketId, path: Path, text: Bytes, now: Instant) {
-        let Some(entry) = self.sockets.get(&socket) else { return };
+        let Some(entry) = self.sockets.get(socket) else { return };
         let Side::Client(client) = &entry.side else { return };
         if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
             self.open_plain_client(socket, path, now);
@@ -226,7 +226,7 @@ impl Endpoint {
         reason: &str,
         now: Instant,
     ) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.path.is_some() {
             self.lose_path(socket, code, reason, now);
             return;
@@ -247,7 +247,7 @@ impl Endpoint {
     /// Tries again, if that makes sense.
     fn retry_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
         let random = self.entropy.u64();
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let passing = matches!(
             code,
@@ -276,7 +276,7 @@ impl Endpoint {
 
     /// Gives up on a socket.
     fn fail_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &entry.side else { return };
         if entry.opened {
             // Without resumption, a connection that just ends is what the platform calls abnormal.
@@ -295,7 +295,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_client_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &entry.side else { return };
         let timeouts = &client.options;
         if let Some(path) = entry.path.filter(|_| entry.session.is_stalled(now)) {
@@ -329,7 +329,7 @@ impl Endpoint {
 
     /// Tries now what would have been tried later.
     pub(super) fn hurry_client(&mut self, socket: SocketId, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(&socket)
+        if let Some(entry) = self.sockets.get_mut(socket)
             && let Side::Client(client) = &mut entry.side
             && let State::Waiting { retry_at } = &mut client.state
         {

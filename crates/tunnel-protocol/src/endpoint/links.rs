@@ -16,7 +16,7 @@ impl Endpoint {
             link.probe(now);
         }
         self.redial.hurry(now);
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+        for socket in self.sockets.keys() {
             self.hurry_client(socket, now);
         }
         self.dial_if_wanted(now);
@@ -24,7 +24,7 @@ impl Endpoint {
 
     /// A WebSocket that was asked for is open.
     pub fn handle_link_opened(&mut self, id: LinkId, now: Instant) {
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             link.open(&self.config.token, now);
         }
         if self.main == Some(id) {
@@ -34,7 +34,7 @@ impl Endpoint {
 
     /// Takes in one message of a WebSocket.
     pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let was_foreign = link.is_foreign();
         let result = link.handle_message(message, now);
         if link.is_foreign() && !was_foreign {
@@ -48,7 +48,7 @@ impl Endpoint {
 
     /// Takes in the answer to [`Event::Livecode`]: who speaks the dialect on that WebSocket.
     pub fn speak_livecode(&mut self, id: LinkId, translator: Box<dyn Translator>, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let unread = link.speak(translator);
         self.handle_link_events(id, now);
         for text in unread {
@@ -61,7 +61,7 @@ impl Endpoint {
         if !reason.is_empty() {
             return self.lose_link(id, code, reason, now);
         }
-        let reason = match self.links.get(&id) {
+        let reason = match self.links.get(id) {
             Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
             _ => text!["no relay answers at ", self.config.origin, ": is it running, and in reach?"],
         };
@@ -69,7 +69,7 @@ impl Endpoint {
     }
 
     fn handle_link_events(&mut self, id: LinkId, now: Instant) {
-        while let Some(event) = self.links.get_mut(&id).and_then(Carrier::poll_event) {
+        while let Some(event) = self.links.get_mut(id).and_then(Carrier::poll_event) {
             match event {
                 LinkEvent::Ready => self.handle_link_ready(id, now),
                 LinkEvent::Registered(server_id) => self.handle_registered(id, server_id),
@@ -111,14 +111,14 @@ impl Endpoint {
 
     fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
         self.redial.succeed();
-        self.is_livecode = self.links.get(&id).is_some_and(Carrier::is_livecode);
+        self.is_livecode = self.links.get(id).is_some_and(Carrier::is_livecode);
         if self.is_livecode {
             self.take_back_early(id);
         }
         if self.is_livecode && self.main == Some(id) && self.host.is_none() {
             // Each client needs a link of its own: the first gets this one.
             self.main = None;
-            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| *socket);
+            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| socket);
             match first {
                 Some(socket) => {
                     self.own_links.insert(socket, id);
@@ -135,7 +135,7 @@ impl Endpoint {
             }
         }
         self.register();
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+        for socket in self.sockets.keys() {
             self.advance_client(socket, now);
         }
     }
@@ -148,13 +148,13 @@ impl Endpoint {
 
     /// Lets a link go that carries nothing.
     pub(super) fn hang_up(&mut self, id: LinkId, code: CloseCode, reason: &str) {
-        if self.links.remove(&id).is_some() {
+        if self.links.remove(id).is_some() {
             self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
         }
     }
 
     pub(super) fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(link) = self.links.remove(&id) else { return };
+        let Some(link) = self.links.remove(id) else { return };
         let was_ready = link.is_ready();
         let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL);
         let code = if was_ready || told { code } else { CloseCode::RELAY_UNREACHABLE };
@@ -169,8 +169,8 @@ impl Endpoint {
             self.own_links.remove(&owner);
         }
         self.by_path.retain(|path, _| path.link != id);
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+        for socket in self.sockets.keys() {
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
             let on_it = entry.paths().iter().any(|path| path.link == id);
             // What waits for a first link fails with it; what has been open goes on waiting, unless it would show the
             // same access token again.
@@ -209,7 +209,7 @@ impl Endpoint {
 
     pub(super) fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
         self.by_path.remove(&path);
-        if let Some(link) = self.links.get_mut(&path.link) {
+        if let Some(link) = self.links.get_mut(path.link) {
             link.close(path.channel, code, reason);
         }
     }

@@ -142,8 +142,8 @@ impl Endpoint {
     pub fn unhost(&mut self, now: Instant) {
         let Some(host) = &mut self.host else { return };
         host.closing = true;
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            let Some(entry) = self.sockets.get_mut(&socket) else { continue };
+        for socket in self.sockets.keys() {
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
             let Side::Server(serving) = &entry.side else { continue };
             // A client that was let in may take the socket for open before its first record is here.
             if entry.opened && entry.path.is_some() || !serving.candidates.is_empty() {
@@ -173,7 +173,7 @@ impl Endpoint {
     /// Answers [`Event::Offer`]: let the client in, with one of the subprotocols that it offered, or none.
     /// [`Event::Opened`] or [`Event::Closed`] follows, unless the client has gone already.
     pub fn accept(&mut self, socket: SocketId, protocol: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
         protocol.clone_into(&mut entry.protocol);
@@ -185,7 +185,7 @@ impl Endpoint {
 
     /// A plain peer is in as soon as it is accepted.
     fn open_plain(&mut self, socket: SocketId, path: Path, early: Vec<Bytes>, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &entry.side else { return };
         entry.opened = true;
         entry.path = Some(path);
@@ -196,7 +196,7 @@ impl Endpoint {
             // A plain peer can't break a protocol that it does not speak.
             let _ = entry.session.handle_record(text, now);
         }
-        if let Some(link) = self.links.get_mut(&path.link) {
+        if let Some(link) = self.links.get_mut(path.link) {
             link.accept_plain(path.channel);
         }
         self.touch(socket, now);
@@ -204,7 +204,7 @@ impl Endpoint {
 
     /// Answers [`Event::Offer`]: turn the client away. No [`Event::Closed`] follows.
     pub fn refuse(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
         match greeting {
@@ -212,7 +212,7 @@ impl Endpoint {
             Greeting::Plain { .. } => self.close_path(path, code, reason),
         }
         // Whoever refuses knows: no event follows.
-        if let Some(entry) = self.sockets.get_mut(&socket) {
+        if let Some(entry) = self.sockets.get_mut(socket) {
             entry.session.give_up(code, reason);
         }
         self.forget(socket, now);
@@ -221,7 +221,7 @@ impl Endpoint {
     /// Proves to the relay whose server this is.
     pub(super) fn register(&mut self) {
         let (Some(host), Some(main)) = (&mut self.host, self.main) else { return };
-        let Some(carrier) = self.links.get_mut(&main) else { return };
+        let Some(carrier) = self.links.get_mut(main) else { return };
         if host.registered || host.closing || !carrier.is_ready() {
             return;
         }
@@ -254,7 +254,7 @@ impl Endpoint {
 
     pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId) {
         if let Some(host) = &mut self.host {
-            if let Some(Carrier::Livecode(link)) = self.links.get(&link) {
+            if let Some(Carrier::Livecode(link)) = self.links.get(link) {
                 host.installation = link.installation();
             }
             let again = std::mem::replace(&mut host.registered_before, true);
@@ -264,7 +264,7 @@ impl Endpoint {
 
     /// The path of a client is gone: it may come back.
     pub(super) fn lose_server_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         if !entry.opened {
             self.forget(socket, now);
             return;
@@ -284,11 +284,11 @@ impl Endpoint {
             self.sockets
                 .iter()
                 .filter(|(_, entry)| matches!(entry.side, Side::Server(_)))
-                .filter_map(|(socket, entry)| entry.interrupted_at.map(|at| (at, *socket)))
+                .filter_map(|(socket, entry)| entry.interrupted_at.map(|at| (at, socket)))
         };
         if away().count() > self.config.max_suspended
             && let Some((_, oldest)) = away().min()
-            && let Some(entry) = self.sockets.get_mut(&oldest)
+            && let Some(entry) = self.sockets.get_mut(oldest)
         {
             let reason = text!["too many clients are away; ", entry.session.certainty()];
             entry.session.give_up(CloseCode::OVERFLOW, &reason);
@@ -297,7 +297,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_server_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         if serving.undecided.as_ref().is_some_and(|undecided| undecided.give_up_at <= now) {
             self.refuse(socket, CloseCode::TIMEOUT, "the server's application did not decide", now);

@@ -7,12 +7,12 @@ impl Endpoint {
     /// the one takes as long as the other.
     pub fn prepare(&mut self, now: Instant) {
         for socket in std::mem::take(&mut self.unprepared) {
-            let Some(entry) = self.sockets.get(&socket) else { continue };
+            let Some(entry) = self.sockets.get(socket) else { continue };
             let Side::Client(client) = &entry.side else { continue };
             let waits = matches!(client.state, State::Waiting { .. });
             if waits && !client.asked && client.prepared.is_none() && client.server_key.is_some() {
                 let prepared = self.begin_handshake(socket, now);
-                if let Some(entry) = self.sockets.get_mut(&socket)
+                if let Some(entry) = self.sockets.get_mut(socket)
                     && let Side::Client(client) = &mut entry.side
                 {
                     client.prepared = prepared;
@@ -31,8 +31,8 @@ impl Endpoint {
         if self.is_livecode || self.sockets.values().any(|entry| wants_livecode(entry)) {
             return;
         }
-        for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
-            let Some(entry) = self.sockets.get(&socket) else { continue };
+        for socket in self.sockets.keys() {
+            let Some(entry) = self.sockets.get(socket) else { continue };
             let Side::Client(client) = &entry.side else { continue };
             if matches!(client.state, State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now)) {
                 self.initiate(socket, link, None, now);
@@ -55,7 +55,7 @@ impl Endpoint {
 
     /// Sends the first handshake message: on `path`, or with a CONNECT of its own.
     pub(super) fn initiate(&mut self, socket: SocketId, link: LinkId, path: Option<Path>, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         if client.server_key.is_none() {
             let reason =
@@ -66,8 +66,8 @@ impl Endpoint {
         let Some((initiator, message)) = prepared.or_else(|| self.begin_handshake(socket, now)) else {
             return self.touch(socket, now);
         };
-        let Some(carrier) = self.links.get_mut(&link) else { return };
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(carrier) = self.links.get_mut(link) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let path = match (carrier, path) {
             (Carrier::Tunnel(carrier), _) => {
@@ -97,7 +97,7 @@ impl Endpoint {
         socket: SocketId,
         now: Instant,
     ) -> Option<(Box<Initiator>, Bytes)> {
-        let entry = self.sockets.get_mut(&socket)?;
+        let entry = self.sockets.get_mut(socket)?;
         let position = entry.session.position();
         let Side::Client(client) = &mut entry.side else { return None };
         let open = Open {
@@ -132,7 +132,7 @@ impl Endpoint {
 
     /// The second handshake message.
     pub(in crate::endpoint) fn handle_accepted(&mut self, socket: SocketId, payload: Bytes, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let State::Handshaking { path, initiator, answer, .. } = &mut client.state else { return };
         let Some(key) = &mut client.key else { return };
@@ -169,7 +169,7 @@ impl Endpoint {
     }
 
     pub(super) fn open_client(&mut self, socket: SocketId, path: Path, answer: Answer, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
         let offered = answer.protocol.is_empty() || client.options.protocols.contains(&answer.protocol);
         let same_page = client.server_epoch.is_none_or(|epoch| epoch == answer.epoch);

@@ -109,7 +109,7 @@ impl Endpoint {
                 }
             };
         };
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let opened = entry.opened;
         let Side::Server(serving) = &mut entry.side else { return };
         let same_page = serving.client_epoch == open.epoch;
@@ -192,7 +192,7 @@ impl Endpoint {
         now: Instant,
     ) {
         let ephemeral = self.entropy.bytes();
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let opened = Opened::Accepted {
             epoch: self.epoch,
             position: entry.session.position(),
@@ -206,7 +206,7 @@ impl Endpoint {
                 let surplus =
                     (serving.candidates.len() > MAX_CANDIDATES).then(|| serving.candidates.remove(0));
                 self.by_path.insert(path, socket);
-                if let Some(link) = self.links.get_mut(&path.link) {
+                if let Some(link) = self.links.get_mut(path.link) {
                     link.accept(path.channel, message);
                 }
                 if let Some(surplus) = surplus {
@@ -222,7 +222,7 @@ impl Endpoint {
         let refused = Opened::Refused { code, reason: reason.to_owned() };
         let ephemeral = self.entropy.bytes();
         if let (Some(link), Ok((message, _))) =
-            (self.links.get_mut(&path.link), responder.write_message(ephemeral, &refused.encode()))
+            (self.links.get_mut(path.link), responder.write_message(ephemeral, &refused.encode()))
         {
             link.accept(path.channel, message);
         }
@@ -237,7 +237,7 @@ impl Endpoint {
         record: Bytes,
         now: Instant,
     ) {
-        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         if let Some(Undecided { greeting: Greeting::Plain { early }, .. }) = &mut serving.undecided {
             if early.len() < MAX_EARLY {
