@@ -45,8 +45,6 @@ pub struct Endpoint {
     next_link: u64,
     /// The link that all sockets share; in the livecode dialect, the server's own.
     main: Option<LinkId>,
-    /// Links that serve one client each, as the livecode dialect wants it.
-    own_links: SortedMap<SocketId, LinkId>,
     /// Links that go once what is queued on them is out.
     parting: SortedSet<LinkId>,
     /// Whether the relay spoke the livecode dialect when it last said something.
@@ -86,7 +84,6 @@ impl Endpoint {
             links: Table::new(),
             next_link: 0,
             main: None,
-            own_links: SortedMap::new(),
             parting: SortedSet::new(),
             is_livecode: false,
             redial: Redial::default(),
@@ -152,13 +149,12 @@ impl Endpoint {
     /// The page goes: tells every peer 1001 and the relay that nobody comes back. Drain
     /// [`poll_transmit`](Self::poll_transmit) at once, there is no later.
     pub fn leave(&mut self, now: Instant) {
-        let reason = "the page was closed";
-        for socket in self.sockets.keys() {
-            if let Some(entry) = self.sockets.get_mut(socket) {
-                entry.session.abort(CloseCode::GOING_AWAY, reason, true);
+        self.for_each_socket(now, |endpoint, socket, now| {
+            if let Some(entry) = endpoint.sockets.get_mut(socket) {
+                entry.session.abort(CloseCode::GOING_AWAY, "the page was closed", true);
             }
-            self.touch(socket, now);
-        }
+            endpoint.touch(socket, now);
+        });
         self.unhost(now);
         self.redial.stop();
     }
@@ -207,9 +203,7 @@ impl Endpoint {
         }
         self.register();
         self.retry_incoming(now);
-        for socket in self.sockets.keys() {
-            self.advance_client(socket, now);
-        }
+        self.for_each_socket(now, Self::advance_client);
     }
 
     /// The next message for a WebSocket; call it while that WebSocket's own buffer is short.
@@ -327,7 +321,7 @@ impl Endpoint {
         match &mut entry.side {
             Side::Client(_) => self.handle_client_channel_closed(socket, code, reason, now),
             Side::Server(serving) => {
-                serving.candidates.retain(|candidate| candidate.path != path);
+                serving.take_candidate(path);
                 if entry.path == Some(path) {
                     self.lose_path(socket, code, reason, now);
                 } else if !entry.opened {
@@ -375,6 +369,13 @@ impl Endpoint {
             let (code, reason) = (CloseCode::DRAINING, "the relay is about to end");
             self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
             self.lose_link(id, code, reason, now);
+        }
+    }
+
+    /// Does something to each socket that is there now.
+    fn for_each_socket(&mut self, now: Instant, step: fn(&mut Self, SocketId, Instant)) {
+        for socket in self.sockets.keys() {
+            step(self, socket, now);
         }
     }
 
@@ -479,10 +480,8 @@ impl Endpoint {
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, socket));
         }
-        for path in entry.paths() {
-            self.close_path(path, CloseCode::NORMAL, "");
-        }
-        if let Some(link) = self.own_links.remove(&socket) {
+        self.close_other_paths(socket);
+        if let Some(link) = entry.own_link {
             self.parting.insert(link);
         }
         if let Side::Server(serving) = &entry.side {

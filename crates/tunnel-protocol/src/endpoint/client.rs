@@ -69,13 +69,6 @@ impl Client {
         self.options.resume_timeout
     }
 
-    pub(super) const fn tried_path(&self) -> Option<Path> {
-        match &self.state {
-            State::Asking { path, .. } | State::Handshaking { path, .. } => Some(*path),
-            State::Waiting { .. } | State::Open => None,
-        }
-    }
-
     /// Whether the server's ID is one of the livecode dialect.
     const fn wants_livecode(&self) -> bool {
         matches!(self.server, ServerId::Number(_))
@@ -167,9 +160,11 @@ impl Endpoint {
             let reason = "this relay speaks the livecode dialect, where servers have numbers";
             return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
         };
-        let Some(&link) = self.own_links.get(&socket) else {
+        let Some(link) = entry.own_link else {
             let link = self.dial();
-            self.own_links.insert(socket, link);
+            if let Some(entry) = self.sockets.get_mut(socket) {
+                entry.own_link = Some(link);
+            }
             return;
         };
         if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(link) {

@@ -3,8 +3,9 @@
 use super::carrier::Carrier;
 use super::server;
 use super::socket::{Path, Side};
-use super::{Endpoint, Event, LinkId, LinkMessage, Translator};
+use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
 use crate::link::{LinkError, LinkEvent};
+use crate::sorted::SortedSet;
 use crate::text::{ToText, text};
 use crate::{CloseCode, Instant};
 
@@ -16,9 +17,7 @@ impl Endpoint {
             link.probe(now);
         }
         self.redial.hurry(now);
-        for socket in self.sockets.keys() {
-            self.hurry_client(socket, now);
-        }
+        self.for_each_socket(now, Self::hurry_client);
         self.dial_if_wanted(now);
     }
 
@@ -118,16 +117,14 @@ impl Endpoint {
         if self.is_livecode && self.main == Some(id) && self.host.is_none() {
             // Each client needs a link of its own: the first gets this one.
             self.main = None;
-            let first = self.sockets.iter().find(|(_, entry)| entry.wants_path()).map(|(socket, _)| socket);
-            match first {
-                Some(socket) => {
-                    self.own_links.insert(socket, id);
-                }
-                None => self.hang_up(id, CloseCode::NORMAL, "nothing needs it"),
+            if let Some(first) = self.sockets.values_mut().find(|entry| entry.wants_path()) {
+                first.own_link = Some(id);
+            } else {
+                self.hang_up(id, CloseCode::NORMAL, "nothing needs it");
             }
         } else if !self.is_livecode && self.main != Some(id) {
             // The relay has been replaced by one that needs a single link.
-            self.own_links.retain(|_, link| *link != id);
+            self.take_link(id);
             if self.main.is_none() {
                 self.main = Some(id);
             } else {
@@ -135,9 +132,7 @@ impl Endpoint {
             }
         }
         self.register();
-        for socket in self.sockets.keys() {
-            self.advance_client(socket, now);
-        }
+        self.for_each_socket(now, Self::advance_client);
     }
 
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
@@ -153,33 +148,44 @@ impl Endpoint {
         }
     }
 
+    /// The link serves nobody alone any more; returns whom it has served.
+    fn take_link(&mut self, id: LinkId) -> Option<SocketId> {
+        let (socket, entry) = self.sockets.iter_mut().find(|(_, entry)| entry.own_link == Some(id))?;
+        entry.own_link = None;
+        Some(socket)
+    }
+
     pub(super) fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
         let Some(link) = self.links.remove(id) else { return };
         let was_ready = link.is_ready();
         let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL);
         let code = if was_ready || told { code } else { CloseCode::RELAY_UNREACHABLE };
-        let owner = self.own_links.iter().find(|(_, link)| **link == id).map(|(socket, _)| *socket);
+        let owner = self.take_link(id);
         let was_shared = self.main == Some(id) && !self.is_livecode;
         if self.main == Some(id) {
             self.main = None;
             self.redial.fail(was_ready, self.entropy.u64(), now);
             self.lose_host_link(code, reason);
         }
-        if let Some(owner) = owner {
-            self.own_links.remove(&owner);
-        }
-        self.by_path.retain(|path, _| path.link != id);
+        let mut on_it = SortedSet::new();
+        self.by_path.retain(|path, socket| {
+            let lost = path.link == id;
+            if lost {
+                on_it.insert(*socket);
+            }
+            !lost
+        });
         for socket in self.sockets.keys() {
             let Some(entry) = self.sockets.get_mut(socket) else { continue };
-            let on_it = entry.paths().iter().any(|path| path.link == id);
+            let on_it = on_it.contains(&socket);
             // What waits for a first link fails with it; what has been open goes on waiting, unless it would show the
             // same access token again.
             let may_fail = !entry.opened || code == CloseCode::BAD_CREDENTIAL;
             let waits_for_it = may_fail && (owner == Some(socket) || owner.is_none() && entry.wants_path());
             match &mut entry.side {
-                Side::Server(serving) => serving.candidates.retain(|candidate| candidate.path.link != id),
+                Side::Server(serving) if on_it => serving.candidates.clear(),
                 Side::Client(client) if was_shared => client.forget_absence(),
-                Side::Client(_) => {}
+                _ => {}
             }
             if on_it || waits_for_it {
                 self.lose_path(socket, code, reason, now);
@@ -205,6 +211,15 @@ impl Endpoint {
 
     pub(super) fn wants_link(&self) -> bool {
         self.host.is_some() || !self.is_livecode && self.sockets.values().any(|entry| entry.wants_path())
+    }
+
+    /// Gives the channels of a socket back, but for the one that it uses now.
+    pub(super) fn close_other_paths(&mut self, socket: SocketId) {
+        let used = self.sockets.get(socket).and_then(|entry| entry.path);
+        let others = self.by_path.iter().filter(|&(path, owner)| *owner == socket && Some(*path) != used);
+        for path in others.map(|(path, _)| *path).collect::<Vec<_>>() {
+            self.close_path(path, CloseCode::NORMAL, "");
+        }
     }
 
     pub(super) fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {

@@ -15,7 +15,6 @@ use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
-use std::collections::VecDeque;
 
 /// How long the application may think about a client.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(25);
@@ -42,9 +41,9 @@ pub(super) struct Host {
     /// Its number at a livecoding relay.
     installation: Option<Installation>,
     /// What the key was asked for.
-    asked: VecDeque<PublicKey>,
+    asked: Vec<PublicKey>,
     /// Handshakes that wait for the key.
-    waiting: VecDeque<Incoming>,
+    waiting: Vec<Incoming>,
 }
 
 /// A client that wants in, as the relay announces it.
@@ -67,7 +66,7 @@ pub(super) struct Serving {
     pub(super) resume_timeout: Duration,
     /// The application has not decided yet.
     undecided: Option<Undecided>,
-    /// Paths whose first record has not come.
+    /// Paths whose first record has not come, the oldest first.
     pub(super) candidates: Vec<Candidate>,
 }
 
@@ -107,16 +106,17 @@ struct Guest {
 }
 
 impl Serving {
-    pub(super) fn paths(&self) -> Vec<Path> {
-        let undecided = self.undecided.iter().map(|undecided| undecided.path);
-        undecided.chain(self.candidates.iter().map(|candidate| candidate.path)).collect()
+    /// The path counts, or is gone.
+    pub(super) fn take_candidate(&mut self, path: Path) -> Option<Candidate> {
+        let at = self.candidates.iter().position(|candidate| candidate.path == path)?;
+        Some(self.candidates.remove(at))
     }
 
     pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
-        let undecided = self.undecided.iter().map(|undecided| undecided.give_up_at);
-        let candidates = self.candidates.iter().map(|candidate| candidate.give_up_at);
+        let undecided = self.undecided.as_ref().map(|undecided| undecided.give_up_at);
+        let candidate = self.candidates.first().map(|candidate| candidate.give_up_at);
         let expiry = interrupted_at.map(|at| at + self.resume_timeout);
-        undecided.chain(candidates).chain(expiry).min()
+        [undecided, candidate, expiry].into_iter().flatten().min()
     }
 }
 
@@ -130,8 +130,8 @@ impl Endpoint {
             registered_before: false,
             closing: false,
             installation: None,
-            asked: VecDeque::new(),
-            waiting: VecDeque::new(),
+            asked: Vec::new(),
+            waiting: Vec::new(),
         });
         self.dial_if_wanted(now);
         self.register();
@@ -142,18 +142,21 @@ impl Endpoint {
     pub fn unhost(&mut self, now: Instant) {
         let Some(host) = &mut self.host else { return };
         host.closing = true;
-        for socket in self.sockets.keys() {
-            let Some(entry) = self.sockets.get_mut(socket) else { continue };
-            let Side::Server(serving) = &entry.side else { continue };
-            // A client that was let in may take the socket for open before its first record is here.
-            if entry.opened && entry.path.is_some() || !serving.candidates.is_empty() {
-                entry.session.close(Some(CloseCode::GOING_AWAY), "the server was closed", now);
-            } else {
-                entry.session.give_up(CloseCode::GOING_AWAY, "the server was closed");
-            }
-            self.touch(socket, now);
-        }
+        self.for_each_socket(now, Self::send_away);
         self.finish_host(now);
+    }
+
+    /// Closes a client's socket because the server is.
+    fn send_away(&mut self, socket: SocketId, now: Instant) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let Side::Server(serving) = &entry.side else { return };
+        // A client that was let in may take the socket for open before its first record is here.
+        if entry.opened && entry.path.is_some() || !serving.candidates.is_empty() {
+            entry.session.close(Some(CloseCode::GOING_AWAY), "the server was closed", now);
+        } else {
+            entry.session.give_up(CloseCode::GOING_AWAY, "the server was closed");
+        }
+        self.touch(socket, now);
     }
 
     /// The last step of [`unhost`](Self::unhost).
@@ -245,10 +248,10 @@ impl Endpoint {
         if host.asked.contains(&theirs) {
             return;
         }
-        host.asked.push_back(theirs);
-        if host.asked.len() > MAX_WAITING {
-            host.asked.pop_front();
+        if host.asked.len() == MAX_WAITING {
+            host.asked.remove(0);
         }
+        host.asked.push(theirs);
         self.events.push_back(Event::NeedsDiffieHellman { ours: host.key.public(), theirs });
     }
 
@@ -303,10 +306,12 @@ impl Endpoint {
             self.refuse(socket, CloseCode::TIMEOUT, "the server's application did not decide", now);
             return;
         }
-        let (late, waiting) = std::mem::take(&mut serving.candidates)
-            .into_iter()
-            .partition::<Vec<_>, _>(|candidate| candidate.give_up_at <= now);
-        serving.candidates = waiting;
+        // If there are more, the timer is set again.
+        let late =
+            serving.candidates.first().filter(|oldest| oldest.give_up_at <= now).map(|oldest| oldest.path);
+        if late.is_some() {
+            serving.candidates.remove(0);
+        }
         let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
         if entry.interrupted_at.is_some_and(|at| at + serving.resume_timeout <= now) {
             let reason = text![
@@ -317,8 +322,8 @@ impl Endpoint {
             ];
             entry.session.give_up(CloseCode::EXPIRED, &reason);
         }
-        for candidate in late {
-            self.close_path(candidate.path, CloseCode::TIMEOUT, "no record came");
+        if let Some(path) = late {
+            self.close_path(path, CloseCode::TIMEOUT, "no record came");
         }
         if abandoned {
             self.forget(socket, now);

@@ -108,6 +108,8 @@ pub(super) struct Socket {
     pub(super) session: Session,
     pub(super) side: Side,
     pub(super) path: Option<Path>,
+    /// The link that serves it alone, as the livecode dialect wants it for clients.
+    pub(super) own_link: Option<LinkId>,
     /// Whether the application was told that it is open.
     pub(super) opened: bool,
     pub(super) protocol: String,
@@ -134,6 +136,7 @@ impl Socket {
             session,
             side,
             path: None,
+            own_link: None,
             opened: false,
             protocol: String::new(),
             remote: Remote::default(),
@@ -165,16 +168,6 @@ impl Socket {
     /// Whether it is a client without a path.
     pub(super) fn wants_path(&self) -> bool {
         self.path.is_none() && matches!(self.side, Side::Client(_))
-    }
-
-    /// All paths that the socket has or tries.
-    pub(super) fn paths(&self) -> Vec<Path> {
-        let mut paths: Vec<_> = self.path.into_iter().collect();
-        match &self.side {
-            Side::Client(client) => paths.extend(client.tried_path()),
-            Side::Server(serving) => paths.extend(serving.paths()),
-        }
-        paths
     }
 }
 

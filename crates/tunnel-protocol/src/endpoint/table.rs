@@ -53,6 +53,10 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.boxes.iter().map(|(key, value)| (*key, &**value))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
+        self.boxes.iter_mut().map(|(key, value)| (*key, &mut **value))
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.boxes.values().map(|value| &**value)
     }

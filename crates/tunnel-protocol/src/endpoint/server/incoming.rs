@@ -18,7 +18,7 @@ impl Endpoint {
                 Ok(read) => read,
                 Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
                     if host.waiting.len() < MAX_WAITING {
-                        host.waiting.push_back(incoming);
+                        host.waiting.push(incoming);
                         self.ask(theirs);
                     } else {
                         self.close_path(path, CloseCode::TRY_AGAIN_LATER, "too many handshakes at once");
@@ -248,10 +248,7 @@ impl Endpoint {
             }
             return;
         }
-        let Some(at) = serving.candidates.iter().position(|candidate| candidate.path == path) else {
-            return;
-        };
-        let mut candidate = serving.candidates.swap_remove(at);
+        let Some(mut candidate) = serving.take_candidate(path) else { return };
         let Ok(plaintext) = candidate.transport.open(record) else {
             let abandoned = !entry.opened && serving.candidates.is_empty();
             self.close_path(path, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
@@ -260,8 +257,8 @@ impl Endpoint {
             }
             return;
         };
-        let mut stale: Vec<_> = serving.candidates.drain(..).map(|other| other.path).collect();
-        stale.extend(entry.path.replace(path));
+        serving.candidates.clear();
+        entry.path = Some(path);
         let address = serving.address.clone();
         let key = serving.key;
         entry.session.detach();
@@ -284,9 +281,7 @@ impl Endpoint {
                 .session
                 .give_up(CloseCode::PROTOCOL_ERROR, "the client claims to have received what was never sent");
         }
-        for path in stale {
-            self.close_path(path, CloseCode::NORMAL, "");
-        }
+        self.close_other_paths(socket);
         self.touch(socket, now);
     }
 }
