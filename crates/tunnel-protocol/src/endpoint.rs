@@ -64,8 +64,8 @@ pub struct Endpoint {
     ready: VecDeque<SocketId>,
     /// Deadlines of sockets.
     timers: SortedSet<(Instant, SocketId)>,
-    /// When to hang up, if nothing needs the link until then.
-    idle_until: Option<Instant>,
+    /// When to hang up, if nothing needs the link until then; never while something does.
+    idle_until: Instant,
     events: VecDeque<Event>,
 }
 
@@ -96,7 +96,7 @@ impl Endpoint {
             host: None,
             ready: VecDeque::new(),
             timers: SortedSet::new(),
-            idle_until: None,
+            idle_until: Instant::NEVER,
             events: VecDeque::new(),
         }
     }
@@ -173,14 +173,14 @@ impl Endpoint {
         {
             self.timers.remove(&(at, socket));
             if let Some(entry) = self.sockets.get_mut(socket) {
-                entry.timer = None;
+                entry.timer = Instant::NEVER;
                 entry.session.handle_timeout(now);
                 self.handle_socket_timeout(socket, now);
                 self.touch(socket, now);
             }
         }
-        if self.is_idle() && self.idle_until.is_some_and(|until| until <= now) {
-            self.idle_until = None;
+        if self.is_idle() && self.idle_until <= now {
+            self.idle_until = Instant::NEVER;
             self.main = None;
             for link in self.links.keys() {
                 self.hang_up(link, CloseCode::NORMAL, "nothing needs it");
@@ -248,10 +248,17 @@ impl Endpoint {
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let link = self.links.values().filter_map(Carrier::poll_timeout).min();
-        let redial = if self.main.is_none() && self.wants_link() { self.redial.at() } else { None };
-        let socket = self.timers.first().map(|(at, _)| *at);
-        [link, redial, socket, self.idle_until].into_iter().flatten().min()
+        let mut at = self.idle_until;
+        for link in self.links.values() {
+            at = at.min(link.poll_timeout());
+        }
+        if let Some((socket, _)) = self.timers.first() {
+            at = at.min(*socket);
+        }
+        if self.main.is_none() && self.wants_link() {
+            at = at.min(self.redial.at());
+        }
+        (at < Instant::NEVER).then_some(at)
     }
 
     /// Payload bytes that [`send`](Self::send) took and that are in no record yet.
@@ -337,8 +344,8 @@ impl Endpoint {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.path = None;
         entry.session.detach();
-        if entry.opened && entry.interrupted_at.is_none() {
-            entry.interrupted_at = Some(now);
+        if entry.opened && !entry.is_interrupted() {
+            entry.interrupted_at = now;
             if !entry.session.has_ended() && entry.resumes() {
                 self.events.push_back(Event::Interrupted { socket });
             }
@@ -352,7 +359,7 @@ impl Endpoint {
 
     fn handle_socket_timeout(&mut self, socket: SocketId, now: Instant) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        if entry.lingers_until.is_some_and(|until| until <= now) {
+        if entry.lingers_until <= now {
             self.remove(socket, now);
             return;
         }
@@ -382,7 +389,7 @@ impl Endpoint {
     fn add_socket(&mut self, session: Session, side: Side) -> SocketId {
         let socket = SocketId(self.next_socket);
         self.next_socket += 1;
-        self.idle_until = None;
+        self.idle_until = Instant::NEVER;
         let mut entry = Socket::new(session, side);
         entry.session.set_share(self.share);
         self.sockets.insert(socket, entry);
@@ -429,7 +436,7 @@ impl Endpoint {
             self.events.push_back(match event {
                 session::Event::Message(message) => Event::Message { socket, message },
                 session::Event::Closed(closed) => {
-                    entry.lingers_until = Some(now + socket::LINGER);
+                    entry.lingers_until = now + socket::LINGER;
                     Event::Closed {
                         socket,
                         code: closed.code,
@@ -450,12 +457,10 @@ impl Endpoint {
         }
         let timer = entry.poll_timeout(now);
         if timer != entry.timer {
-            if let Some(at) = entry.timer.take() {
-                self.timers.remove(&(at, socket));
-            }
+            self.timers.remove(&(entry.timer, socket));
             entry.timer = timer;
-            if let Some(at) = timer {
-                self.timers.insert((at, socket));
+            if timer < Instant::NEVER {
+                self.timers.insert((timer, socket));
             }
         }
         if has_path && entry.session.has_record(now) {
@@ -477,9 +482,7 @@ impl Endpoint {
                 stats: entry.session.stats(),
             });
         }
-        if let Some(at) = entry.timer {
-            self.timers.remove(&(at, socket));
-        }
+        self.timers.remove(&(entry.timer, socket));
         self.close_other_paths(socket);
         if let Some(link) = entry.own_link {
             self.parting.insert(link);
@@ -492,6 +495,6 @@ impl Endpoint {
 
     /// Lets the link go some time after the last that needed it.
     fn rest(&mut self, now: Instant) {
-        self.idle_until = if self.is_idle() { Some(now + LINK_GRACE) } else { None };
+        self.idle_until = if self.is_idle() { now + LINK_GRACE } else { Instant::NEVER };
     }
 }

@@ -14,6 +14,9 @@ impl Instant {
     /// The origin of the owner's clock.
     pub const ORIGIN: Self = Self(0);
 
+    /// Later than anything: the time of what won't be, or is not.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The instant that lies `micros` microseconds after the origin.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
@@ -36,8 +39,11 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    // A function of its own, in small arithmetic, because deadlines are set everywhere.
+    #[inline(never)]
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+        let micros = duration.as_secs().saturating_mul(1_000_000);
+        Self(self.0.saturating_add(micros).saturating_add(duration.subsec_micros().into()))
     }
 }
 

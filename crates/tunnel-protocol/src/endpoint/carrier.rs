@@ -137,11 +137,11 @@ impl Carrier {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Instant {
         match self {
-            Self::Dialing | Self::Foreign { .. } => None,
-            Self::Tunnel(link) => Some(link.poll_timeout()),
-            Self::Livecode(link) => link.poll_timeout(),
+            Self::Dialing | Self::Foreign { .. } => Instant::NEVER,
+            Self::Tunnel(link) => link.poll_timeout(),
+            Self::Livecode(link) => link.poll_timeout().unwrap_or(Instant::NEVER),
         }
     }
 

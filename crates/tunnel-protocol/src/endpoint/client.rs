@@ -44,8 +44,8 @@ pub(super) struct Client {
     state: State,
     /// Attempts since the last path.
     attempts: u32,
-    /// Since when the relay says that the server is not there.
-    absent_since: Option<Instant>,
+    /// Since when the relay says that the server is not there; never while it doesn't.
+    absent_since: Instant,
     /// A request to the key is out.
     asked: bool,
     /// The first handshake, computed while there was no link to send it on.
@@ -76,18 +76,18 @@ impl Client {
 
     /// There is no relay any more that says that the server is not there.
     pub(super) const fn forget_absence(&mut self) {
-        self.absent_since = None;
+        self.absent_since = Instant::NEVER;
     }
 
-    pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, interrupted_at: Instant) -> Instant {
         let step = match &self.state {
-            State::Waiting { retry_at } => *retry_at,
-            State::Asking { give_up_at, .. } | State::Handshaking { give_up_at, .. } => Some(*give_up_at),
-            State::Open => None,
+            State::Waiting { retry_at } => retry_at.unwrap_or(Instant::NEVER),
+            State::Asking { give_up_at, .. } | State::Handshaking { give_up_at, .. } => *give_up_at,
+            State::Open => Instant::NEVER,
         };
-        let expiry = interrupted_at.map(|at| at + self.options.resume_timeout);
-        let absence = self.absent_since.map(|at| at + self.options.absent_timeout);
-        [step, expiry, absence].into_iter().flatten().min()
+        let expiry = interrupted_at + self.options.resume_timeout;
+        let absence = self.absent_since + self.options.absent_timeout;
+        step.min(expiry).min(absence)
     }
 }
 
@@ -110,7 +110,7 @@ impl Endpoint {
             server_epoch: None,
             state: State::Waiting { retry_at: None },
             attempts: 0,
-            absent_since: None,
+            absent_since: Instant::NEVER,
             asked: false,
             prepared: None,
         };
@@ -229,7 +229,7 @@ impl Endpoint {
         if let Side::Client(client) = &mut entry.side
             && code == CloseCode::SERVER_NOT_FOUND
         {
-            client.absent_since.get_or_insert(now);
+            client.absent_since = client.absent_since.min(now);
         }
         self.retry_client(socket, code, reason, now);
     }
@@ -283,8 +283,8 @@ impl Endpoint {
             entry.session.give_up(code, &text![what, ": ", reason]);
         }
         entry.path = None;
-        if let Some(until) = &mut entry.lingers_until {
-            *until = now;
+        if entry.lingers_until < Instant::NEVER {
+            entry.lingers_until = now;
         }
         self.touch(socket, now);
     }
@@ -297,10 +297,10 @@ impl Endpoint {
             let reason = "the peer gives no sign of life on this path";
             self.close_path(path, CloseCode::TIMEOUT, reason);
             self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
-        } else if client.absent_since.is_some_and(|since| since + timeouts.absent_timeout <= now) {
+        } else if client.absent_since + timeouts.absent_timeout <= now {
             let reason = text!["the server has been gone for ", timeouts.absent_timeout.as_secs(), " s"];
             self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
-        } else if entry.interrupted_at.is_some_and(|at| at + timeouts.resume_timeout <= now) {
+        } else if entry.interrupted_at + timeouts.resume_timeout <= now {
             let reason = text!["not resumed within ", timeouts.resume_timeout.as_secs(), " s"];
             self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
         } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
@@ -311,8 +311,8 @@ impl Endpoint {
                 return self.open_plain_client(socket, path, now);
             }
             // The relay knows the server, which says nothing: its page is frozen. That is no reason to give up.
-            if let Some(since) = &mut entry.interrupted_at {
-                *since = now;
+            if entry.is_interrupted() {
+                entry.interrupted_at = now;
             }
             let reason = "the server did not answer the handshake";
             self.close_path(path, CloseCode::TIMEOUT, reason);

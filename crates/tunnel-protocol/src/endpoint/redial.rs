@@ -54,9 +54,9 @@ impl Redial {
         !self.stopped && self.at.is_none_or(|at| at <= now)
     }
 
-    /// When it comes.
-    pub(super) const fn at(&self) -> Option<Instant> {
-        if self.stopped { None } else { self.at }
+    /// When it comes, if a link was lost.
+    pub(super) fn at(&self) -> Instant {
+        self.at.filter(|_| !self.stopped).unwrap_or(Instant::NEVER)
     }
 }
 

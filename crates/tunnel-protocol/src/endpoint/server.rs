@@ -112,18 +112,17 @@ impl Serving {
         Some(self.candidates.remove(at))
     }
 
-    pub(super) fn poll_timeout(&self, interrupted_at: Option<Instant>) -> Option<Instant> {
-        let undecided = self.undecided.as_ref().map(|undecided| undecided.give_up_at);
-        let candidate = self.candidates.first().map(|candidate| candidate.give_up_at);
-        let expiry = interrupted_at.map(|at| at + self.resume_timeout);
-        [undecided, candidate, expiry].into_iter().flatten().min()
+    pub(super) fn poll_timeout(&self, interrupted_at: Instant) -> Instant {
+        let undecided = self.undecided.as_ref().map_or(Instant::NEVER, |undecided| undecided.give_up_at);
+        let candidate = self.candidates.first().map_or(Instant::NEVER, |candidate| candidate.give_up_at);
+        undecided.min(candidate).min(interrupted_at + self.resume_timeout)
     }
 }
 
 impl Endpoint {
     /// Registers a server under `key`, now and whenever the link has to be built again.
     pub fn host(&mut self, key: StaticKey, now: Instant) {
-        self.idle_until = None;
+        self.idle_until = Instant::NEVER;
         self.host = Some(Host {
             key,
             registered: false,
@@ -169,7 +168,7 @@ impl Endpoint {
         self.rest(now);
         if closing && self.is_idle() {
             // A registration lasts as long as its link.
-            self.idle_until = Some(now);
+            self.idle_until = now;
         }
     }
 
@@ -287,7 +286,8 @@ impl Endpoint {
             self.sockets
                 .iter()
                 .filter(|(_, entry)| matches!(entry.side, Side::Server(_)))
-                .filter_map(|(socket, entry)| entry.interrupted_at.map(|at| (at, socket)))
+                .filter(|(_, entry)| entry.is_interrupted())
+                .map(|(socket, entry)| (entry.interrupted_at, socket))
         };
         if away().count() > self.config.max_suspended
             && let Some((_, oldest)) = away().min()
@@ -313,7 +313,7 @@ impl Endpoint {
             serving.candidates.remove(0);
         }
         let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
-        if entry.interrupted_at.is_some_and(|at| at + serving.resume_timeout <= now) {
+        if entry.interrupted_at + serving.resume_timeout <= now {
             let reason = text![
                 "the client did not come back within ",
                 serving.resume_timeout.as_secs(),

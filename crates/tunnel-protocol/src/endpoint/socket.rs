@@ -114,12 +114,12 @@ pub(super) struct Socket {
     pub(super) opened: bool,
     pub(super) protocol: String,
     pub(super) remote: Remote,
-    /// Since when there is no path.
-    pub(super) interrupted_at: Option<Instant>,
-    /// The application knows of the end; the peer may not yet.
-    pub(super) lingers_until: Option<Instant>,
-    /// What is in the endpoint's set of timers.
-    pub(super) timer: Option<Instant>,
+    /// Since when there is no path; never while there is one.
+    pub(super) interrupted_at: Instant,
+    /// The application knows of the end; the peer may not yet. Never while there is no end.
+    pub(super) lingers_until: Instant,
+    /// What is in the endpoint's set of timers; never if nothing is.
+    pub(super) timer: Instant,
     /// Whether it waits for its turn to send.
     pub(super) is_ready: bool,
 }
@@ -140,20 +140,25 @@ impl Socket {
             opened: false,
             protocol: String::new(),
             remote: Remote::default(),
-            interrupted_at: None,
-            lingers_until: None,
-            timer: None,
+            interrupted_at: Instant::NEVER,
+            lingers_until: Instant::NEVER,
+            timer: Instant::NEVER,
             is_ready: false,
         }
     }
 
-    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, now: Instant) -> Instant {
         let side = match &self.side {
             Side::Client(client) => client.poll_timeout(self.interrupted_at),
             Side::Server(serving) => serving.poll_timeout(self.interrupted_at),
         };
-        let session = self.path.and_then(|_| self.session.poll_timeout(now));
-        [side, session, self.lingers_until].into_iter().flatten().min()
+        let session = if self.path.is_some() { self.session.poll_timeout(now) } else { None };
+        side.min(self.lingers_until).min(session.unwrap_or(Instant::NEVER))
+    }
+
+    /// Whether it has lost its path.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted_at < Instant::NEVER
     }
 
     /// Whether it goes on over another path when it loses the one that it has.

@@ -28,7 +28,7 @@ impl Endpoint {
             Side::Server(_) => false,
         };
         // A relay of the livecode dialect would answer to each frame in words.
-        if self.is_livecode || self.sockets.values().any(|entry| wants_livecode(entry)) {
+        if self.is_livecode || self.sockets.values().any(wants_livecode) {
             return;
         }
         for socket in self.sockets.keys() {
@@ -188,9 +188,9 @@ impl Endpoint {
         client.server_epoch = Some(answer.epoch);
         client.state = State::Open;
         client.attempts = 0;
-        client.absent_since = None;
+        client.forget_absence();
         entry.path = Some(path);
-        entry.interrupted_at = None;
+        entry.interrupted_at = Instant::NEVER;
         if std::mem::replace(&mut entry.opened, true) {
             if !entry.session.has_ended() {
                 self.events.push_back(Event::Resumed { socket });

@@ -263,7 +263,7 @@ impl Endpoint {
         let key = serving.key;
         entry.session.detach();
         if entry.session.attach(candidate.transport, candidate.position, now) {
-            entry.interrupted_at = None;
+            entry.interrupted_at = Instant::NEVER;
             if std::mem::replace(&mut entry.opened, true) {
                 if !entry.session.has_ended() {
                     self.events.push_back(Event::Resumed { socket });
