@@ -96,7 +96,7 @@ fn rename_exports(section: &[u8], names: &mut Names) -> Result<Vec<u8>> {
 }
 
 /// a, b, … z, A, … Z, aa, ba, …
-fn letters(mut index: usize) -> String {
+pub(crate) fn letters(mut index: usize) -> String {
     const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut name = String::new();
     loop {

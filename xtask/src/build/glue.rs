@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::Module;
-use crate::wasm::{GIVER, Names, rename};
+use crate::wasm::{GIVER, Names, letters, rename};
 
 /// Gives what the module and its glue call each other short names: they have hashes in them, which no compression
 /// makes small, and the glue needs all names of our JavaScript for the few that the module imports directly.
@@ -22,6 +22,17 @@ pub(super) fn shorten(module: &Module, package: &Path) -> Result<()> {
     let text = rename_in_glue(&text, &renamed.imports, &renamed.exports)
         .with_context(|| format!("{} has another form than it had", glue.display()))?;
     fs::write(&wasm, renamed.wasm).with_context(|| format!("cannot write {}", wasm.display()))?;
+    let text = match snippet(&text) {
+        Some(ours) => {
+            let ours = package.join(ours);
+            let source =
+                fs::read_to_string(&ours).with_context(|| format!("cannot read {}", ours.display()))?;
+            let (text, source) = rename_methods(text, source)?;
+            fs::write(&ours, source).with_context(|| format!("cannot write {}", ours.display()))?;
+            text
+        }
+        None => text,
+    };
     fs::write(&glue, text).with_context(|| format!("cannot write {}", glue.display()))
 }
 
@@ -78,6 +89,29 @@ fn rename_in_glue(glue: &str, [given, taken]: &[Names; 2], exports: &Names) -> R
         text.insert_str(0, &format!("import {{ {} }} {module}\n", names.join(", ")));
     }
     Ok(text)
+}
+
+/// Where the JavaScript of ours is that the glue imports.
+fn snippet(glue: &str) -> Option<&str> {
+    glue.split_once(" from './")?.1.split('\'').next()
+}
+
+/// Renames the methods of the class `Connector`, which our JavaScript calls as `tunnel.name()` or `connector().name()`.
+fn rename_methods(mut glue: String, mut ours: String) -> Result<(String, String)> {
+    let methods = glue.lines().filter_map(|line| Some(line.strip_prefix("    static ")?.split_once('(')?.0));
+    let methods: Vec<_> = methods.filter(|name| !name.starts_with('_')).map(str::to_owned).collect();
+    for (index, name) in methods.iter().enumerate() {
+        let short = letters(index);
+        let called = ours.len();
+        for caller in ["tunnel.", "connector()."] {
+            ours = ours.replace(&format!("{caller}{name}("), &format!("{caller}{short}("));
+        }
+        if ours.len() == called {
+            bail!("nobody calls the method {name}");
+        }
+        glue = glue.replace(&format!("    static {name}("), &format!("    static {short}("));
+    }
+    Ok((glue, ours))
 }
 
 /// Renames every `wasm.name` of a line.
@@ -148,6 +182,16 @@ function __wbg_get_imports() {
 }
 ";
         assert_eq!(rename_in_glue(GLUE, &imports, &exports).unwrap(), expected);
+    }
+
+    #[test]
+    fn methods_have_the_same_short_names_on_both_sides() {
+        let glue = "class Connector {\n    static __wrap(ptr) {\n    }\n    static runTask() {\n    }\n}\n";
+        let ours = "const run = () => tunnel.runTask();\nsocket.runTask();\n";
+        let (glue, ours) = rename_methods(glue.into(), ours.into()).unwrap();
+        assert_eq!(glue, "class Connector {\n    static __wrap(ptr) {\n    }\n    static a() {\n    }\n}\n");
+        assert_eq!(ours, "const run = () => tunnel.a();\nsocket.runTask();\n");
+        assert!(rename_methods("    static idle() {\n".into(), "idle()".into()).is_err());
     }
 
     #[test]
