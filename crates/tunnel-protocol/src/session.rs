@@ -216,7 +216,9 @@ impl Session {
     /// handshake. Binary messages are sent as the text that their bytes are in UTF-8, as far as they are.
     #[must_use]
     pub fn new_plain(config: Config) -> Self {
-        Self { plain: Some(Plain::default()), ..Self::new(config) }
+        let mut session = Self::new(config);
+        session.plain = Some(Plain::default());
+        session
     }
 
     /// Whether the peer is a plain one.
@@ -380,14 +382,11 @@ impl Session {
         }
         // The farewell follows all that the peer's allowance lets through.
         if len == sendable
+            && let Some((_, reason)) = &self.farewell
+            && out.len() + 6 + truncate_reason(reason).len() + OVERHEAD <= max_len
             && let Some((code, reason)) = self.farewell.take()
         {
-            let frame = SessionFrame::Close { code, reason };
-            if out.len() + 6 + truncate_reason_len(&frame) + OVERHEAD <= max_len {
-                frame.encode(&mut out);
-            } else if let SessionFrame::Close { code, reason } = frame {
-                self.farewell = Some((code, reason));
-            }
+            SessionFrame::Close { code, reason }.encode(&mut out);
         }
         let transport = self.transport.as_mut()?;
         if transport.seal_in_place(&mut out, header.len()).is_err() {
@@ -523,13 +522,6 @@ impl Session {
             self.state = State::Ended;
             self.events.push_back(Event::Closed(closed));
         }
-    }
-}
-
-fn truncate_reason_len(frame: &SessionFrame) -> usize {
-    match frame {
-        SessionFrame::Close { reason, .. } => truncate_reason(reason).len(),
-        _ => 0,
     }
 }
 
