@@ -339,6 +339,19 @@ impl Endpoint {
         }
     }
 
+    /// The socket has a path: the application hears that it is open, or again, and with whom.
+    fn open(&mut self, socket: SocketId, path: Path, remote: Remote) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.path = Some(path);
+        entry.interrupted_at = Instant::NEVER;
+        if !std::mem::replace(&mut entry.opened, true) {
+            let protocol = entry.protocol.clone();
+            self.events.push_back(Event::Opened { socket, protocol, remote });
+        } else if !entry.session.has_ended() {
+            self.events.push_back(Event::Resumed { socket });
+        }
+    }
+
     /// The socket has no path any more. What becomes of it is up to its side.
     fn lose_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };

@@ -196,10 +196,7 @@ impl Endpoint {
         client.state = State::Open;
         client.options.resume_timeout = Duration::ZERO;
         entry.session = session;
-        entry.path = Some(path);
-        entry.opened = true;
-        let remote = Remote::default();
-        self.events.push_back(Event::Opened { socket, protocol: String::new(), remote });
+        self.open(socket, path, Remote::default());
         self.touch(socket, now);
     }
 

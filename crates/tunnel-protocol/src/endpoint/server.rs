@@ -178,9 +178,11 @@ impl Endpoint {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &mut entry.side else { return };
         let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
-        protocol.clone_into(&mut entry.protocol);
         match greeting {
-            Greeting::Sealed { responder, position } => self.answer(socket, path, responder, position, now),
+            Greeting::Sealed { responder, position } => {
+                protocol.clone_into(&mut entry.protocol);
+                self.answer(socket, path, responder, position, now);
+            }
             Greeting::Plain { early } => self.open_plain(socket, path, early, now),
         }
     }
@@ -189,11 +191,9 @@ impl Endpoint {
     fn open_plain(&mut self, socket: SocketId, path: Path, early: Vec<Bytes>, now: Instant) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Server(serving) = &entry.side else { return };
-        entry.opened = true;
-        entry.path = Some(path);
-        entry.remote = Remote { address: Some(serving.address.clone()), ..Remote::default() };
-        let remote = entry.remote.clone();
-        self.events.push_back(Event::Opened { socket, protocol: String::new(), remote });
+        let remote = Remote { address: Some(serving.address.clone()), ..Remote::default() };
+        self.open(socket, path, remote);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         for text in early {
             // A plain peer can't break a protocol that it does not speak.
             let _ = entry.session.handle_record(text, now);
@@ -282,20 +282,22 @@ impl Endpoint {
 
     /// Drops the session that has been away for longest when there are too many.
     fn evict(&mut self, now: Instant) {
-        let away = || {
-            self.sockets
-                .iter()
-                .filter(|(_, entry)| matches!(entry.side, Side::Server(_)))
-                .filter(|(_, entry)| entry.is_interrupted())
-                .map(|(socket, entry)| (entry.interrupted_at, socket))
-        };
-        if away().count() > self.config.max_suspended
-            && let Some((_, oldest)) = away().min()
-            && let Some(entry) = self.sockets.get_mut(oldest)
+        let (mut away, mut since, mut oldest) = (0, Instant::NEVER, None);
+        for (socket, entry) in self.sockets.iter() {
+            if entry.is_interrupted() && matches!(entry.side, Side::Server(_)) {
+                away += 1;
+                if entry.interrupted_at < since {
+                    (since, oldest) = (entry.interrupted_at, Some(socket));
+                }
+            }
+        }
+        if away > self.config.max_suspended
+            && let Some(socket) = oldest
+            && let Some(entry) = self.sockets.get_mut(socket)
         {
             let reason = text!["too many clients are away; ", entry.session.certainty()];
             entry.session.give_up(CloseCode::OVERFLOW, &reason);
-            self.touch(oldest, now);
+            self.touch(socket, now);
         }
     }
 

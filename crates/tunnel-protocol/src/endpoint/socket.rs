@@ -112,8 +112,8 @@ pub(super) struct Socket {
     pub(super) own_link: Option<LinkId>,
     /// Whether the application was told that it is open.
     pub(super) opened: bool,
+    /// What both sides speak, once that is known.
     pub(super) protocol: String,
-    pub(super) remote: Remote,
     /// Since when there is no path; never while there is one.
     pub(super) interrupted_at: Instant,
     /// The application knows of the end; the peer may not yet. Never while there is no end.
@@ -139,7 +139,6 @@ impl Socket {
             own_link: None,
             opened: false,
             protocol: String::new(),
-            remote: Remote::default(),
             interrupted_at: Instant::NEVER,
             lingers_until: Instant::NEVER,
             timer: Instant::NEVER,

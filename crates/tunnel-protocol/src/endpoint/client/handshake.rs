@@ -146,26 +146,27 @@ impl Endpoint {
             return;
         }
         key.forget_answers();
-        let opened = result.map_err(|error| error.to_text()).and_then(|(payload, transport)| {
-            match Opened::decode(payload) {
-                Ok(opened) => Ok((opened, transport)),
-                Err(error) => Err(error.to_text()),
-            }
-        });
-        match opened {
-            Ok((Opened::Accepted { epoch, position, protocol }, transport)) => {
+        let (payload, transport) = match result {
+            Ok(read) => read,
+            Err(error) => return self.refuse_answer(socket, path, &error.to_text(), now),
+        };
+        match Opened::decode(payload) {
+            Ok(Opened::Accepted { epoch, position, protocol }) => {
                 self.open_client(socket, path, Answer { epoch, position, protocol, transport }, now);
             }
-            Ok((Opened::Refused { code, reason }, _)) => {
+            Ok(Opened::Refused { code, reason }) => {
                 self.close_path(path, CloseCode::NORMAL, "");
                 self.fail_client(socket, code, &reason, now);
             }
-            Err(error) => {
-                let reason = text!["the server's handshake was refused: ", error];
-                self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
-                self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
-            }
+            Err(error) => self.refuse_answer(socket, path, &error.to_text(), now),
         }
+    }
+
+    /// The second handshake message is not what the server should say.
+    fn refuse_answer(&mut self, socket: SocketId, path: Path, error: &str, now: Instant) {
+        let reason = text!["the server's handshake was refused: ", error];
+        self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
+        self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
     }
 
     pub(super) fn open_client(&mut self, socket: SocketId, path: Path, answer: Answer, now: Instant) {
@@ -189,23 +190,10 @@ impl Endpoint {
         client.state = State::Open;
         client.attempts = 0;
         client.forget_absence();
-        entry.path = Some(path);
-        entry.interrupted_at = Instant::NEVER;
-        if std::mem::replace(&mut entry.opened, true) {
-            if !entry.session.has_ended() {
-                self.events.push_back(Event::Resumed { socket });
-            }
-        } else {
-            entry.protocol.clone_from(&answer.protocol);
-            entry.remote = Remote {
-                key: client.server_key,
-                verified: client.server.key().is_some(),
-                address: None,
-                encrypted: true,
-            };
-            let remote = entry.remote.clone();
-            self.events.push_back(Event::Opened { socket, protocol: answer.protocol, remote });
-        }
+        let verified = client.server.key().is_some();
+        let remote = Remote { key: client.server_key, verified, address: None, encrypted: true };
+        entry.protocol = answer.protocol;
+        self.open(socket, path, remote);
         self.touch(socket, now);
     }
 }

@@ -258,25 +258,17 @@ impl Endpoint {
             return;
         };
         serving.candidates.clear();
-        entry.path = Some(path);
-        let address = serving.address.clone();
-        let key = serving.key;
+        let address = Some(serving.address.clone());
+        let remote = Remote { key: Some(serving.key), verified: true, address, encrypted: true };
         entry.session.detach();
         if entry.session.attach(candidate.transport, candidate.position, now) {
-            entry.interrupted_at = Instant::NEVER;
-            if std::mem::replace(&mut entry.opened, true) {
-                if !entry.session.has_ended() {
-                    self.events.push_back(Event::Resumed { socket });
-                }
-            } else {
-                let address = Some(address);
-                entry.remote = Remote { key: Some(key), verified: true, address, encrypted: true };
-                let (protocol, remote) = (entry.protocol.clone(), entry.remote.clone());
-                self.events.push_back(Event::Opened { socket, protocol, remote });
+            self.open(socket, path, remote);
+            if let Some(entry) = self.sockets.get_mut(socket) {
+                // A violation ends the session; `touch` sees it.
+                let _ = entry.session.handle_plaintext(plaintext, now);
             }
-            // A violation ends the session; `touch` sees it.
-            let _ = entry.session.handle_plaintext(plaintext, now);
         } else {
+            entry.path = Some(path);
             entry
                 .session
                 .give_up(CloseCode::PROTOCOL_ERROR, "the client claims to have received what was never sent");
