@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::{LinkError, LinkEvent};
-use tunnel_protocol::livecode::{Installation, Line, LinkCommand, decode_link_event};
+use tunnel_protocol::livecode::{LinkCommand, decode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
@@ -65,17 +65,12 @@ impl LivecodeLink {
 }
 
 impl Translator for LivecodeLink {
-    fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
-        let installation = installation.map_or_else(String::new, |installation| {
-            Line::server_credential(installation.number, &installation.credential)
-        });
+    fn register(&mut self, key: PublicKey, installation: &str) {
         self.ask(LinkCommand::Register, 0, 0.0, &[&key.0, installation.as_bytes()].concat());
     }
 
-    fn installation(&self) -> Option<Installation> {
-        let text = self.ask_text(LinkCommand::Installation, 0.0);
-        let (number, credential) = Line::parse_server_credential(&text)?;
-        Some(Installation { number, credential: credential.to_owned() })
+    fn installation(&self) -> String {
+        self.ask_text(LinkCommand::Installation, 0.0)
     }
 
     fn connect(&mut self, number: u32, port: u16) -> ChannelId {
@@ -117,7 +112,7 @@ impl Translator for LivecodeLink {
 
     fn poll_event(&mut self) -> Option<LinkEvent> {
         // Nothing, which is no event, is what there is most of the time.
-        decode_link_event(self.ask(LinkCommand::PollEvent, 0, 0.0, &[]).into()).ok()
+        decode_link_event(self.ask(LinkCommand::PollEvent, 0, 0.0, &[]).into())
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

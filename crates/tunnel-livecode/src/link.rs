@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use tunnel_protocol::endpoint::Translator;
 use tunnel_protocol::frame::ChannelId;
 use tunnel_protocol::link::LinkError;
-use tunnel_protocol::livecode::{Installation, Line, LinkCommand, LivecodeLink, encode_link_event};
+use tunnel_protocol::livecode::{LinkCommand, LivecodeLink, encode_link_event};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
@@ -40,16 +40,10 @@ fn answer(link: &mut LivecodeLink, command: LinkCommand, first: u32, second: f64
     match command {
         LinkCommand::Register => {
             if let Some((key, installation)) = data.split_first_chunk() {
-                let installation = Line::parse_server_credential(&String::from_utf8_lossy(installation))
-                    .map(|(number, credential)| Installation { number, credential: credential.to_owned() });
-                link.register(PublicKey(*key), installation);
+                link.register(PublicKey(*key), &String::from_utf8_lossy(installation));
             }
         }
-        LinkCommand::Installation => {
-            return link.installation().map_or_else(Vec::new, |installation| {
-                Line::server_credential(installation.number, &installation.credential).into()
-            });
-        }
+        LinkCommand::Installation => return link.installation().into(),
         LinkCommand::Connect => return link.connect(first, second as u16).0.to_be_bytes().into(),
         LinkCommand::Initiate => link.initiate(channel, bytes()),
         LinkCommand::Respond => link.respond(channel, bytes()),

@@ -18,7 +18,7 @@ pub use answer::{Line, Notification};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
 pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
 pub use json::Parameter;
-pub use link::{Installation, LivecodeLink};
+pub use link::LivecodeLink;
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
 pub use transfer::{LinkCommand, decode_link_event, encode_link_event};
 

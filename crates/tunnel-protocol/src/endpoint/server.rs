@@ -8,7 +8,6 @@ use super::{Endpoint, Event, LinkId, SocketId};
 use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
-use crate::livecode::Installation;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
 use crate::text::{ToText, text};
@@ -38,8 +37,8 @@ pub(super) struct Host {
     registered: bool,
     registered_before: bool,
     closing: bool,
-    /// Its number at a livecoding relay.
-    installation: Option<Installation>,
+    /// Its number at a livecoding relay, and the credential that gets it back.
+    installation: String,
     /// What the key was asked for.
     asked: Vec<PublicKey>,
     /// Handshakes that wait for the key.
@@ -128,7 +127,7 @@ impl Endpoint {
             registered: false,
             registered_before: false,
             closing: false,
-            installation: None,
+            installation: String::new(),
             asked: Vec::new(),
             waiting: Vec::new(),
         });
@@ -235,7 +234,7 @@ impl Endpoint {
                 Err(DhError::LowOrder) => {}
             },
             Carrier::Livecode(link) => {
-                link.register(host.key.public(), host.installation.clone());
+                link.register(host.key.public(), &host.installation);
                 host.registered = true;
             }
             Carrier::Dialing | Carrier::Foreign { .. } => {}

@@ -2,7 +2,6 @@
 
 use crate::frame::ChannelId;
 use crate::link::{LinkError, LinkEvent};
-use crate::livecode::Installation;
 use crate::server_id::PublicKey;
 use crate::{CloseCode, Instant};
 use bytes::Bytes;
@@ -23,10 +22,10 @@ impl<T> MaybeSend for T {}
 ///
 /// Few relays speak the dialect, so a page loads what reads and writes it when its relay turns out to.
 pub trait Translator: MaybeSend {
-    /// Installs this peer as a server, under its old number if it had one.
-    fn register(&mut self, key: PublicKey, installation: Option<Installation>);
-    /// What to give [`register`](Self::register) on the next link.
-    fn installation(&self) -> Option<Installation>;
+    /// Installs this peer as a server: under its old number, if [`installation`](Self::installation) was not empty on the link before.
+    fn register(&mut self, key: PublicKey, installation: &str);
+    /// The server's number and the credential that gets it back, as the relay said them; or empty.
+    fn installation(&self) -> String;
     /// Connects to a server. [`LinkEvent::ServerKey`] tells for whom the handshake has to be.
     fn connect(&mut self, number: u32, port: u16) -> ChannelId;
     /// Sends the client's handshake message.

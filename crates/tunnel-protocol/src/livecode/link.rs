@@ -24,15 +24,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most clients that have connected and said nothing yet.
 const MAX_SILENT: usize = 1_024;
 
-/// Which server a link installs: the relay chose the number, the credential gets it back after a drop.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Installation {
-    /// The server's number.
-    pub number: u32,
-    /// What proves that it is ours.
-    pub credential: String,
-}
-
 /// Protocol state of one WebSocket to a livecoding relay: what an endpoint takes for its [`Translator`].
 #[derive(Debug)]
 pub struct LivecodeLink {
@@ -51,7 +42,8 @@ enum Role {
     /// Clients by their channel, as far as they have got.
     Server {
         key: PublicKey,
-        installation: Option<Installation>,
+        /// Its number and credential, as the relay said them; or empty.
+        installation: String,
         clients: SortedMap<ChannelId, Guest>,
     },
     /// The one channel of a client.
@@ -97,6 +89,14 @@ impl LivecodeLink {
         }
     }
 
+    /// Installs the server that the relay said this about; false if the text is something else.
+    fn install(&mut self, said: &str) -> bool {
+        let Some((number, credential)) = Line::parse_server_credential(said) else { return false };
+        let call = self.client.install_server(number, credential);
+        self.calls.insert(call, Purpose::Install);
+        true
+    }
+
     fn send(&mut self, channel: ChannelId, packet: &Packet) {
         self.forward(channel, &packet.encode());
     }
@@ -123,23 +123,22 @@ impl LivecodeLink {
         match purpose {
             Purpose::CreateCredential => {
                 let Answer::Returned { sent, .. } = answer else { return Ok(()) };
-                let found = sent.iter().find_map(|text| Line::parse_server_credential(text));
-                let Some((number, credential)) = found else {
+                let Some(said) = sent.iter().find(|text| self.install(text)) else {
                     return Err(LinkError::OutOfTurn { frame: "a server credential" });
                 };
-                let call = self.client.install_server(number, credential);
-                self.calls.insert(call, Purpose::Install);
                 if let Role::Server { installation, .. } = &mut self.role {
-                    *installation = Some(Installation { number, credential: credential.to_owned() });
+                    installation.clone_from(said);
                 }
             }
             Purpose::Install => {
                 let Role::Server { installation, .. } = &mut self.role else { return Ok(()) };
-                if let (true, Some(installation)) = (answer.is_one(), &*installation) {
-                    self.events.push_back(LinkEvent::Registered(ServerId::Number(installation.number)));
+                if let (true, Some((number, _))) =
+                    (answer.is_one(), Line::parse_server_credential(installation))
+                {
+                    self.events.push_back(LinkEvent::Registered(ServerId::Number(number)));
                 } else {
                     // The relay was restarted and knows no such number: a new one is better than none.
-                    *installation = None;
+                    installation.clear();
                     let call = self.client.create_server_credential();
                     self.calls.insert(call, Purpose::CreateCredential);
                 }
@@ -249,21 +248,18 @@ impl LivecodeLink {
 }
 
 impl Translator for LivecodeLink {
-    fn register(&mut self, key: PublicKey, installation: Option<Installation>) {
-        if let Some(Installation { number, credential }) = &installation {
-            let call = self.client.install_server(*number, credential);
-            self.calls.insert(call, Purpose::Install);
-        } else {
+    fn register(&mut self, key: PublicKey, installation: &str) {
+        if !self.install(installation) {
             let call = self.client.create_server_credential();
             self.calls.insert(call, Purpose::CreateCredential);
         }
-        self.role = Role::Server { key, installation, clients: SortedMap::new() };
+        self.role = Role::Server { key, installation: installation.to_owned(), clients: SortedMap::new() };
     }
 
-    fn installation(&self) -> Option<Installation> {
+    fn installation(&self) -> String {
         match &self.role {
             Role::Server { installation, .. } => installation.clone(),
-            _ => None,
+            _ => String::new(),
         }
     }
 
