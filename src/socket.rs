@@ -329,20 +329,25 @@ impl SocketCore {
     pub(crate) fn stat(&self, index: u32) -> f64 {
         let live = self.id.get().and_then(|id| self.driver.read(|endpoint| endpoint.stats(id)));
         let session = live.map_or_else(|| self.socket.last_stats.get(), |stats| stats.session);
-        match index {
-            0 => session.bytes_sent as f64,
-            1 => session.bytes_received as f64,
-            2 => session.messages_sent as f64,
-            3 => session.messages_received as f64,
-            4 => session.bytes_retransmitted as f64,
-            5 => session.bytes_unacknowledged as f64,
-            6 => session.resumptions.into(),
-            7 => session.round_trip.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0),
-            _ => match live.map(|stats| stats.liveness) {
-                Some(Liveness::Alive) => 0.0,
-                Some(Liveness::Waiting) => 1.0,
-                Some(Liveness::Interrupted) | None => 2.0,
-            },
+        let counters = [
+            session.bytes_sent,
+            session.bytes_received,
+            session.messages_sent,
+            session.messages_received,
+            session.bytes_retransmitted,
+            session.bytes_unacknowledged,
+            session.resumptions.into(),
+        ];
+        if let Some(counter) = counters.get(index as usize) {
+            return *counter as f64;
+        }
+        if index as usize == counters.len() {
+            return session.round_trip.map_or(f64::NAN, |time| time.as_micros() as f64 / 1000.0);
+        }
+        match live.map(|stats| stats.liveness) {
+            Some(Liveness::Alive) => 0.0,
+            Some(Liveness::Waiting) => 1.0,
+            Some(Liveness::Interrupted) | None => 2.0,
         }
     }
 

@@ -167,10 +167,10 @@ enum State {
 }
 
 /// When to acknowledge.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ack {
     /// With the next record, which is wanted for it at this time.
-    at: Option<Instant>,
+    at: Instant,
     /// What the peer was told last.
     told: u64,
 }
@@ -199,7 +199,7 @@ impl Session {
             transport: None,
             state: State::Open,
             farewell: None,
-            ack: Ack::default(),
+            ack: Ack { at: Instant::NEVER, told: 0 },
             ping: Ping::default(),
             pong: None,
             events: VecDeque::new(),
@@ -293,7 +293,7 @@ impl Session {
         }
         self.attached_before = true;
         self.transport = Some(transport);
-        self.ack.at = Some(now);
+        self.ack.at = now;
         self.ping.next_at = now;
         self.ping.sent_at = None;
         self.ping.heard_at = now;
@@ -357,10 +357,10 @@ impl Session {
         let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
         out.put_slice(header);
         let received = self.receive.received();
-        if self.ack.at.is_some() || received > self.ack.told {
+        if self.ack.at < Instant::NEVER || received > self.ack.told {
             let limit = self.receive.raise_limit();
             SessionFrame::Ack { received, limit }.encode(&mut out);
-            self.ack = Ack { at: None, told: received };
+            self.ack = Ack { at: Instant::NEVER, told: received };
             room -= ACK_LEN;
         }
         if let Some(nonce) = self.pong.take() {
@@ -412,7 +412,7 @@ impl Session {
             return !plain.is_empty() && !self.has_ended();
         }
         self.transport.is_some()
-            && (self.ack.at.is_some_and(|at| at <= now)
+            && (self.ack.at <= now
                 || self.pong.is_some()
                 || self.ping.wanted
                 || self.farewell.is_some()
@@ -427,15 +427,19 @@ impl Session {
     /// When [`has_record`](Self::has_record) becomes true by itself, or [`handle_timeout`](Self::handle_timeout) does
     /// something.
     #[must_use]
-    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        self.transport.as_ref()?;
-        let close = match self.state {
-            State::Closing { give_up_at } => Some(give_up_at),
-            _ => None,
-        };
-        let quiet = [self.ping.heard_at + QUIET, self.ping.heard_at + QUIET + STALLED];
-        let alive = quiet.into_iter().find(|at| *at > now).filter(|_| self.keeps_alive);
-        [self.ack.at.filter(|at| *at > now), close, alive].into_iter().flatten().min()
+    pub fn poll_timeout(&self, now: Instant) -> Instant {
+        let mut at = Instant::NEVER;
+        if self.transport.is_none() {
+            return at;
+        }
+        if let State::Closing { give_up_at } = self.state {
+            at = give_up_at;
+        }
+        let quiet = self.ping.heard_at + QUIET;
+        if self.keeps_alive {
+            at = at.min(quiet.or_never(now)).min((quiet + STALLED).or_never(now));
+        }
+        at.min(self.ack.at.or_never(now))
     }
 
     /// Where this side stands: for the handshake on the next path.

@@ -17,6 +17,12 @@ impl Instant {
     /// Later than anything: the time of what won't be, or is not.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// This instant while it lies ahead of `now`, then never.
+    #[must_use]
+    pub fn or_never(self, now: Self) -> Self {
+        if self > now { self } else { Self::NEVER }
+    }
+
     /// The instant that lies `micros` microseconds after the origin.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {

@@ -151,8 +151,8 @@ impl Socket {
             Side::Client(client) => client.poll_timeout(self.interrupted_at),
             Side::Server(serving) => serving.poll_timeout(self.interrupted_at),
         };
-        let session = if self.path.is_some() { self.session.poll_timeout(now) } else { None };
-        side.min(self.lingers_until).min(session.unwrap_or(Instant::NEVER))
+        let session = if self.path.is_some() { self.session.poll_timeout(now) } else { Instant::NEVER };
+        side.min(self.lingers_until).min(session)
     }
 
     /// Whether it has lost its path.

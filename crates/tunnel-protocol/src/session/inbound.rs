@@ -60,7 +60,7 @@ impl Session {
                     ACK_SOON_AFTER.. => now + ACK_SOON,
                     _ => now + ACK_DELAY,
                 };
-                self.ack.at = Some(self.ack.at.map_or(at, |before| before.min(at)));
+                self.ack.at = self.ack.at.min(at);
                 self.grant(now);
             }
             SessionFrame::Ack { received, limit } => {
@@ -123,7 +123,7 @@ impl Session {
             State::Open => {
                 self.push_close(code, &closed.reason);
                 self.state = State::Answering(closed);
-                self.ack.at = Some(now);
+                self.ack.at = now;
             }
             State::Closing { .. } => self.end(closed),
             // A second close is a violation that no longer matters.
@@ -154,7 +154,7 @@ impl Session {
             self.receive.set_window((self.receive.window() * 2).min(most));
         }
         self.ping.raised_at = now;
-        self.ack.at = Some(now);
+        self.ack.at = now;
     }
 
     pub(super) fn malformed(&mut self, error: DecodeError) -> RecordError {
