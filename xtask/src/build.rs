@@ -66,8 +66,8 @@ const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 /// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module.
 const SMALL: [&str; 2] = ["-Cllvm-args=-inline-threshold=25", "-Cllvm-args=-inlinehint-threshold=25"];
 
-/// A panic traps, and what it would have said is not in the module.
-const SILENT: [&str; 2] = ["-Zunstable-options", "-Cpanic=immediate-abort"];
+/// A panic traps, and neither what it would have said nor where it was is in the module.
+const SILENT: [&str; 3] = ["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none"];
 
 /// Joins short functions before LLVM sees them, in the last crate only: in what wasm-bindgen makes there LLVM leaves calls
 /// whose arguments go through memory.
@@ -89,6 +89,13 @@ pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -
              compile its standard library with them.",
             workspace.config.build.rebuild_std
         );
+    }
+    // wasm-pack would optimise once more what it finds there of an earlier build.
+    for module in [&MAIN, &LIVECODE] {
+        let left = package.join(module.wasm());
+        if left.exists() {
+            fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+        }
     }
     make(workspace, &MAIN, target, package)?;
     declare(package)?;
