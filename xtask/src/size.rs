@@ -10,7 +10,7 @@ use crate::process::output;
 use crate::workspace::Workspace;
 
 /// Prints the sizes; fails over the budget.
-pub(crate) fn size(workspace: &Workspace) -> Result<()> {
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let (total, budget) = (print(workspace)?, workspace.config.size.brotli_bytes);
     if total > budget {
         bail!(
