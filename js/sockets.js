@@ -13,6 +13,7 @@ import {
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
+  toBuffer,
   toMessage,
   toMilliseconds,
   toPlace,
@@ -41,7 +42,7 @@ export const giveText = text => {
 };
 /** `bytes` are a view of wasm's memory. */
 export const giveBytes = bytes => {
-  given = bytes.slice().buffer;
+  given = toBuffer(bytes);
 };
 
 /** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
@@ -405,7 +406,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     };
 
     /** `bytes` are a view of wasm's memory. */
-    fireBytes = (socket, bytes) => fireMessage(socket, bytes.slice().buffer);
+    fireBytes = (socket, bytes) => fireMessage(socket, toBuffer(bytes));
 
     fireAvailable = socket => {
       socket.#arrival?.resolve();

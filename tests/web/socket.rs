@@ -55,6 +55,27 @@ async fn messages_keep_their_order_around_blobs_and_their_content() {
 }
 
 #[wasm_bindgen_test]
+async fn messages_of_any_length_keep_their_bytes_when_others_follow() {
+    let body = r"
+        const lengths = [65536, 65536, 65535, 65536, 65537, 65536, 10, 65536, 131072, 65536, 65536]
+        const kept = []
+        const all = new Promise(resolve => {
+          server.listen(1, socket => {
+            socket.binaryType = 'arraybuffer'
+            socket.onmessage = ({ data }) => kept.push(data) === lengths.length && resolve()
+          })
+        })
+        const socket = connect(1)
+        await socket.opened
+        lengths.forEach((length, index) => socket.send(new Uint8Array(length).fill(index + 1)))
+        await all
+        same(kept.map(data => data.byteLength), lengths)
+        same(kept.map((data, index) => new Uint8Array(data).findIndex(byte => byte !== index + 1)), lengths.map(() => -1))
+        same(new Set(kept).size, lengths.length)";
+    run("lengths", body).await;
+}
+
+#[wasm_bindgen_test]
 async fn microtasks_run_between_events() {
     let body = r"
         server.listen(1, socket => { for (let n = 0; n < 100; n++) socket.send(`${n}`) })

@@ -1,7 +1,8 @@
 //! A peer's side of the link protocol: one WebSocket to the relay, and its channels.
 
 use crate::codec::DecodeError;
-use crate::frame::{ChannelId, ChannelKind, Frame, PONG, Welcome};
+use crate::frame::{ChannelId, ChannelKind, Frame, HEADER_LEN, PONG, Welcome};
+use crate::handshake::MAX_MESSAGE;
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
 use crate::sorted::SortedSet;
@@ -390,13 +391,10 @@ impl Link {
         self.open.contains(&channel) && !self.paused.contains(&channel)
     }
 
-    /// Longest frame to send, in bytes: what the relay takes and what a Noise message can be.
+    /// Longest frame to send, in bytes: what the relay takes, with what a Noise message can be.
     #[must_use]
     pub fn max_frame(&self) -> usize {
-        self.welcome
-            .as_ref()
-            .map_or(0, |welcome| welcome.max_frame as usize)
-            .min(crate::handshake::MAX_MESSAGE)
+        self.welcome.as_ref().map_or(0, |welcome| welcome.max_frame as usize).min(HEADER_LEN + MAX_MESSAGE)
     }
 
     /// This peer's address as the relay sees it.

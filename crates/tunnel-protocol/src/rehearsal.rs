@@ -14,10 +14,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 const CLIENTS: ChannelId = ChannelId(1);
 const SERVERS: ChannelId = ChannelId(2);
 
-/// The answer to HELLO: version 1, frames of 60,000 bytes, one channel, silence for 1 s. Nobody checks what is proven
+/// The answer to HELLO: version 1, frames of 64 KiB, one channel, silence for 1 s. Nobody checks what is proven
 /// against its challenge.
 const WELCOME: &[u8] = b"\x82\0\0\0\0\
-    \0\x01\0\0\0\0\0\0\xea\x60\0\0\0\x01\0\0\0\0\0\0\x03\xe8\
+    \0\x01\0\0\0\0\0\x01\0\0\0\0\0\x01\0\0\0\0\0\0\x03\xe8\
     \x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
     \0\0";
 

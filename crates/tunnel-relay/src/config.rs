@@ -158,7 +158,7 @@ macros::settings! {
             "many proxies and address translators forget a connection that is idle for 30 to 60 s";
         max_frame: u32 as Bytes = core().max_frame, [MIN_MAX_FRAME, 1 << 20], restart,
             "longest frame, header included; longer ones end the link with 1009 before memory is set aside",
-            "with its WebSocket header just under 64 KiB, above which browsers cut messages into fragments";
+            "what browsers send in one piece; above it, they cut messages into fragments";
         max_fragments: u32 as Count = 256, [1, 1_000_000], reload,
             "how many fragments a WebSocket message may come in; more end the link with 1008",
             "browsers send a frame of ours in one, and a proxy that cuts it every KiB in 59";

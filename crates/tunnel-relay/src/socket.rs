@@ -13,8 +13,8 @@ use tunnel_protocol::router::Transmit;
 
 /// How much is read at once.
 ///
-/// Small enough to stay in a processor's cache, large enough for the largest frame.
-const READ: usize = 64 << 10;
+/// Small enough to stay in a processor's cache, large enough for the largest frame with its WebSocket header.
+const READ: usize = (64 << 10) + 14;
 
 /// As much as a connection keeps of what it has read in memory of just that size: the first bytes of a frame.
 const SHORT: usize = 64;

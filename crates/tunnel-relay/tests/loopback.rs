@@ -76,7 +76,7 @@ async fn any_number_of_messages_keeps_its_order() {
 async fn the_largest_frames_arrive_whole_both_ways() {
     let relay = relay().await;
     let (mut client, mut server) = Peer::pair(&relay).await;
-    let payload: Vec<u8> = (0..60_000 - 5).map(|number: u32| (number % 253) as u8).collect();
+    let payload: Vec<u8> = (0..65_536 - 5).map(|number: u32| (number % 253) as u8).collect();
     for _ in 0..20 {
         client.send(data(1, payload.clone())).await;
         assert_eq!(server.frame().await, data(2, payload.clone()));

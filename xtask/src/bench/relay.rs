@@ -27,7 +27,7 @@ const SPLICE: &str = "TCP splice";
 
 /// What is sent: bytes of payload, and how many messages before an answer is awaited.
 ///
-/// The last is what fits into a frame of 60,000 bytes with its header.
+/// The last makes frames of 60,000 bytes with their headers.
 const CASES: [(usize, usize, &str); 5] = [
     (16, 1, "16 B"),
     (16, 16, "16 B × 16"),

@@ -59,7 +59,7 @@ fn welcome() -> Vec<u8> {
     let welcome = Frame::Welcome(Box::new(Welcome {
         version: 1,
         features: 0,
-        max_frame: 60_000,
+        max_frame: 65_536,
         max_channels: 1_024,
         channel_buffer: 1 << 20,
         idle_timeout: Duration::from_secs(60),

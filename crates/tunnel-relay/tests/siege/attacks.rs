@@ -198,7 +198,7 @@ pub(crate) async fn oversize_frames(siege: &Siege) {
             }
             _ => {
                 // Announced, within the limit, and never sent: nothing to wait for.
-                peer.write_raw(&raw_frame(BINARY, 60_000, b"the rest never comes")).await;
+                peer.write_raw(&raw_frame(BINARY, 65_536, b"the rest never comes")).await;
                 return;
             }
         }

@@ -140,6 +140,6 @@ fn other_limits_hold_from_now_on_and_take_nothing_away() {
     net.send(client, connect(3, server_id(1)));
     assert_eq!(net.received(client), [refusal(3, CloseCode::TRY_AGAIN_LATER)]);
     net.send(client, data(1, "still here"));
-    assert_eq!(net.welcomed().1.max_frame, 60_000, "peers were told so");
+    assert_eq!(net.welcomed().1.max_frame, 65_536, "peers were told so");
     assert_eq!(net.welcomed().1.max_channels, 1);
 }

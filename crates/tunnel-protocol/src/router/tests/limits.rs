@@ -189,9 +189,9 @@ fn what_waits_counts_as_buffered() {
 fn a_frame_over_the_limit_ends_the_link() {
     let mut net = Net::new(config());
     let (client, _) = net.pair();
-    net.send(client, data(1, vec![0; 60_000 - 5]));
+    net.send(client, data(1, vec![0; 65_536 - 5]));
     assert_eq!(net.closes(), []);
-    net.send(client, data(1, vec![0; 60_000 - 4]));
+    net.send(client, data(1, vec![0; 65_536 - 4]));
     assert_eq!(net.received(client), [error(CloseCode::TOO_BIG)]);
     assert_eq!(net.closes(), [(client, CloseCode::TOO_BIG)]);
 }

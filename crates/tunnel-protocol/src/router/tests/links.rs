@@ -7,7 +7,7 @@ fn hello_is_answered_with_the_limits() {
     let mut net = Net::new(config());
     let (_, welcome) = net.welcomed();
     assert_eq!(welcome.version, 1);
-    assert_eq!(welcome.max_frame, 60_000);
+    assert_eq!(welcome.max_frame, 65_536);
     assert_eq!(welcome.idle_timeout, Duration::from_secs(60));
     assert_eq!(welcome.challenge, StaticKey::from_secret([1; 32]).public());
     assert_eq!(welcome.address, "192.0.2.1:1000");

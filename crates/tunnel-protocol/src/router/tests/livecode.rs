@@ -435,8 +435,8 @@ fn a_text_that_fits_into_no_frame_is_a_0() {
     let client = net.texter();
     let id = server_id(1).to_string();
     net.invoke(client, "connect to server", &[Parameter::Text(&id), Parameter::Number(7)]);
-    let text = "x".repeat(60_000);
-    for (len, answer) in [(60_000 - 5, "1"), (60_000 - 4, "0")] {
+    let text = "x".repeat(65_536);
+    for (len, answer) in [(65_536 - 5, "1"), (65_536 - 4, "0")] {
         let sent =
             net.invoke(client, "forward to server", &[Parameter::Text(&id), Parameter::Text(&text[..len])]);
         assert_eq!(sent, [answer]);
