@@ -2,6 +2,7 @@
 
 mod glue;
 mod manifest;
+mod order;
 
 use std::path::Path;
 use std::process::Command;
@@ -136,7 +137,9 @@ fn make(workspace: &Workspace, module: &Module, target: &Path, package: &Path) -
             .env("RUSTC_BOOTSTRAP", "1");
     }
     run(&mut command)?;
-    check_wasm(workspace, &package.join(module.wasm()))?;
+    let wasm = package.join(module.wasm());
+    order::order(workspace, &wasm)?;
+    check_wasm(workspace, &wasm)?;
     glue::shorten(module, package)?;
     bundle(workspace, module, package)?;
     inline(workspace, module, package)

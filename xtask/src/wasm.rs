@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 const CUSTOM: u8 = 0;
 const IMPORT: u8 = 2;
 const EXPORT: u8 = 7;
+const CODE: u8 = 10;
 
 /// The kind of an import that is a function.
 const FUNCTION: u8 = 0;
@@ -30,6 +31,42 @@ pub(crate) struct Renamed {
 pub(crate) fn custom_sections(wasm: &[u8]) -> Result<Vec<String>> {
     let custom = sections(wasm)?.into_iter().filter(|(id, _)| *id == CUSTOM);
     custom.map(|(_, body)| Reader(body).name().map(str::to_owned)).collect()
+}
+
+/// Bodies of the functions that are not imported, in order.
+pub(crate) fn functions(wasm: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut functions = Vec::new();
+    for (_, body) in sections(wasm)?.into_iter().filter(|(id, _)| *id == CODE) {
+        let mut reader = Reader(body);
+        for _ in 0..reader.number()? {
+            functions.push(reader.bytes()?);
+        }
+    }
+    Ok(functions)
+}
+
+/// Gives names to the functions that are not imported, of a module that has no names and imports only functions.
+pub(crate) fn name_functions(wasm: &[u8], names: impl ExactSizeIterator<Item = String>) -> Result<Vec<u8>> {
+    /// What the names are of, in the section of names.
+    const FUNCTIONS: u8 = 1;
+    let imports = sections(wasm)?.into_iter().find(|(id, _)| *id == IMPORT);
+    let imports = imports.map_or(Ok(0), |(_, body)| Reader(body).number())?;
+    let mut list = Vec::new();
+    put_number(&mut list, names.len());
+    for (index, name) in names.enumerate() {
+        put_number(&mut list, imports + index);
+        put_name(&mut list, &name);
+    }
+    let mut section = Vec::new();
+    put_name(&mut section, "name");
+    section.push(FUNCTIONS);
+    put_number(&mut section, list.len());
+    section.extend(list);
+    let mut named = wasm.to_vec();
+    named.push(CUSTOM);
+    put_number(&mut named, section.len());
+    named.extend(section);
+    Ok(named)
 }
 
 /// What the module calls whoever gives it its imports, once it goes by short names.
@@ -179,6 +216,16 @@ mod tests {
     #[test]
     fn custom_sections_are_listed_by_name() {
         assert_eq!(custom_sections(MODULE).unwrap(), ["name", "spam"]);
+    }
+
+    #[test]
+    fn functions_are_named_behind_those_that_are_imported() {
+        let wasm = b"\0asm\x01\0\0\0\x02\x07\x01\x01_\x01a\x00\x00\x0a\x07\x02\x02\0\x0b\x02\0\x0f";
+        assert_eq!(functions(wasm).unwrap(), [b"\0\x0b", b"\0\x0f"]);
+        let named = name_functions(wasm, ["x", "y"].map(str::to_owned).into_iter()).unwrap();
+        let (rest, names) = named.split_at(wasm.len());
+        assert_eq!(rest, wasm);
+        assert_eq!(names, b"\0\x0e\x04name\x01\x07\x02\x01\x01x\x02\x01y");
     }
 
     #[test]
