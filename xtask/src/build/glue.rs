@@ -44,6 +44,11 @@ fn trim(glue: &str, wasm: &str) -> Result<String> {
     let end = glue.find("\nlet wasmModule, wasmInstance, wasm;\n").context("it is not initialised")?;
     let mut text = glue[..end].to_owned();
     for (start, end) in [
+        // The one instance that Rust makes is only asked for its class.
+        ("    static __wrap(ptr) {\n", "\n    }\n"),
+        ("const ConnectorFinalization = ", ";\n"),
+        // What frees the first argument when the second is of the wrong type.
+        ("        } catch (e) {\n            if (ptr", "\n        }\n"),
         ("    __destroy_into_raw() {\n", "\n    }\n"),
         ("    free() {\n", "\n    }\n"),
         ("if (Symbol.dispose) ", "\n"),
@@ -56,7 +61,35 @@ fn trim(glue: &str, wasm: &str) -> Result<String> {
             text.replace_range(at..at + length, "");
         }
     }
-    Ok(text + "\n" + &INIT.replace("MODULE", wasm))
+    for (long, short) in [
+        ("Connector.__wrap(arg0)", "Connector.prototype"),
+        ("        try {\n            ptr0 = ", "            ptr0 = "),
+        (" * 1, ", ", "),
+        (" / 1", ""),
+    ] {
+        text = text.replace(long, short);
+    }
+    Ok(without_conversions(&text) + "\n" + &INIT.replace("MODULE", wasm))
+}
+
+/// Has numbers and truth values passed on as they are: to call the module converts them, too.
+fn without_conversions(glue: &str) -> String {
+    let mut text = String::new();
+    let mut converted = Vec::new();
+    for line in glue.lines() {
+        let conversion = line.strip_prefix("        const ").and_then(|line| line.strip_suffix(';'));
+        if let Some(conversion) = conversion.and_then(|line| line.split_once(" = +")) {
+            converted.push(conversion);
+            continue;
+        }
+        let line = converted.iter().rev().fold(line.to_owned(), |line, (to, from)| line.replace(to, from));
+        if line == "    }" {
+            converted.clear();
+        }
+        text += &line;
+        text.push('\n');
+    }
+    text
 }
 
 /// Renames in what wasm-bindgen writes: a property for each function that it gives the module, whole namespaces of our
@@ -182,6 +215,12 @@ function __wbg_get_imports() {
 }
 ";
         assert_eq!(rename_in_glue(GLUE, &imports, &exports).unwrap(), expected);
+    }
+
+    #[test]
+    fn arguments_are_passed_on_as_they_are() {
+        let glue = "    static f(a, b) {\n        const val1 = +a;\n        const val10 = +b;\n        g(val1, val10);\n    }\n";
+        assert_eq!(without_conversions(glue), "    static f(a, b) {\n        g(a, b);\n    }\n");
     }
 
     #[test]
