@@ -215,16 +215,16 @@ async fn when_most_of_the_buffers_are_in_use_newcomers_are_refused_and_others_go
 async fn a_message_over_the_limit_is_answered_with_1009() {
     let relay = relay().await;
     let mut pair = Peer::pair(&relay).await;
-    let too_long = vec![0; 60_001];
-    let half = vec![0; 30_001];
+    let too_long = vec![0; 65_537];
+    let half = vec![0; 32_769];
     for bytes in [
-        raw_frame(BINARY, 60_001, &too_long),
+        raw_frame(BINARY, 65_537, &too_long),
         // Lengths that nobody has the memory for: refused before anything is set aside.
         raw_frame(BINARY, u64::from(u32::MAX), &[]),
         raw_frame(BINARY, u64::MAX / 2, &[]),
         raw_frame(TEXT, 1 << 40, &[]),
         // Each fragment is short enough by itself.
-        [raw_frame(BINARY_TO_BE_CONTINUED, 30_001, &half), raw_frame(CONTINUATION, 30_001, &half)].concat(),
+        [raw_frame(BINARY_TO_BE_CONTINUED, 32_769, &half), raw_frame(CONTINUATION, 32_769, &half)].concat(),
     ] {
         let mut peer = Peer::link(&relay).await;
         peer.write_raw(&bytes).await;

@@ -190,7 +190,7 @@ pub(crate) async fn oversize_frames(siege: &Siege) {
         let (mut peer, _) = Peer::link_to(address).await;
         match number % 4 {
             0 => peer.write_raw(&raw_frame(BINARY, u64::MAX / 2, &[])).await,
-            1 => peer.write_raw(&raw_frame(TEXT, 60_001, b"the rest never comes")).await,
+            1 => peer.write_raw(&raw_frame(TEXT, 65_537, b"the rest never comes")).await,
             2 => {
                 let grain = raw_frame(CONTINUATION, 1_000, &[0; 1_000]);
                 let first = raw_frame(BINARY_TO_BE_CONTINUED, 0, &[]);
