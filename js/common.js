@@ -110,11 +110,17 @@ class End {
 }
 export const endRehearsal = End.closeAll;
 
-/** Dials for a link of a driver: both are numbers of Rust's. */
-export function dial(driver, link, url, protocol) {
+const SUBPROTOCOL = 'tunnel.v1';
+/** Chosen by a relay that has taken the frames in the handshake. */
+const EARLY = `${SUBPROTOCOL}.early`;
+const BASE64URL = { '+': '-', '/': '_', '=': '' };
+
+/** Dials for a link of a driver: both are numbers of Rust's. `early` are frames that the handshake carries. */
+export function dial(driver, link, url, early) {
   let socket;
+  const frames = btoa(String.fromCharCode(...early)).replace(/[+/=]/g, character => BASE64URL[character]);
   try {
-    socket = url === STAGE ? new End() : new WebSocket(url, protocol);
+    socket = url === STAGE ? new End() : new WebSocket(url, [SUBPROTOCOL, EARLY, `early.${frames}`]);
   } catch ({ message }) {
     queueMicrotask(() => tunnel.handleClosed(driver, link, 1006, message));
     return { close() {} };
@@ -126,7 +132,7 @@ export function dial(driver, link, url, protocol) {
     spare = data;
   };
   runTasksAfter(socket);
-  socket.onopen = () => tunnel.handleOpened(driver, link);
+  socket.onopen = () => tunnel.handleOpened(driver, link, socket.protocol === EARLY);
   socket.onclose = ({ code, reason }) => tunnel.handleClosed(driver, link, code, reason);
   return socket;
 }

@@ -163,11 +163,11 @@ impl Connector {
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl Connector {
-    /// A WebSocket is open.
+    /// A WebSocket is open; `greeted` if the relay has taken the early frames.
     #[wasm_bindgen(js_name = handleOpened)]
-    pub fn handle_opened(driver: f64, link: f64) {
+    pub fn handle_opened(driver: f64, link: f64, greeted: bool) {
         let link = LinkId(link as u64);
-        with(driver, |driver| driver.with(|endpoint, now| endpoint.handle_link_opened(link, now)));
+        with(driver, |driver| driver.with(|endpoint, now| endpoint.handle_link_opened(link, greeted, now)));
     }
 
     /// A WebSocket has closed.

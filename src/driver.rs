@@ -142,7 +142,7 @@ impl Driver {
         let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
         let id = self.with_later(connect);
         self.insert(id, socket);
-        // The WebSocket is on its way before anything is computed.
+        // The WebSocket is on its way before anything else is done.
         self.handle_events();
         id
     }
@@ -250,7 +250,9 @@ impl Driver {
         let Some(this) = self.this.upgrade() else { return };
         match event {
             Event::Dial { link } => {
-                self.links.borrow_mut().insert(link, WebSocketLink::open(&self.relay, self.number, link));
+                let early = self.endpoint.borrow_mut().early_frames(link, now());
+                let web_socket = WebSocketLink::open(&self.relay, self.number, link, &early);
+                self.links.borrow_mut().insert(link, web_socket);
             }
             Event::Livecode { link } => livecode::open_livecode_link(self.number, number(link)),
             Event::HangUp { link, code, reason } => {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use tunnel_protocol::endpoint::{LinkId, LinkMessage};
-use tunnel_protocol::{CloseCode, Instant, SUBPROTOCOL};
+use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
 
 /// As much as a WebSocket is given ahead, in bytes: what it holds can neither be overtaken nor packed better.
@@ -30,10 +30,10 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn close(this: &WebSocket, code: u16, reason: &str);
 
-    /// Dials; the driver hears what comes of it, under the link's number. One that the browser forbids, as `ws:` from an
-    /// `https:` page, is closed at once.
+    /// Dials, and offers the relay the early frames; the driver hears what comes of it, under the link's number. One that
+    /// the browser forbids, as `ws:` from an `https:` page, is closed at once.
     #[wasm_bindgen(js_name = dial)]
-    fn dial(driver: f64, link: f64, url: &str, protocol: &str) -> WebSocket;
+    fn dial(driver: f64, link: f64, url: &str, early: &[u8]) -> WebSocket;
 
     /// Closes a WebSocket, of which nothing is heard any more.
     #[wasm_bindgen(js_name = hangUp)]
@@ -83,8 +83,8 @@ pub(crate) struct WebSocketLink(WebSocket);
 
 impl WebSocketLink {
     /// Dials for the driver of this number.
-    pub(crate) fn open(relay: &Relay, driver: f64, link: LinkId) -> Self {
-        Self(dial(driver, number(link), &relay.url, SUBPROTOCOL))
+    pub(crate) fn open(relay: &Relay, driver: f64, link: LinkId, early: &[u8]) -> Self {
+        Self(dial(driver, number(link), &relay.url, early))
     }
 
     /// Whether the WebSocket takes messages at all.

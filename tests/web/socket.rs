@@ -76,6 +76,37 @@ async fn messages_of_any_length_keep_their_bytes_when_others_follow() {
 }
 
 #[wasm_bindgen_test]
+async fn a_page_says_what_it_wants_in_the_web_sockets_handshake() {
+    let body = r"
+        const opened = []
+        const Platform = globalThis.WebSocket
+        globalThis.WebSocket = class extends Platform {
+          constructor(...args) {
+            super(...args)
+            const socket = { said: 0 }
+            opened.push(socket)
+            this.addEventListener('open', () => (socket.protocol = this.protocol))
+            this.send = data => {
+              socket.said++
+              Platform.prototype.send.call(this, data)
+            }
+          }
+        }
+        try {
+          server.listen(1, () => {})
+          const socket = PeerToPeerWebSocket.toPort(1, server.serverId, `${relay}/?early`)
+          let said
+          socket.onopen = () => (said = opened.map(one => ({ ...one })))
+          await socket.opened
+          same(said, [{ said: 0, protocol: 'tunnel.v1.early' }])
+          socket.close()
+        } finally {
+          globalThis.WebSocket = Platform
+        }";
+    run("early frames", body).await;
+}
+
+#[wasm_bindgen_test]
 async fn microtasks_run_between_events() {
     let body = r"
         server.listen(1, socket => { for (let n = 0; n < 100; n++) socket.send(`${n}`) })

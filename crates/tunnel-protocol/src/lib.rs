@@ -11,6 +11,7 @@
 
 pub mod close;
 pub mod codec;
+pub mod early;
 pub mod endpoint;
 mod entropy;
 pub mod frame;

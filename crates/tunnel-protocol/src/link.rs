@@ -8,7 +8,7 @@ use crate::server_id::PublicKey;
 use crate::sorted::SortedSet;
 use crate::text::{ToText, append, display_as_text};
 use crate::time::Duration;
-use crate::{CloseCode, Instant, ServerId, VERSION, registration};
+use crate::{CloseCode, Instant, ServerId, VERSION, early, registration};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -164,11 +164,15 @@ pub struct Link {
     open: SortedSet<ChannelId>,
     paused: SortedSet<ChannelId>,
     control: VecDeque<Bytes>,
+    /// How many frames of `control` the relay may find in the WebSocket's handshake, as long as that is not over.
+    early: Option<usize>,
     events: VecDeque<LinkEvent>,
 }
 
 #[derive(Debug)]
 enum KeepAlive {
+    /// The WebSocket is being opened.
+    Dialling,
     /// HELLO is out.
     Greeting { give_up_at: Instant },
     /// Heard from the relay; send a ping at this time.
@@ -178,21 +182,45 @@ enum KeepAlive {
 }
 
 impl Link {
-    /// The WebSocket is open: says HELLO.
+    /// A WebSocket is being opened: HELLO is what is said first. Nothing is sent before [`opened`](Self::opened).
     #[must_use]
-    pub fn new(token: &str, now: Instant) -> Self {
+    pub fn new(token: &str) -> Self {
         let hello =
             Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
         Self {
             welcome: None,
-            keep_alive: KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT },
+            keep_alive: KeepAlive::Dialling,
             next_channel: 1,
             last_incoming: 0,
             open: SortedSet::new(),
             paused: SortedSet::new(),
             control: VecDeque::from([hello.encode_from_peer()]),
+            early: Some(0),
             events: VecDeque::new(),
         }
+    }
+
+    /// What the WebSocket's handshake can carry of what is to be said, as [`early`] encodes it.
+    #[must_use]
+    pub fn early_frames(&mut self) -> Vec<u8> {
+        let (frames, count) = early::encode(&self.control);
+        self.early = Some(count);
+        frames
+    }
+
+    /// The WebSocket is open; `greeted` if the relay has taken the [early frames](Self::early_frames).
+    pub fn opened(&mut self, greeted: bool, now: Instant) {
+        let early = self.early.take().unwrap_or_default();
+        if greeted {
+            self.control.drain(..early);
+        }
+        self.keep_alive = KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT };
+    }
+
+    /// Whether the WebSocket is being opened.
+    #[must_use]
+    pub const fn is_dialling(&self) -> bool {
+        self.early.is_some()
     }
 
     /// Registers this peer as the server that holds `key`. Does nothing before [`LinkEvent::Ready`].
@@ -358,6 +386,9 @@ impl Link {
 
     /// The next control frame to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if self.is_dialling() {
+            return None;
+        }
         self.control.pop_front()
     }
 
@@ -374,6 +405,7 @@ impl Link {
     #[must_use]
     pub const fn poll_timeout(&self) -> Instant {
         match self.keep_alive {
+            KeepAlive::Dialling => Instant::NEVER,
             KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } => give_up_at,
             KeepAlive::Idle { ping_at } => ping_at,
         }

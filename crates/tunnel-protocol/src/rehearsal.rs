@@ -95,7 +95,7 @@ mod tests {
         let key = StaticKey::from_secret([9; 32]);
         let id = ServerId::Key(key.public());
         server.host(key, now);
-        server.handle_link_opened(LINK, now);
+        server.handle_link_opened(LINK, false, now);
         let (mut socket, mut end) = (None, None);
         while end.is_none() {
             let mut moved = carry(&mut server, &mut client, now) | carry(&mut client, &mut server, now);
@@ -103,7 +103,7 @@ mod tests {
                 match event {
                     Event::Hosting { .. } => {
                         socket = Some(client.connect(id, 0, ConnectOptions::default(), now));
-                        client.handle_link_opened(LINK, now);
+                        client.handle_link_opened(LINK, false, now);
                     }
                     Event::Offer { socket, .. } => server.accept(socket, "", now),
                     Event::Message { socket, message } => server.send(socket, message).unwrap(),

@@ -8,7 +8,7 @@ use crate::socket::{ReceiveError, Scratch, Socket};
 use crate::switchboard::{Link, Message, Next};
 use crate::transport::Transport;
 use crate::websocket::Received;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -98,8 +98,14 @@ impl Drop for Mourner<'_> {
     }
 }
 
-/// Runs the connection until it is closed.
-pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, peer: &Arc<Peer>) {
+/// Runs the connection until it is closed. `early` is what the peer said in its handshake.
+pub(crate) async fn run(
+    shared: &Shared,
+    limits: &Config,
+    transport: Transport,
+    peer: &Arc<Peer>,
+    early: Vec<Bytes>,
+) {
     let max_message = match peer.dialect {
         Dialect::Tunnel => usize::try_from(limits.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
@@ -121,6 +127,7 @@ pub(crate) async fn run(shared: &Shared, limits: &Config, transport: Transport, 
         allowance: Allowance::new(limits, now.into_std()),
         quiet_until: None,
     };
+    connection.received = early.into_iter().map(|frame| connection.checked(frame.into())).collect();
     let mourner = Mourner(&shared.metrics);
     let end = poll_fn(|cx| connection.poll(cx)).await;
     drop(mourner);

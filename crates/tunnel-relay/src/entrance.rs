@@ -10,9 +10,11 @@ use crate::origins;
 use crate::server::Shared;
 use crate::transport::Transport;
 use crate::upgrade::{Handshake, Refusal};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{StatusCode, request};
 use std::borrow::Cow;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +26,8 @@ use tunnel_protocol::router::{Dialect, Peer};
 pub(crate) struct Guest {
     config: Arc<Config>,
     peer: Arc<Peer>,
+    /// What it said in its handshake.
+    early: Vec<Bytes>,
     _places: Places,
 }
 
@@ -69,7 +73,8 @@ pub(crate) fn admit(
     let peer = peer(handshake.dialect, &request.headers, address).map_err(Obstacle::NoRandomness)?;
     let origin = quoted(request.headers.get(header::ORIGIN));
     debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
-    Ok((handshake, Guest { config, peer: Arc::new(peer), _places: places }))
+    let early = handshake.early.clone();
+    Ok((handshake, Guest { config, peer: Arc::new(peer), early, _places: places }))
 }
 
 fn peer(dialect: Dialect, headers: &HeaderMap, address: IpAddr) -> Result<Peer, getrandom::Error> {
@@ -93,9 +98,10 @@ impl Guest {
     }
 
     /// Runs the WebSocket until it is closed.
-    pub(crate) async fn stay(&self, shared: &Shared, transport: Transport) {
+    pub(crate) async fn stay(&mut self, shared: &Shared, transport: Transport) {
         let _present = shared.metrics.web_socket();
-        connection::run(shared, &self.config, transport, &self.peer).await;
+        let early = mem::take(&mut self.early);
+        connection::run(shared, &self.config, transport, &self.peer, early).await;
     }
 }
 

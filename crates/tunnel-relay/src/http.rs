@@ -84,7 +84,7 @@ pub(crate) fn serve(
     // In a box, which is gone while the WebSocket is open: the task has room for all that it awaits.
     let receiving = Box::pin(receive(shared.clone(), stream, visitor));
     async move {
-        if let Some((guest, transport)) = receiving.await {
+        if let Some((mut guest, transport)) = receiving.await {
             guest.stay(&shared, transport).await;
         }
     }
@@ -227,7 +227,7 @@ fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, visitor
     answer
 }
 
-async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, guest: Guest) {
+async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, mut guest: Guest) {
     // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
     if let Some(transport) = opened(upgraded, guest.config().handshake_timeout).await {
         guest.stay(&shared, transport).await;

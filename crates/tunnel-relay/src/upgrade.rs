@@ -2,12 +2,13 @@
 
 use crate::metrics::Refused;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, Version, request};
 use sha1_smol::Sha1;
-use tunnel_protocol::SUBPROTOCOL;
 use tunnel_protocol::router::Dialect;
+use tunnel_protocol::{SUBPROTOCOL, early};
 
 /// What RFC 6455 has every server append to the key.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -16,6 +17,8 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) dialect: Dialect,
+    /// The frames that came with it, if there are any.
+    pub(crate) early: Vec<Bytes>,
     /// The value of `Sec-WebSocket-Accept`.
     accept: HeaderValue,
 }
@@ -100,21 +103,23 @@ impl Handshake {
         } else {
             return Err(Refusal::LivecodeIsOff);
         };
-        Ok(Self { dialect, accept: accept(key) })
+        let early = if dialect == Dialect::Tunnel { early_frames(headers) } else { None };
+        Ok(Self { dialect, early: early.unwrap_or_default(), accept: accept(key) })
     }
 
     /// Makes `headers` those of the 101 response.
-    pub(crate) fn answer(self, headers: &mut HeaderMap) {
+    pub(crate) fn answer(&self, headers: &mut HeaderMap) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
         if self.dialect == Dialect::Tunnel {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+            let chosen = if self.early.is_empty() { SUBPROTOCOL } else { early::SUBPROTOCOL };
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
         }
     }
 
     /// The 101 response as it is sent.
-    pub(crate) fn response(self) -> Vec<u8> {
+    pub(crate) fn response(&self) -> Vec<u8> {
         let mut headers = HeaderMap::with_capacity(4);
         self.answer(&mut headers);
         let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
@@ -135,17 +140,32 @@ fn accept(key: &[u8]) -> HeaderValue {
     HeaderValue::try_from(STANDARD.encode(hash.digest().bytes())).expect("base64 is visible ASCII")
 }
 
+/// The frames that a peer put among the subprotocols. What is wrong with them, it will hear when it says them again.
+fn early_frames(headers: &HeaderMap) -> Option<Vec<Bytes>> {
+    if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, early::SUBPROTOCOL) {
+        return None;
+    }
+    let frames = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
+        .find_map(|token| token.strip_prefix(early::PREFIX.as_bytes()))?;
+    early::decode(URL_SAFE_NO_PAD.decode(frames).ok()?.into())
+}
+
 /// Whether one of the comma-separated lists under `name` holds `token`, in any case of its letters.
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    let mut tokens =
-        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    tokens(headers, name).any(|one| one.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// What the comma-separated lists under `name` hold.
+fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::Request;
+    use tunnel_protocol::Frame;
 
     /// A browser's handshake, with some headers changed, added or, where empty, left out.
     fn check(changes: &[(&str, &str)], livecode: bool) -> Result<Handshake, Refusal> {
@@ -190,6 +210,34 @@ mod tests {
             let dialect =
                 check(&[("sec-websocket-protocol", offered)], livecode).map(|handshake| handshake.dialect);
             assert_eq!(dialect, expected, "{offered:?}, livecode {livecode}");
+        }
+    }
+
+    #[test]
+    fn frames_are_taken_from_the_handshake_or_left_to_be_said_again() {
+        let token = "key".to_owned();
+        let hello = Frame::Hello { min_version: 1, max_version: 2, features: 5, token }.encode();
+        let document = include_str!("../../../docs/PROTOCOL.md");
+        let example = URL_SAFE_NO_PAD.encode(early::encode([&hello]).0);
+        assert!(document.contains(&format!("`early.{example}`")), "{example}");
+        let (encoded, _) = early::encode([&hello, &hello]);
+        let text = URL_SAFE_NO_PAD.encode(encoded);
+        for (offered, taken) in [
+            (format!("tunnel.v1, tunnel.v1.early, early.{text}"), true),
+            (format!("early.{text},tunnel.v1.early,tunnel.v1"), true),
+            (format!("tunnel.v1, early.{text}"), false),
+            (format!("tunnel.v1, tunnel.v1.early, early.{text}A"), false),
+            (format!("tunnel.v1, tunnel.v1.early, early.{text}="), false),
+            ("tunnel.v1, tunnel.v1.early, early.".to_owned(), false),
+            ("tunnel.v1, tunnel.v1.early".to_owned(), false),
+        ] {
+            let handshake = check(&[("sec-websocket-protocol", &offered)], true).unwrap();
+            let frames = if taken { vec![hello.clone(), hello.clone()] } else { Vec::new() };
+            assert_eq!(handshake.early, frames, "{offered}");
+            let mut headers = HeaderMap::new();
+            handshake.answer(&mut headers);
+            let chosen = if taken { "tunnel.v1.early" } else { "tunnel.v1" };
+            assert_eq!(headers["sec-websocket-protocol"], chosen, "{offered}");
         }
     }
 

@@ -34,6 +34,24 @@ async fn two_peers_connect_talk_and_part() {
 }
 
 #[tokio::test]
+async fn frames_in_the_handshake_are_answered_behind_it() {
+    let relay = relay().await;
+    let mut server = Peer::server(&relay, 1).await;
+    let hello = Frame::Hello { min_version: 1, max_version: 1, features: 0, token: String::new() };
+    let mut client =
+        Peer::greet_early(&relay, &[hello.clone(), connect(1, 1)]).await.expect("a relay that takes them");
+    let incoming = server.frame().await;
+    assert!(matches!(incoming, Frame::Incoming { channel: ChannelId(2), .. }), "{incoming:?}");
+    assert!(matches!(client.frame().await, Frame::Welcome(_)));
+    server.send(accept(2)).await;
+    assert_eq!(client.frame().await, accept(1));
+
+    assert!(Peer::greet_early(&relay, &[connect(1, 1)]).await.is_none(), "HELLO is the first frame");
+    let mut rude = Peer::greet_early(&relay, &[hello.clone(), hello]).await.expect("a relay that takes them");
+    assert_eq!(support::code(&rude.frame().await), CloseCode::PROTOCOL_ERROR);
+}
+
+#[tokio::test]
 async fn the_welcome_names_the_limits_that_hold() {
     let relay = relay_with(|config| config.max_frame = 9_000).await;
     let (mut peer, welcome) = Peer::link_to(relay.address()).await;

@@ -22,7 +22,7 @@ use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::livecode::LivecodeLink;
 use tunnel_protocol::router::{self, Router};
 use tunnel_protocol::time::{Duration, Instant};
-use tunnel_protocol::{CloseCode, ServerId};
+use tunnel_protocol::{CloseCode, ServerId, early};
 
 /// One page.
 #[derive(Debug)]
@@ -327,9 +327,9 @@ impl World {
         moved
     }
 
-    fn arrive_at_relay(&mut self, id: u64, mut parcel: Parcel) {
+    fn arrive_at_relay(&mut self, id: u64, parcel: Parcel) {
         let now = self.now;
-        self.look_for_canary(&mut parcel);
+        self.look_for_canary(&parcel);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Relay::Up(router) = &mut self.relay else {
             // Nobody listens.
@@ -344,15 +344,25 @@ impl World {
             return;
         };
         match (parcel, connection.relay_link) {
-            (Parcel::Open, _) => {
+            (Parcel::Open { mut early }, _) => {
                 let peer = router::Peer {
                     dialect: self.dialect,
                     address: format!("192.0.2.{}", connection.peer),
                     origin: ORIGIN.to_owned(),
                     challenge: StaticKey::from_secret(self.random.bytes()),
                 };
-                connection.relay_link = Some(router.open_link(peer, now));
-                connection.to_peer.push(Parcel::Open, connection.latency, connection.rate, now);
+                let link = router.open_link(peer, now);
+                connection.relay_link = Some(link);
+                // A relay need not take them, and one that speaks another dialect doesn't.
+                if self.dialect == router::Dialect::Livecode
+                    || self.random.choose(&[false, false, false, true])
+                {
+                    early.clear();
+                }
+                for frame in &early {
+                    router.handle_message(link, frame[..].into(), now);
+                }
+                connection.to_peer.push(Parcel::Open { early }, connection.latency, connection.rate, now);
             }
             (Parcel::Message(LinkMessage::Binary(message)), Some(link)) => {
                 router.handle_message(link, BytesMut::from(&message[..]), now);
@@ -372,7 +382,7 @@ impl World {
         let (peer, link) = (connection.peer, connection.peer_link);
         let endpoint = &mut self.peers[peer].endpoint;
         match parcel {
-            Parcel::Open => endpoint.handle_link_opened(link, now),
+            Parcel::Open { early } => endpoint.handle_link_opened(link, !early.is_empty(), now),
             Parcel::Message(message) => endpoint.handle_message(link, message, now),
             Parcel::Close(code, reason) => {
                 self.connections.remove(&id);
@@ -381,13 +391,17 @@ impl World {
         }
     }
 
-    fn look_for_canary(&self, parcel: &mut Parcel) {
-        if let (Some(canary), Some(message)) = (&self.canary, parcel.binary()) {
-            assert!(
-                memchr::memmem::find(message, canary).is_none(),
-                "the relay saw what only the peers may see"
-            );
-        }
+    fn look_for_canary(&self, parcel: &Parcel) {
+        let Some(canary) = &self.canary else { return };
+        let seen = match parcel {
+            Parcel::Open { early } => &early[..],
+            Parcel::Message(LinkMessage::Binary(message)) => std::slice::from_ref(message),
+            _ => return,
+        };
+        assert!(
+            seen.iter().all(|frame| memchr::memmem::find(frame, canary).is_none()),
+            "the relay saw what only the peers may see"
+        );
     }
 
     /// Takes what the peers have to say; whether there was anything.
@@ -466,7 +480,9 @@ impl World {
             to_relay: network::Lane::default(),
             to_peer: network::Lane::default(),
         };
-        connection.to_relay.push(Parcel::Open, connection.latency, connection.rate, self.now);
+        let early = self.peers[peer].endpoint.early_frames(peer_link, self.now);
+        let early = early::decode(early.into()).unwrap_or_default();
+        connection.to_relay.push(Parcel::Open { early }, connection.latency, connection.rate, self.now);
         self.connections.insert(self.next_connection, connection);
         self.next_connection += 1;
     }

@@ -38,8 +38,11 @@ pub(crate) struct Lane {
 /// One thing that arrives.
 #[derive(Clone, Debug)]
 pub(crate) enum Parcel {
-    /// The WebSocket's handshake.
-    Open,
+    /// The WebSocket's handshake, with the frames that the peer put into it, or of which the relay says that it took
+    /// them.
+    Open {
+        early: Vec<Bytes>,
+    },
     Message(LinkMessage),
     /// The WebSocket's end.
     Close(u16, String),
@@ -82,14 +85,8 @@ impl Parcel {
         match self {
             Self::Message(LinkMessage::Binary(message)) => message.len(),
             Self::Message(LinkMessage::Text(message)) => message.len(),
-            Self::Open | Self::Close(..) => 0,
-        }
-    }
-
-    pub(crate) const fn binary(&mut self) -> Option<&mut Bytes> {
-        match self {
-            Self::Message(LinkMessage::Binary(message)) => Some(message),
-            _ => None,
+            Self::Open { early } => early.iter().map(Bytes::len).sum(),
+            Self::Close(..) => 0,
         }
     }
 }

@@ -18,7 +18,6 @@ const MAX_UNREAD: usize = 8;
 /// One WebSocket to the relay, as far as it has got. The relay's answer to HELLO tells its dialect.
 #[derive(Debug)]
 pub(super) enum Carrier {
-    Dialing,
     Tunnel(Link),
     /// The relay speaks the livecode dialect, and the owner has been asked for somebody who does, too.
     Foreign {
@@ -28,10 +27,16 @@ pub(super) enum Carrier {
 }
 
 impl Carrier {
-    pub(super) fn open(&mut self, token: &str, now: Instant) {
-        if matches!(self, Self::Dialing) {
-            *self = Self::Tunnel(Link::new(token, now));
+    /// The WebSocket is open; `greeted` if the relay has found HELLO in its handshake.
+    pub(super) fn open(&mut self, greeted: bool, now: Instant) {
+        if let Self::Tunnel(link) = self {
+            link.opened(greeted, now);
         }
+    }
+
+    /// Whether the WebSocket is being opened.
+    pub(super) const fn is_dialling(&self) -> bool {
+        matches!(self, Self::Tunnel(link) if link.is_dialling())
     }
 
     pub(super) fn handle_message(&mut self, message: LinkMessage, now: Instant) -> Result<(), LinkError> {
@@ -51,13 +56,12 @@ impl Carrier {
             (Self::Foreign { .. }, _) => Err(LinkError::OutOfTurn { frame: "a message" }),
             (Self::Livecode(link), LinkMessage::Text(text)) => link.handle_text(&text, now),
             (Self::Livecode(_), LinkMessage::Binary(_)) => Err(LinkError::OutOfTurn { frame: "binary" }),
-            (Self::Dialing, _) => Ok(()),
         }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         match self {
-            Self::Dialing | Self::Foreign { .. } => Ok(()),
+            Self::Foreign { .. } => Ok(()),
             Self::Tunnel(link) => link.handle_timeout(now),
             Self::Livecode(link) => link.handle_timeout(now),
         }
@@ -79,7 +83,7 @@ impl Carrier {
     /// The second handshake message.
     pub(super) fn accept(&mut self, channel: ChannelId, message: Bytes) {
         match self {
-            Self::Dialing | Self::Foreign { .. } => {}
+            Self::Foreign { .. } => {}
             Self::Tunnel(link) => link.accept(channel, message),
             Self::Livecode(link) => link.respond(channel, message),
         }
@@ -87,7 +91,7 @@ impl Carrier {
 
     pub(super) fn close(&mut self, channel: ChannelId, code: CloseCode, reason: &str) {
         match self {
-            Self::Dialing | Self::Foreign { .. } => {}
+            Self::Foreign { .. } => {}
             Self::Tunnel(link) => link.close(channel, code, reason),
             Self::Livecode(link) => link.close(channel, code, reason),
         }
@@ -96,7 +100,7 @@ impl Carrier {
     /// What is to be sent beside records.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<LinkMessage> {
         match self {
-            Self::Dialing | Self::Foreign { .. } => None,
+            Self::Foreign { .. } => None,
             Self::Tunnel(link) => link.poll_transmit().map(LinkMessage::Binary),
             Self::Livecode(link) => link.poll_transmit(now).map(LinkMessage::Text),
         }
@@ -131,7 +135,7 @@ impl Carrier {
 
     pub(super) fn poll_event(&mut self) -> Option<LinkEvent> {
         match self {
-            Self::Dialing | Self::Foreign { .. } => None,
+            Self::Foreign { .. } => None,
             Self::Tunnel(link) => link.poll_event(),
             Self::Livecode(link) => link.poll_event(),
         }
@@ -139,7 +143,7 @@ impl Carrier {
 
     pub(super) fn poll_timeout(&self) -> Instant {
         match self {
-            Self::Dialing | Self::Foreign { .. } => Instant::NEVER,
+            Self::Foreign { .. } => Instant::NEVER,
             Self::Tunnel(link) => link.poll_timeout(),
             Self::Livecode(link) => link.poll_timeout().unwrap_or(Instant::NEVER),
         }
@@ -148,7 +152,7 @@ impl Carrier {
     /// Whether the relay has answered.
     pub(super) fn is_ready(&self) -> bool {
         match self {
-            Self::Dialing | Self::Foreign { .. } => false,
+            Self::Foreign { .. } => false,
             Self::Tunnel(link) => link.is_ready(),
             Self::Livecode(_) => true,
         }

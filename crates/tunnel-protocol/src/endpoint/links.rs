@@ -4,7 +4,7 @@ use super::carrier::Carrier;
 use super::server;
 use super::socket::{Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
-use crate::link::{LinkError, LinkEvent};
+use crate::link::{Link, LinkError, LinkEvent};
 use crate::sorted::SortedSet;
 use crate::text::{ToText, text};
 use crate::{CloseCode, Instant};
@@ -21,10 +21,23 @@ impl Endpoint {
         self.dial_if_wanted(now);
     }
 
-    /// A WebSocket that was asked for is open.
-    pub fn handle_link_opened(&mut self, id: LinkId, now: Instant) {
+    /// What the handshake of a WebSocket that was asked for can carry, as [`early`](crate::early) has it. The owner
+    /// need not ask for it, nor offer it to the relay.
+    pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
+        if self.main == Some(id) {
+            self.connect_early(id, now);
+        }
+        match self.links.get_mut(id) {
+            Some(Carrier::Tunnel(link)) => link.early_frames(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A WebSocket that was asked for is open; `greeted` if the relay has taken the
+    /// [early frames](Self::early_frames).
+    pub fn handle_link_opened(&mut self, id: LinkId, greeted: bool, now: Instant) {
         if let Some(link) = self.links.get_mut(id) {
-            link.open(&self.config.token, now);
+            link.open(greeted, now);
         }
         if self.main == Some(id) {
             self.connect_early(id, now);
@@ -156,6 +169,9 @@ impl Endpoint {
     }
 
     pub(super) fn lose_link(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
+        if self.links.get(id).is_some_and(Carrier::is_dialling) {
+            self.take_back_early(id);
+        }
         let Some(link) = self.links.remove(id) else { return };
         let was_ready = link.is_ready();
         let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL);
@@ -204,7 +220,7 @@ impl Endpoint {
     pub(super) fn dial(&mut self) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(link, Carrier::Dialing);
+        self.links.insert(link, Carrier::Tunnel(Link::new(&self.config.token)));
         self.events.push_back(Event::Dial { link });
         link
     }

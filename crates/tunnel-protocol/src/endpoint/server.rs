@@ -237,7 +237,7 @@ impl Endpoint {
                 link.register(host.key.public(), &host.installation);
                 host.registered = true;
             }
-            Carrier::Dialing | Carrier::Foreign { .. } => {}
+            Carrier::Foreign { .. } => {}
         }
     }
 

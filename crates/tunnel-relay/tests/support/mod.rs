@@ -145,6 +145,14 @@ impl Peer {
         Ok(Self { socket, origin: address.to_string() })
     }
 
+    /// A link that has said so much in its WebSocket's handshake, if the relay takes it.
+    pub(crate) async fn greet_early(relay: &Relay, frames: &[Frame]) -> Option<Self> {
+        let frames: Vec<_> = frames.iter().map(Frame::encode).collect();
+        let (early, _) = tunnel_protocol::early::encode(&frames);
+        let (socket, taken) = page::open(relay.address(), &early).await.unwrap();
+        taken.then(|| Self { socket, origin: relay.address().to_string() })
+    }
+
     /// A link that has been welcomed.
     pub(crate) async fn link(relay: &Relay) -> Self {
         Self::link_to(relay.address()).await.0

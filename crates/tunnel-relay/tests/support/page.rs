@@ -1,5 +1,7 @@
 //! What a page has, without a browser: an endpoint with native WebSockets.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::BytesMut;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 use tunnel_protocol::endpoint::{Config, Endpoint, Event, LinkId, LinkMessage};
-use tunnel_protocol::{CloseCode, Instant};
+use tunnel_protocol::{CloseCode, Instant, early};
 
 /// As much as a page leaves in a WebSocket before it waits.
 const BUFFERED: usize = 256 << 10;
@@ -35,7 +37,7 @@ struct Link {
 }
 
 enum News {
-    Opened,
+    Opened { greeted: bool },
     Message(LinkMessage),
     Written,
     Closed(CloseCode, String),
@@ -123,7 +125,7 @@ impl Page {
         }
         let now = self.now();
         match news {
-            News::Opened => self.endpoint.handle_link_opened(link, now),
+            News::Opened { greeted } => self.endpoint.handle_link_opened(link, greeted, now),
             News::Message(message) => self.endpoint.handle_message(link, message, now),
             News::Written => {}
             News::Closed(code, reason) => {
@@ -153,7 +155,10 @@ impl Page {
     fn dial(&mut self, id: LinkId) {
         let (to_writer, from_page) = mpsc::unbounded_channel();
         let buffered = Arc::new(AtomicUsize::new(0));
-        let task = tokio::spawn(run_link(id, self.relay, self.to_news.clone(), from_page, buffered.clone()));
+        let now = self.now();
+        let early = self.endpoint.early_frames(id, now);
+        let link = run_link(id, self.relay, early, self.to_news.clone(), from_page, buffered.clone());
+        let task = tokio::spawn(link);
         self.links.insert(id, Link { to_writer, buffered, task });
     }
 }
@@ -161,15 +166,16 @@ impl Page {
 async fn run_link(
     id: LinkId,
     relay: SocketAddr,
+    early: Vec<u8>,
     news: mpsc::UnboundedSender<(LinkId, News)>,
     from_page: mpsc::UnboundedReceiver<LinkMessage>,
     buffered: Arc<AtomicUsize>,
 ) {
-    let (code, reason) = match open(relay).await {
+    let (code, reason) = match open(relay, &early).await {
         None => (CloseCode::ABNORMAL, String::new()),
-        Some(socket) => {
+        Some((socket, greeted)) => {
             // The page may be gone: then nobody minds.
-            let _gone = news.send((id, News::Opened));
+            let _gone = news.send((id, News::Opened { greeted }));
             let (sink, stream) = socket.split();
             tokio::select! {
                 end = read(id, stream, &news) => end,
@@ -180,13 +186,17 @@ async fn run_link(
     let _gone = news.send((id, News::Closed(code, reason)));
 }
 
-async fn open(relay: SocketAddr) -> Option<WebSocketStream<TcpStream>> {
+/// A WebSocket, and whether the relay took what was said in its handshake.
+pub(crate) async fn open(relay: SocketAddr, early: &[u8]) -> Option<(WebSocketStream<TcpStream>, bool)> {
     let stream = TcpStream::connect(relay).await.ok()?;
     stream.set_nodelay(true).ok()?;
     let header = HeaderName::from_static("sec-websocket-protocol");
     let builder = ClientBuilder::from_uri(format!("ws://{relay}/").parse().unwrap());
-    let builder = builder.add_header(header, HeaderValue::from_static("tunnel.v1")).unwrap();
-    Some(builder.connect_on(stream).await.ok()?.0)
+    let early = URL_SAFE_NO_PAD.encode(early);
+    let offered = format!("tunnel.v1, {}, {}{early}", early::SUBPROTOCOL, early::PREFIX);
+    let builder = builder.add_header(header.clone(), HeaderValue::try_from(offered).unwrap()).unwrap();
+    let (socket, answer) = builder.connect_on(stream).await.ok()?;
+    Some((socket, answer.headers()[header] == early::SUBPROTOCOL))
 }
 
 async fn read(

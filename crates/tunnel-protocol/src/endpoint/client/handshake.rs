@@ -21,26 +21,32 @@ impl Endpoint {
         }
     }
 
-    /// HELLO is out. A client does not wait for the answer: CONNECT may follow at once.
+    /// HELLO is said first. A client does not wait for the answer: CONNECT may follow at once.
     pub(in crate::endpoint) fn connect_early(&mut self, link: LinkId, now: Instant) {
         let wants_livecode = |entry: &Socket| match &entry.side {
             Side::Client(client) => client.wants_livecode(),
             Side::Server(_) => false,
         };
         // A relay of the livecode dialect would answer to each frame in words.
-        if self.is_livecode || self.sockets.values().any(wants_livecode) {
-            return;
-        }
+        let waits = self.is_livecode || self.sockets.values().any(wants_livecode);
         for socket in self.sockets.keys() {
-            let Some(entry) = self.sockets.get(socket) else { continue };
-            let Side::Client(client) = &entry.side else { continue };
-            if matches!(client.state, State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now)) {
-                self.initiate(socket, link, None, now);
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
+            let Side::Client(client) = &mut entry.side else { continue };
+            match &mut client.state {
+                State::Waiting { retry_at } if !waits && retry_at.is_none_or(|at| at <= now) => {
+                    self.initiate(socket, link, None, now);
+                }
+                // The answer is waited for from when the WebSocket is open.
+                State::Handshaking { path, give_up_at, .. } if path.link == link => {
+                    *give_up_at = now + HANDSHAKE_TIMEOUT;
+                    self.touch(socket, now);
+                }
+                _ => {}
             }
         }
     }
 
-    /// The relay speaks the livecode dialect, which makes nothing of what was sent early.
+    /// The relay speaks the livecode dialect, which makes nothing of what was sent early, or can't be reached.
     pub(in crate::endpoint) fn take_back_early(&mut self, link: LinkId) {
         for entry in self.sockets.values_mut() {
             if let Side::Client(client) = &mut entry.side
@@ -69,6 +75,7 @@ impl Endpoint {
         let Some(carrier) = self.links.get_mut(link) else { return };
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Side::Client(client) = &mut entry.side else { return };
+        let opens_at = if carrier.is_dialling() { Instant::NEVER } else { now };
         let path = match (carrier, path) {
             (Carrier::Tunnel(carrier), _) => {
                 if !carrier.is_ready() && message.len() > MAX_EARLY_MESSAGE {
@@ -82,9 +89,9 @@ impl Endpoint {
                 carrier.initiate(path.channel, message);
                 path
             }
-            (Carrier::Livecode(_) | Carrier::Foreign { .. } | Carrier::Dialing, _) => return,
+            (Carrier::Livecode(_) | Carrier::Foreign { .. }, _) => return,
         };
-        let give_up_at = now + HANDSHAKE_TIMEOUT;
+        let give_up_at = opens_at + HANDSHAKE_TIMEOUT;
         client.state = State::Handshaking { path, initiator, answer: None, give_up_at };
         self.by_path.insert(path, socket);
         self.touch(socket, now);

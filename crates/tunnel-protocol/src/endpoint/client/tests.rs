@@ -1,4 +1,5 @@
 use super::*;
+use crate::early;
 use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
 use crate::livecode::LivecodeLink;
@@ -46,16 +47,87 @@ fn some_server() -> ServerId {
 #[test]
 fn connect_follows_hello_without_waiting_for_welcome() {
     let (mut endpoint, link) = new_client(some_server(), 0);
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT"]);
     endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
     assert_eq!(sent(&mut endpoint, link), [""; 0], "nor is it sent twice");
 }
 
+/// The kinds of the frames in a WebSocket's handshake.
+fn said_early(endpoint: &mut Endpoint, link: LinkId) -> Vec<&'static str> {
+    let frames = early::decode(endpoint.early_frames(link, START).into()).unwrap();
+    frames.into_iter().map(|frame| Frame::decode(frame).unwrap().unwrap().name()).collect()
+}
+
+#[test]
+fn what_the_relay_took_from_the_handshake_is_not_said_again() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    assert_eq!(said_early(&mut endpoint, link), ["HELLO", "CONNECT"]);
+    assert_eq!(sent(&mut endpoint, link), [""; 0], "before the WebSocket is open");
+    endpoint.handle_link_opened(link, true, START);
+    assert_eq!(sent(&mut endpoint, link), [""; 0]);
+    endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+    assert_eq!(sent(&mut endpoint, link), [""; 0]);
+}
+
+#[test]
+fn what_the_relay_left_in_the_handshake_is_said_in_messages() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    said_early(&mut endpoint, link);
+    endpoint.connect(some_server(), 2, ConnectOptions::default(), START);
+    endpoint.handle_link_opened(link, false, START);
+    assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT", "CONNECT"]);
+}
+
+#[test]
+fn what_does_not_fit_into_the_handshake_follows_it() {
+    let (mut endpoint, link) = new_client(some_server(), 2_000);
+    let path = "p".repeat(2_000);
+    endpoint.connect(some_server(), 1, ConnectOptions { path, ..ConnectOptions::default() }, START);
+    assert_eq!(said_early(&mut endpoint, link), ["HELLO", "CONNECT"]);
+    endpoint.handle_link_opened(link, true, START);
+    assert_eq!(sent(&mut endpoint, link), ["CONNECT"]);
+}
+
+#[test]
+fn patience_with_a_server_begins_when_the_web_socket_is_open() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    said_early(&mut endpoint, link);
+    let opened_at = START + HANDSHAKE_TIMEOUT * 2;
+    endpoint.handle_timeout(opened_at);
+    assert_eq!(endpoint.poll_event(), None);
+    endpoint.handle_link_opened(link, true, opened_at);
+    endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), opened_at);
+    endpoint.handle_timeout(opened_at + HANDSHAKE_TIMEOUT);
+    let closed = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Closed { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(closed.expect("the socket fails").contains("did not answer"));
+}
+
+#[test]
+fn an_open_socket_says_connect_in_each_handshake_until_a_relay_can_be_reached() {
+    let (mut endpoint, mut link) = client_of_an_absent_server();
+    let mut now = START;
+    for _ in 0..20 {
+        endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", now);
+        now = endpoint.poll_timeout().unwrap();
+        endpoint.handle_timeout(now);
+        let dialled = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+            Event::Dial { link } => Some(link),
+            _ => None,
+        });
+        link = dialled.expect("it dials again");
+        let frames = early::decode(endpoint.early_frames(link, now).into()).unwrap();
+        assert_eq!(frames.len(), 2);
+    }
+}
+
 #[test]
 fn a_connect_that_a_relay_might_not_take_waits_for_its_limits() {
     let (mut endpoint, link) = new_client(some_server(), MAX_EARLY_MESSAGE);
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
     endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
     assert_eq!(sent(&mut endpoint, link), ["CONNECT"]);
@@ -64,7 +136,7 @@ fn a_connect_that_a_relay_might_not_take_waits_for_its_limits() {
 #[test]
 fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
     let (mut endpoint, link) = new_client(some_server(), 0);
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     sent(&mut endpoint, link);
     let text = "server: rejected malformed command";
     endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
@@ -82,7 +154,7 @@ fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
 #[test]
 fn a_relay_that_floods_who_does_not_speak_its_dialect_yet_is_left() {
     let (mut endpoint, link) = new_client(ServerId::Number(7), 0);
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     for _ in 0..100 {
         let text = LinkMessage::Text("server: rejected malformed command".to_owned());
         endpoint.handle_message(link, text, START);
@@ -97,7 +169,7 @@ fn a_relay_that_floods_who_does_not_speak_its_dialect_yet_is_left() {
 fn who_wants_a_livecode_server_says_nothing_but_hello_first() {
     let (mut endpoint, link) = new_client(ServerId::Number(7), 0);
     endpoint.connect(some_server(), 1, ConnectOptions::default(), START);
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     assert_eq!(sent(&mut endpoint, link), ["HELLO"]);
 }
 
@@ -109,7 +181,7 @@ fn client_of_an_absent_server() -> (Endpoint, LinkId) {
     let entry = endpoint.sockets.get_mut(socket).unwrap();
     (entry.opened, entry.interrupted_at) = (true, START);
     let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     let close =
         Frame::Close { channel: ChannelId(1), code: CloseCode::SERVER_NOT_FOUND, reason: String::new() };
     for frame in [welcome(), close] {
@@ -144,7 +216,7 @@ fn a_relay_that_refuses_the_access_token_of_a_later_link_is_not_asked_again() {
         _ => None,
     });
     let link = dialled.expect("it dials again");
-    endpoint.handle_link_opened(link, START);
+    endpoint.handle_link_opened(link, false, START);
     let text = "the access token has expired".to_owned();
     let refusal = Frame::Error { code: CloseCode::BAD_CREDENTIAL, text };
     endpoint.handle_message(link, LinkMessage::Binary(refusal.encode()), START);
