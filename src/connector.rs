@@ -37,6 +37,7 @@ thread_local! {
 pub(crate) fn start() {
     if !STARTED.replace(true) {
         start_classes(Connector);
+        driver::make_keys();
     }
 }
 

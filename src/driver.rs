@@ -9,6 +9,7 @@ use crate::socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
+use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
@@ -36,6 +37,8 @@ thread_local! {
     /// All drivers that have something to do: they live without anybody else holding them.
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
     static REHEARSED: Cell<bool> = const { Cell::new(false) };
+    /// For the first handshakes of the next driver.
+    static SPARE_KEYS: RefCell<Vec<StaticKey>> = const { RefCell::new(Vec::new()) };
     /// How many drivers there have been.
     static COUNT: Cell<u32> = const { Cell::new(0) };
 }
@@ -72,11 +75,13 @@ impl Driver {
     pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>, allow_plain: bool) -> Rc<Self> {
         let (origin, token) = (relay.host.clone(), relay.token.clone());
         let config = Config { origin, token, allow_plain, ..Config::default() };
+        let mut endpoint = Endpoint::new(config, random());
+        endpoint.stock(SPARE_KEYS.take());
         let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {
             this: this.clone(),
             number: f64::from(COUNT.replace(COUNT.get() + 1)),
             relay,
-            endpoint: RefCell::new(Endpoint::new(config, random())),
+            endpoint: RefCell::new(endpoint),
             links: RefCell::default(),
             sockets: RefCell::default(),
             buffering: RefCell::default(),
@@ -232,6 +237,7 @@ impl Driver {
         if is_idle && self.buffering.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
             stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
+            make_keys();
         }
     }
 
@@ -327,6 +333,11 @@ impl Driver {
         sockets.retain(|(id, socket)| socket.settle_buffered(*id, self));
         self.buffering.borrow_mut().append(&mut sockets);
     }
+}
+
+/// Makes keys for a first connection, while nobody waits for it.
+pub(crate) fn make_keys() {
+    SPARE_KEYS.with_borrow_mut(|keys| keys.resize_with(2, || StaticKey::from_secret(random())));
 }
 
 /// The page is idle: time to prepare for its first connection, unless that is already on its way.

@@ -15,6 +15,7 @@ mod table;
 mod translator;
 
 use crate::entropy::Entropy;
+use crate::identity::StaticKey;
 use crate::server_id::PublicKey;
 use crate::session::{self, Epoch, RecordError, Session, SessionId};
 use crate::sorted::{SortedMap, SortedSet};
@@ -60,6 +61,8 @@ pub struct Endpoint {
     /// Sessions of clients, by what they are resumed with.
     by_session: SortedMap<(PublicKey, SessionId), SocketId>,
     host: Option<Host>,
+    /// Keys that nothing has used, made while nobody waited.
+    spare_keys: Vec<StaticKey>,
     /// Sockets that may have a record to send, in the order of their turns.
     ready: VecDeque<SocketId>,
     /// Deadlines of sockets.
@@ -94,11 +97,22 @@ impl Endpoint {
             by_path: SortedMap::new(),
             by_session: SortedMap::new(),
             host: None,
+            spare_keys: Vec::new(),
             ready: VecDeque::new(),
             timers: SortedSet::new(),
             idle_until: Instant::NEVER,
             events: VecDeque::new(),
         }
+    }
+
+    /// Takes fresh keys, which nothing else uses, for the next handshakes: to make one takes as long as the rest of the
+    /// endpoint's work on it. A client needs two.
+    pub fn stock(&mut self, keys: Vec<StaticKey>) {
+        self.spare_keys = keys;
+    }
+
+    fn fresh_key(&mut self) -> StaticKey {
+        self.spare_keys.pop().unwrap_or_else(|| StaticKey::from_secret(self.entropy.bytes()))
     }
 
     /// Queues a message.

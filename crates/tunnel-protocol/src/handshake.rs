@@ -136,12 +136,12 @@ enum Step {
 impl Initiator {
     /// Starts a handshake with the holder of `remote`.
     ///
-    /// `ephemeral` is 32 fresh random bytes, never used for anything else. The handshake fails unless the other side
+    /// `ephemeral` is a fresh key, or 32 fresh random bytes, never used for anything else. The handshake fails unless the other side
     /// uses the same `prologue`.
     #[must_use]
-    pub fn new(prologue: &[u8], remote: PublicKey, ephemeral: [u8; 32]) -> Self {
+    pub fn new(prologue: &[u8], remote: PublicKey, ephemeral: impl Into<StaticKey>) -> Self {
         let symmetric = Symmetric::new(prologue, &remote);
-        Self { symmetric, ephemeral: StaticKey::from_secret(ephemeral), remote, next: Step::Write }
+        Self { symmetric, ephemeral: ephemeral.into(), remote, next: Step::Write }
     }
 
     /// Message 1 around `payload`. `key` is who we are.
@@ -224,14 +224,14 @@ impl Responder {
 
     /// Message 2 around `payload`, and the ciphers for the records.
     ///
-    /// `ephemeral` is 32 fresh random bytes, never used for anything else.
+    /// `ephemeral` is a fresh key, or 32 fresh random bytes, never used for anything else.
     pub fn write_message(
         mut self,
-        ephemeral: [u8; 32],
+        ephemeral: impl Into<StaticKey>,
         payload: &[u8],
     ) -> Result<(Bytes, Transport), HandshakeError> {
-        let ephemeral = StaticKey::from_secret(ephemeral);
         let mut message = new_message(MESSAGE_2_OVERHEAD, payload)?;
+        let ephemeral = ephemeral.into();
         write_key(&mut self.symmetric, &ephemeral, &mut message);
         self.symmetric.mix_key(&ephemeral.diffie_hellman(&self.ephemeral)?);
         let field_key = self.symmetric.mix_key(&ephemeral.diffie_hellman(&self.remote)?);

@@ -119,6 +119,12 @@ impl StaticKey {
     }
 }
 
+impl From<[u8; 32]> for StaticKey {
+    fn from(secret: [u8; 32]) -> Self {
+        Self::from_secret(secret)
+    }
+}
+
 /// By tables of 30 KB, in a third of the time.
 #[cfg(feature = "precomputed-tables")]
 fn public_half(secret: [u8; 32]) -> [u8; 32] {

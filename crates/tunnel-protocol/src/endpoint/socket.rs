@@ -173,6 +173,11 @@ impl Socket {
     pub(super) fn wants_path(&self) -> bool {
         self.path.is_none() && matches!(self.side, Side::Client(_))
     }
+
+    /// Whether it is a client that nobody has given a key.
+    pub(super) const fn needs_key(&self) -> bool {
+        matches!(&self.side, Side::Client(client) if client.key.is_none())
+    }
 }
 
 /// A retry's wait, by the same rule as dialling.

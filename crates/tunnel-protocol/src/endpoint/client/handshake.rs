@@ -3,9 +3,13 @@
 use super::*;
 
 impl Endpoint {
-    /// Computes the first handshakes of new sockets whose link is still being opened. Call it when that is under way:
-    /// the one takes as long as the other.
+    /// Computes the first handshakes of new sockets whose link is still being opened, and a key for the next client. Call
+    /// it when all else is done.
     pub fn prepare(&mut self, now: Instant) {
+        if self.host.is_some() && self.spare_keys.is_empty() {
+            let key = self.fresh_key();
+            self.spare_keys.push(key);
+        }
         for socket in std::mem::take(&mut self.unprepared) {
             let Some(entry) = self.sockets.get(socket) else { continue };
             let Side::Client(client) = &entry.side else { continue };
@@ -104,9 +108,14 @@ impl Endpoint {
         socket: SocketId,
         now: Instant,
     ) -> Option<(Box<Initiator>, Bytes)> {
+        let ephemeral = self.fresh_key();
+        let own = self.sockets.get(socket)?.needs_key().then(|| self.fresh_key());
         let entry = self.sockets.get_mut(socket)?;
         let position = entry.session.position();
         let Side::Client(client) = &mut entry.side else { return None };
+        if own.is_some() {
+            client.key = own;
+        }
         let open = Open {
             session_id: client.session_id,
             epoch: self.epoch,
@@ -115,8 +124,8 @@ impl Endpoint {
             protocols: client.options.protocols.clone(),
             path: client.options.path.clone(),
         };
-        let key = client.key.get_or_insert_with(|| StaticKey::from_secret(self.entropy.bytes()));
-        let mut initiator = Initiator::new(&prologue(client.port), client.server_key?, self.entropy.bytes());
+        let key = client.key.as_mut()?;
+        let mut initiator = Initiator::new(&prologue(client.port), client.server_key?, ephemeral);
         match initiator.write_message(key, &open.encode()) {
             Ok(message) => {
                 client.asked = false;

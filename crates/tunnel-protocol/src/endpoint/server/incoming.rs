@@ -191,7 +191,7 @@ impl Endpoint {
         position: Position,
         now: Instant,
     ) {
-        let ephemeral = self.entropy.bytes();
+        let ephemeral = self.fresh_key();
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let opened = Opened::Accepted {
             epoch: self.epoch,
@@ -220,7 +220,7 @@ impl Endpoint {
 
     pub(super) fn turn_away(&mut self, path: Path, responder: Responder, code: CloseCode, reason: &str) {
         let refused = Opened::Refused { code, reason: reason.to_owned() };
-        let ephemeral = self.entropy.bytes();
+        let ephemeral = self.fresh_key();
         if let (Some(link), Ok((message, _))) =
             (self.links.get_mut(path.link), responder.write_message(ephemeral, &refused.encode()))
         {
