@@ -113,12 +113,11 @@ export const endRehearsal = End.closeAll;
 const SUBPROTOCOL = 'tunnel.v1';
 /** Chosen by a relay that has taken the frames in the handshake. */
 const EARLY = `${SUBPROTOCOL}.early`;
-const BASE64URL = { '+': '-', '/': '_', '=': '' };
 
 /** Dials for a link of a driver: both are numbers of Rust's. `early` are frames that the handshake carries. */
 export function dial(driver, link, url, early) {
   let socket;
-  const frames = btoa(String.fromCharCode(...early)).replace(/[+/=]/g, character => BASE64URL[character]);
+  const frames = btoa(String.fromCharCode(...early)).replace(/[+/=]/g, character => '-_'['+/'.indexOf(character)] ?? '');
   try {
     socket = url === STAGE ? new End() : new WebSocket(url, [SUBPROTOCOL, EARLY, `early.${frames}`]);
   } catch ({ message }) {

@@ -171,9 +171,7 @@ pub struct Link {
 
 #[derive(Debug)]
 enum KeepAlive {
-    /// The WebSocket is being opened.
-    Dialling,
-    /// HELLO is out.
+    /// HELLO is out, or is what is said first once the WebSocket is open.
     Greeting { give_up_at: Instant },
     /// Heard from the relay; send a ping at this time.
     Idle { ping_at: Instant },
@@ -189,7 +187,7 @@ impl Link {
             Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
         Self {
             welcome: None,
-            keep_alive: KeepAlive::Dialling,
+            keep_alive: KeepAlive::Greeting { give_up_at: Instant::NEVER },
             next_channel: 1,
             last_incoming: 0,
             open: SortedSet::new(),
@@ -405,7 +403,6 @@ impl Link {
     #[must_use]
     pub const fn poll_timeout(&self) -> Instant {
         match self.keep_alive {
-            KeepAlive::Dialling => Instant::NEVER,
             KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } => give_up_at,
             KeepAlive::Idle { ping_at } => ping_at,
         }
