@@ -31,8 +31,7 @@ async function initLivecode(find) {
     return module;
   } catch (cause) {
     livecode = undefined;
-    const message = `cannot load what speaks the livecode dialect (a service worker has to import 'tunnel-wasm/livecode' \
-itself, and give it to useLivecode): ${cause}`;
+    const message = `cannot load 'tunnel-wasm/livecode' (a service worker imports it and gives it to useLivecode): ${cause}`;
     throw fail('livecode-unavailable', message, cause);
   }
 }

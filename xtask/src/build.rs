@@ -64,8 +64,14 @@ impl Module {
 /// Types of the functions that initialise a module.
 const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 
-/// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module.
-const SMALL: [&str; 2] = ["-Cllvm-args=-inline-threshold=25", "-Cllvm-args=-inlinehint-threshold=25"];
+/// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module. And a
+/// stack of 512 KiB, which is more than enough without recursion: data lie behind it, and their addresses are shorter numbers.
+const SMALL: [&str; 4] = [
+    "-Cllvm-args=-inline-threshold=28",
+    "-Cllvm-args=-inlinehint-threshold=25",
+    "-Clink-arg=-z",
+    "-Clink-arg=stack-size=524288",
+];
 
 /// A panic traps, and neither what it would have said nor where it was is in the module.
 const SILENT: [&str; 3] = ["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none"];
