@@ -22,8 +22,12 @@ impl Endpoint {
     }
 
     /// What the handshake of a WebSocket that was asked for can carry, as [`early`](crate::early) has it. The owner
-    /// need not ask for it, nor offer it to the relay.
+    /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
+    /// on the way may take no long headers.
     pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
+        if self.redial.has_failed() {
+            return Vec::new();
+        }
         if self.main == Some(id) {
             self.connect_early(id, now);
         }

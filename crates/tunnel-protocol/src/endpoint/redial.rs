@@ -36,6 +36,11 @@ impl Redial {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// Whether the last link did not come about.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Dial as soon as possible.
     pub(super) const fn hurry(&mut self, now: Instant) {
         if self.at.is_some() {
