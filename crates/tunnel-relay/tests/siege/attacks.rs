@@ -194,7 +194,7 @@ pub(crate) async fn oversize_frames(siege: &Siege) {
             2 => {
                 let grain = raw_frame(CONTINUATION, 1_000, &[0; 1_000]);
                 let first = raw_frame(BINARY_TO_BE_CONTINUED, 0, &[]);
-                peer.write_raw(&[first, grain.repeat(61)].concat()).await;
+                peer.write_raw(&[first, grain.repeat(66)].concat()).await;
             }
             _ => {
                 // Announced, within the limit, and never sent: nothing to wait for.
