@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::authority::Authority;
 use crate::clock::within;
 use crate::process::Program;
-use crate::stage::unused_address;
+use crate::unused::UnusedAddress;
 
 /// Flags for Chromium that the tests of `wasm-pack test` use too.
 const CHROMIUM: &str = include_str!("../../webdriver.json");
@@ -75,7 +75,8 @@ impl Engine {
                 command.args(["-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]);
                 // The only line that it prints is the number of the screen.
                 let (screen, number) = Program::start(command, "")?;
-                let address = unused_address()?;
+                // It takes no port 0, nor one that is held for it.
+                let address = UnusedAddress::take()?.address();
                 let mut command = Command::new(named("WEBKITDRIVER", "WebKitWebDriver"));
                 command.arg(format!("--port={}", address.port())).env("DISPLAY", format!(":{number}"));
                 command

@@ -16,6 +16,7 @@ mod process;
 mod soak;
 mod stage;
 mod tab;
+mod unused;
 mod webdriver;
 
 pub use authority::Authority;
@@ -27,6 +28,7 @@ pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{
     Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_trusting,
-    on_stage_within, relay_prints, unused_address,
+    on_stage_within, relay_prints,
 };
 pub use tab::{Look, Tab, Width};
+pub use unused::UnusedAddress;

@@ -1,7 +1,7 @@
 //! All that one test has.
 
 use std::cell::{OnceCell, RefCell};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 use std::thread;
@@ -154,12 +154,6 @@ pub fn https_server() -> Result<(Program, String)> {
     command.arg(format!("/pkg={}", paths::package()?.display()));
     command.arg(format!("/e2e={}", root.join("tests/e2e/pages").display()));
     Program::start(command, "listening on ")
-}
-
-/// An address of this machine that nobody listens on.
-pub fn unused_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    listener.local_addr().context("a bound socket has an address")
 }
 
 impl Stage {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tunnel_e2e::{Engine, Relay, Stage, Tab, on_stage, unused_address};
+use tunnel_e2e::{Engine, Relay, Stage, Tab, UnusedAddress, on_stage};
 
 /// Opens a tab with a server that answers each message with the same, and returns its server ID too.
 async fn echo_server<'a>(stage: &'a Stage, ports: &str) -> Result<(Tab<'a>, Value)> {
@@ -201,7 +201,8 @@ fn a_relay_that_is_not_running_is_an_error_and_a_close_and_a_rejection() {
     on_stage(async |stage| {
         let (_server, id) = echo_server(stage, "80").await?;
         let client = stage.tab("client").await?;
-        let nowhere = format!("ws://{}", unused_address()?);
+        let unused = UnusedAddress::take()?;
+        let nowhere = format!("ws://{}", unused.address());
         let given = json!({ "id": id, "port": 80, "relay": nowhere, "options": { "resumeTimeout": 1000 } });
         let result = client.run_with(given, REFUSED).await?;
         let reason = refusal(&result);
