@@ -221,6 +221,12 @@ impl Link {
         self.early.is_some()
     }
 
+    /// Whether it is, and its handshake may carry [early frames](Self::early_frames).
+    #[must_use]
+    pub const fn is_offering(&self) -> bool {
+        matches!(self.early, Some(1..))
+    }
+
     /// Registers this peer as the server that holds `key`. Does nothing before [`LinkEvent::Ready`].
     ///
     /// # Errors

@@ -331,7 +331,11 @@ impl World {
         let now = self.now;
         self.look_for_canary(&parcel);
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Relay::Up(router) = &mut self.relay else {
+        // Some proxies refuse a handshake with headers as long as those that have frames in them.
+        let refused =
+            matches!(&parcel, Parcel::Open { early } if !early.is_empty() && self.random.below(6) == 0);
+        let relay = if refused { None } else { Some(&mut self.relay) };
+        let Some(Relay::Up(router)) = relay else {
             // Nobody listens.
             let (peer, link) = (connection.peer, connection.peer_link);
             self.connections.remove(&id);

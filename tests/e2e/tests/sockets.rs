@@ -1,9 +1,14 @@
 //! A server in one tab, clients in others.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tunnel_e2e::{Engine, Relay, Stage, Tab, UnusedAddress, on_stage};
 
 /// Opens a tab with a server that answers each message with the same, and returns its server ID too.
@@ -192,6 +197,51 @@ fn a_server_id_that_is_not_registered_is_an_error_and_a_close_that_say_so() {
         let result = client.run_with(given, REFUSED).await?;
         let reason = refusal(&result);
         assert!(reason.contains("80") && reason.contains("server-not-found"), "{reason}");
+        Ok(())
+    });
+}
+
+/// A proxy before the relay that takes no header longer than 256 bytes; returns its address, and how many it refused.
+async fn terse_proxy(relay: SocketAddr) -> Result<(SocketAddr, Arc<AtomicUsize>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let refused = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(near.read_u8().await?);
+                }
+                if head.split(|&byte| byte == b'\n').any(|line| line.len() > 256) {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    return near.write_all(b"HTTP/1.1 431 Too Large\r\nconnection: close\r\n\r\n").await;
+                }
+                let mut far = TcpStream::connect(relay).await?;
+                far.write_all(&head).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await.map(drop)
+            });
+        }
+    });
+    Ok((address, refused))
+}
+
+#[test]
+fn a_first_connection_opens_through_a_proxy_that_refuses_long_headers() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "80").await?;
+        let (proxy, refused) = terse_proxy(stage.relay()?.address()?).await?;
+        let client = stage.tab("client").await?;
+        let script = "
+            const socket = PeerToPeerWebSocket.toPort(80, given.id, given.relay)
+            await opened(socket)
+            socket.send('through')
+            return (await next(socket, 'message')).data";
+        let answer = client.run_with(json!({ "id": id, "relay": format!("ws://{proxy}") }), script).await?;
+        assert_eq!(answer, json!("through"));
+        assert_eq!(refused.load(Ordering::Relaxed), 1);
         Ok(())
     });
 }

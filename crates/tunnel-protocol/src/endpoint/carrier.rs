@@ -39,6 +39,11 @@ impl Carrier {
         matches!(self, Self::Tunnel(link) if link.is_dialling())
     }
 
+    /// Whether it is, with frames in its handshake.
+    pub(super) const fn is_offering(&self) -> bool {
+        matches!(self, Self::Tunnel(link) if link.is_offering())
+    }
+
     pub(super) fn handle_message(&mut self, message: LinkMessage, now: Instant) -> Result<(), LinkError> {
         match (&mut *self, message) {
             (Self::Tunnel(link), LinkMessage::Binary(message)) => link.handle_message(message, now),

@@ -23,7 +23,7 @@ impl Endpoint {
 
     /// What the handshake of a WebSocket that was asked for can carry, as [`early`](crate::early) has it. The owner
     /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
-    /// on the way may take no long headers.
+    /// on the way may take no long headers, which is why that is tried at once.
     pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
         if self.redial.has_failed() {
             return Vec::new();
@@ -74,6 +74,13 @@ impl Endpoint {
 
     /// A WebSocket is closed, or could not be opened.
     pub fn handle_link_closed(&mut self, id: LinkId, code: CloseCode, reason: &str, now: Instant) {
+        if self.main == Some(id) && self.links.get(id).is_some_and(Carrier::is_offering) {
+            self.take_back_early(id);
+            self.links.remove(id);
+            self.main = None;
+            self.redial.fail_at_once(now);
+            return self.dial_if_wanted(now);
+        }
         if !reason.is_empty() {
             return self.lose_link(id, code, reason, now);
         }

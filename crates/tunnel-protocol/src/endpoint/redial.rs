@@ -36,6 +36,12 @@ impl Redial {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// The link did not come about, perhaps for what was said in its handshake: the next try is at once.
+    pub(super) const fn fail_at_once(&mut self, now: Instant) {
+        self.failures = 1;
+        self.at = Some(now);
+    }
+
     /// Whether the last link did not come about.
     pub(super) const fn has_failed(&self) -> bool {
         self.failures > 0

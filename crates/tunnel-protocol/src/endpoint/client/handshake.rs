@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// The relay speaks the livecode dialect, which makes nothing of what was sent early, or can't be reached.
+    /// The relay speaks the livecode dialect, which makes nothing of what was sent early, or the WebSocket did not open.
     pub(in crate::endpoint) fn take_back_early(&mut self, link: LinkId) {
         for entry in self.sockets.values_mut() {
             if let Side::Client(client) = &mut entry.side

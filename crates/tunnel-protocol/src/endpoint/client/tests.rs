@@ -106,24 +106,57 @@ fn patience_with_a_server_begins_when_the_web_socket_is_open() {
     assert!(closed.expect("the socket fails").contains("did not answer"));
 }
 
+/// The link that is asked for now.
+fn dialled(endpoint: &mut Endpoint) -> Option<LinkId> {
+    std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
+        Event::Dial { link } => Some(link),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_handshake_that_failed_is_tried_again_without_frames_and_an_open_socket_connects_when_it_succeeds() {
     let (mut endpoint, mut link) = client_of_an_absent_server();
     let mut now = START;
     for (dial, frames) in [2, 0, 0, 0].into_iter().enumerate() {
         endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", now);
-        now = endpoint.poll_timeout().unwrap();
-        endpoint.handle_timeout(now);
-        let dialled = std::iter::from_fn(|| endpoint.poll_event()).find_map(|event| match event {
-            Event::Dial { link } => Some(link),
-            _ => None,
+        link = dialled(&mut endpoint).unwrap_or_else(|| {
+            now = endpoint.poll_timeout().unwrap();
+            endpoint.handle_timeout(now);
+            dialled(&mut endpoint).expect("it dials again")
         });
-        link = dialled.expect("it dials again");
+        // By then it is time, too, to ask for the server again.
+        now += Duration::from_secs(1);
         let early = early::decode(endpoint.early_frames(link, now).into()).unwrap_or_default();
         assert_eq!(early.len(), frames, "dial {dial}");
     }
     endpoint.handle_link_opened(link, false, now);
     assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT"]);
+}
+
+#[test]
+fn a_first_connection_whose_way_takes_no_frames_in_the_handshake_connects_without() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    said_early(&mut endpoint, link);
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials again at once") };
+    assert!(endpoint.early_frames(link, START).is_empty());
+    endpoint.handle_link_opened(link, false, START);
+    assert_eq!(sent(&mut endpoint, link), ["HELLO", "CONNECT"]);
+    assert_eq!(endpoint.poll_event(), None);
+}
+
+#[test]
+fn a_relay_that_answers_with_and_without_frames_in_the_handshake_to_neither_is_unreachable() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    said_early(&mut endpoint, link);
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials again at once") };
+    endpoint.early_frames(link, START);
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    let Some(Event::Closed { code, failed: true, .. }) = endpoint.poll_event() else { panic!("it fails") };
+    assert_eq!(code, CloseCode::RELAY_UNREACHABLE);
+    assert_eq!(endpoint.poll_event(), None, "nobody dials a third time");
 }
 
 #[test]
