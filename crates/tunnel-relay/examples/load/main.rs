@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a program has no API")]
 
 mod floor;
+mod iroh;
 mod measure;
 mod server;
 mod wire;

@@ -1,5 +1,6 @@
 //! What peers of each contestant say: as little as the contestant understands.
 
+use crate::iroh;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(crate) enum Wire {
     Livecode,
     /// NATS: two subjects for each pair.
     Nats,
+    /// iroh's relay: datagrams over WebSockets, to public keys.
+    Iroh,
 }
 
 impl Wire {
@@ -37,6 +40,7 @@ impl Wire {
             "socket.io" => Self::SocketIo,
             "livecode" => Self::Livecode,
             "nats" => Self::Nats,
+            "iroh" => Self::Iroh,
             _ => panic!("no wire is named {name}"),
         }
     }
@@ -47,6 +51,8 @@ pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     origin: String,
     challenge: PublicKey,
+    /// Its address at iroh's relay.
+    endpoint: iroh::EndpointId,
 }
 
 /// Two peers that are forwarded to each other.
@@ -70,7 +76,7 @@ impl Pair {
     fn join(&mut self) {
         let Self { client, server, number, .. } = self;
         match self.wire {
-            Wire::Raw | Wire::WebSocket => {}
+            Wire::Raw | Wire::WebSocket | Wire::Iroh => {}
             Wire::Tunnel => {
                 server.register(*number);
                 client.connect(server, *number, 2);
@@ -128,6 +134,10 @@ impl Pair {
                 let head = format!("PUB {to}{} {size}\r\n", self.number);
                 [head.as_bytes(), &vec![7; size], b"\r\n"].concat()
             }
+            Wire::Iroh => {
+                let to = if from_client { &self.server } else { &self.client };
+                masked(0x82, &iroh::datagram(to.endpoint, &vec![7; size]))
+            }
         }
     }
 
@@ -152,7 +162,7 @@ impl Peer {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut peer = Self { stream, origin: address.to_string(), challenge: PublicKey([0; 32]) };
+        let mut peer = Self { origin: address.to_string(), ..Self::over(stream) };
         match wire {
             Wire::Raw => {}
             Wire::Nats => {
@@ -161,6 +171,14 @@ impl Peer {
                 peer.wait_for_bytes(b"PONG\r\n");
             }
             Wire::WebSocket => peer.upgrade(&format!("/{role}"), ""),
+            Wire::Iroh => {
+                let identity = iroh::Identity::fresh();
+                peer.endpoint = identity.id();
+                peer.upgrade("/relay", "sec-websocket-protocol: iroh-relay-v2\r\n");
+                let (_, challenge) = peer.receive_message();
+                peer.write(&masked(0x82, &identity.answer(&challenge)));
+                assert!(iroh::is_confirmation(&peer.receive_message().1));
+            }
             Wire::Livecode => peer.upgrade("/", ""),
             Wire::SocketIo => {
                 peer.upgrade("/socket.io/?EIO=4&transport=websocket", "");
@@ -185,7 +203,7 @@ impl Peer {
 
     /// Another hold on a connection that is in use already.
     pub(crate) fn over(stream: TcpStream) -> Self {
-        Self { stream, origin: String::new(), challenge: PublicKey([0; 32]) }
+        Self { stream, origin: String::new(), challenge: PublicKey([0; 32]), endpoint: [0; 32] }
     }
 
     fn upgrade(&mut self, path: &str, more: &str) {
