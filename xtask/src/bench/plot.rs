@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-const COLOURS: [&str; 6] = ["#1b6ec2", "#9aa5b1", "#43a047", "#e69f00", "#c2410c", "#7c4dbd"];
+/// The first one again after the last, if there are more bars than that.
+const COLOURS: [&str; 8] =
+    ["#1b6ec2", "#9aa5b1", "#43a047", "#e69f00", "#c2410c", "#7c4dbd", "#00838f", "#ad1457"];
 
 const LEFT: f64 = 90.0;
 const WIDTH: f64 = 560.0;
@@ -29,7 +31,7 @@ pub(super) fn bars(title: &str, names: &[&str], groups: &[(&str, Vec<Option<f64>
         let _ = writeln!(svg, "{text}");
     };
     let mut at = 10.0;
-    for (name, colour) in names.iter().zip(COLOURS) {
+    for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
         line(format!("<rect x=\"{at:.0}\" y=\"32\" width=\"10\" height=\"10\" fill=\"{colour}\"/>"));
         line(format!("<text x=\"{:.0}\" y=\"41\">{name}</text>", at + 14.0));
         at += 32.0 + 6.5 * name.chars().count() as f64;
@@ -46,7 +48,7 @@ pub(super) fn bars(title: &str, names: &[&str], groups: &[(&str, Vec<Option<f64>
         let middle = y + height_of(values) / 2.0;
         line(format!("<text x=\"{:.0}\" y=\"{middle:.1}\" text-anchor=\"end\">{group}</text>", LEFT - 8.0));
         for (value, colour) in
-            values.iter().zip(COLOURS).filter_map(|(value, colour)| Some(((*value)?, colour)))
+            values.iter().zip(COLOURS.iter().cycle()).filter_map(|(value, colour)| Some(((*value)?, colour)))
         {
             let width = (x(value) - LEFT).max(1.0);
             line(format!(
@@ -74,6 +76,8 @@ mod tests {
         let svg =
             bars("t", &["a", "b"], &[("g", vec![Some(1.0), None]), ("h", vec![Some(10.0), Some(100.0)])]);
         assert_eq!(svg.matches("<rect").count(), 1 + 2 + 3, "background, legend, bars");
+        let many = bars("t", &["name"; 20], &[("g", vec![Some(1.0); 20])]);
+        assert_eq!(many.matches("<rect").count(), 1 + 20 + 20);
         assert!(svg.contains(">100.00<") && svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
     }
 }
