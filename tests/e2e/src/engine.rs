@@ -55,9 +55,14 @@ impl Engine {
     pub(crate) async fn start(self, folder: &Path) -> Result<Driver> {
         match self {
             Self::Chromium => {
-                let mut command = Command::new(named("CHROMEDRIVER", "chromedriver"));
-                command.arg("--port=0");
-                let (driver, port) = Program::start(command, "started successfully on port ")?;
+                let command = || {
+                    let mut command = Command::new(named("CHROMEDRIVER", "chromedriver"));
+                    command.arg("--port=0");
+                    command
+                };
+                // It takes a free port of IPv6 and then the same of IPv4, which may be somebody else's.
+                let ready = "started successfully on port ";
+                let (driver, port) = Program::start_on_some_port(command, ready, "port not available")?;
                 let port = port.trim_end_matches('.').parse();
                 let port = port.with_context(|| format!("chromedriver said: {}", driver.said()))?;
                 Ok(Driver { address: SocketAddr::from(([127, 0, 0, 1], port)), _programs: vec![driver] })

@@ -35,12 +35,28 @@ impl Program {
         }
     }
 
+    /// Starts one that chooses its port and may then not get it: again, as long as it says `taken`.
+    pub(crate) fn start_on_some_port(
+        command: impl Fn() -> Command,
+        ready: &str,
+        taken: &str,
+    ) -> Result<(Self, String)> {
+        const ATTEMPTS: usize = 10;
+        for _ in 1..ATTEMPTS {
+            match Self::start(command(), ready) {
+                Err(error) if error.to_string().contains(taken) => {}
+                result => return result,
+            }
+        }
+        Self::start(command(), ready)
+    }
+
     /// Starts one that does not say when it is ready.
     pub fn start_silent(command: Command) -> Result<Self> {
         Ok(Self::spawn(command)?.0)
     }
 
-    /// Starts it; its lines on standard output come as news.
+    /// Starts it; its lines on standard output come as news, until both its outputs have ended.
     fn spawn(mut command: Command) -> Result<(Self, mpsc::Receiver<String>)> {
         let name = command.get_program().to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -48,10 +64,10 @@ impl Program {
         let (lines, news) = mpsc::channel();
         let said = Arc::default();
         if let Some(output) = child.stdout.take() {
-            keep_lines(output, Arc::clone(&said), Some(lines));
+            keep_lines(output, Arc::clone(&said), lines.clone(), true);
         }
         if let Some(errors) = child.stderr.take() {
-            keep_lines(errors, Arc::clone(&said), None);
+            keep_lines(errors, Arc::clone(&said), lines, false);
         }
         Ok((Self { name, child, said }, news))
     }
@@ -111,19 +127,50 @@ impl Drop for Program {
     }
 }
 
-/// Reads to the end in a thread, so that the program never waits for us.
+/// Reads to the end in a thread, so that the program never waits for us. Lines that are news are sent, too.
 fn keep_lines(
     from: impl Read + Send + 'static,
     said: Arc<Mutex<Vec<String>>>,
-    to: Option<mpsc::Sender<String>>,
+    to: mpsc::Sender<String>,
+    is_news: bool,
 ) {
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             said.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
-            if let Some(to) = &to {
+            if is_news {
                 // Nobody waits for lines any more once the program is ready.
                 let _ = to.send(line);
             }
         }
     });
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A program that gets its port when it is started so often.
+    fn start(attempts: usize) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        let script = format!(
+            "echo x >> log; [ $(wc -l < log) -ge {attempts} ] || {{ echo 'port is taken' >&2; exit 1; }}; echo ready on $$; sleep 60"
+        );
+        let command = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]).current_dir(folder.path());
+            command
+        };
+        Ok(Program::start_on_some_port(command, "ready on ", "port is taken")?.1)
+    }
+
+    #[test]
+    fn a_program_that_does_not_get_its_port_is_started_again() {
+        assert!(start(3).unwrap().parse::<u32>().is_ok());
+    }
+
+    #[test]
+    fn a_program_that_never_gets_a_port_is_an_error_with_what_it_said() {
+        let error = start(1_000).unwrap_err().to_string();
+        assert!(error.starts_with("sh did not print") && error.ends_with("port is taken"), "{error}");
+    }
 }
