@@ -221,7 +221,7 @@ impl Link {
         self.early.is_some()
     }
 
-    /// Whether it is, and its handshake may carry [early frames](Self::early_frames).
+    /// Whether the WebSocket is being opened with [early frames](Self::early_frames) in its handshake.
     #[must_use]
     pub const fn is_offering(&self) -> bool {
         matches!(self.early, Some(1..))

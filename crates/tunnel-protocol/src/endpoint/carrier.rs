@@ -39,7 +39,7 @@ impl Carrier {
         matches!(self, Self::Tunnel(link) if link.is_dialling())
     }
 
-    /// Whether it is, with frames in its handshake.
+    /// Whether the WebSocket is being opened with frames in its handshake.
     pub(super) const fn is_offering(&self) -> bool {
         matches!(self, Self::Tunnel(link) if link.is_offering())
     }

@@ -23,7 +23,7 @@ impl Endpoint {
 
     /// What the handshake of a WebSocket that was asked for can carry, as [`early`](crate::early) has it. The owner
     /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
-    /// on the way may take no long headers, which is why that is tried at once.
+    /// on the way may take no long headers. One that failed with frames is followed by one without at once.
     pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
         if self.redial.has_failed() {
             return Vec::new();
