@@ -62,7 +62,7 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
-    /// A client wants in: answer with [`Endpoint::accept`] or [`Endpoint::refuse`].
+    /// A client wants in: answer with [`Endpoint::accept`](super::Endpoint::accept) or [`Endpoint::refuse`](super::Endpoint::refuse).
     Offer {
         /// The socket that it would be.
         socket: SocketId,
@@ -78,7 +78,7 @@ pub enum Event {
         /// Who is on the other side.
         remote: Remote,
     },
-    /// A message arrived; when the application has taken it in, call [`Endpoint::consume`].
+    /// A message arrived; when the application has taken it in, call [`Endpoint::consume`](super::Endpoint::consume).
     Message {
         /// On which socket.
         socket: SocketId,
@@ -110,7 +110,7 @@ pub enum Event {
         /// What was counted until then.
         stats: SessionStats,
     },
-    /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`].
+    /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`](super::Endpoint::handle_diffie_hellman).
     NeedsDiffieHellman {
         /// The public half of the key.
         ours: PublicKey,
