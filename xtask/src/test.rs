@@ -53,7 +53,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
 fn cipher_tests(workspace: &Workspace) -> Result<()> {
     run(workspace
         .cargo()
-        .args(["test", "-p", "tunnel-cipher", "--test", "cipher", "--target"])
+        .args(["test", "-p", "tunnel-cipher", "--lib", "--test", "cipher", "--target"])
         .arg(&workspace.config.build.rust_target)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }

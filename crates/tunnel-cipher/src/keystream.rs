@@ -1,12 +1,13 @@
 //! The ChaCha20 key stream (RFC 8439, section 2.4), four blocks at a time.
 
+use crate::Nonce;
 use crate::lanes::{Blocks, LANES, Lanes, xor_blocks};
 use std::hint::black_box;
 
 /// "expand 32-byte k"
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
-/// Where the block number is in the state.
+/// Index of the block number in the state; the nonce follows it.
 const COUNTER: usize = 12;
 
 /// The key stream of one nonce.
@@ -18,7 +19,7 @@ pub(crate) struct Keystream {
 }
 
 impl Keystream {
-    pub(crate) fn new(key: &[u8; 32], nonce: u64) -> Self {
+    pub(crate) fn new(key: &[u8; 32], nonce: &Nonce) -> Self {
         let mut state = [Lanes::splat(0); 16];
         for (word, constant) in state.iter_mut().zip(CONSTANTS) {
             *word = Lanes::splat(constant);
@@ -27,8 +28,9 @@ impl Keystream {
             *word = Lanes::splat(u32::from_le_bytes(*bytes));
         }
         state[COUNTER] = Lanes::new([0, 1, 2, 3]);
-        state[14] = Lanes::splat(nonce as u32);
-        state[15] = Lanes::splat((nonce >> 32) as u32);
+        for (word, bytes) in state[COUNTER + 1..].iter_mut().zip(nonce.as_chunks().0) {
+            *word = Lanes::splat(u32::from_le_bytes(*bytes));
+        }
         let mut first = [0; 64 * LANES];
         combine(&mut state, &mut first);
         Self { state, first }
@@ -53,21 +55,29 @@ impl Keystream {
             blocks[..tail.len()].copy_from_slice(tail);
             combine(&mut self.state, &mut blocks);
             tail.copy_from_slice(&blocks[..tail.len()]);
-            wipe(&mut blocks);
+            wipe(&mut blocks, 0);
         }
+    }
+}
+
+impl Keystream {
+    /// Overwrites all that is secret; the key is in the state.
+    fn wipe(&mut self) {
+        wipe(&mut self.state, Lanes::splat(0));
+        wipe(&mut self.first, 0);
     }
 }
 
 impl Drop for Keystream {
     fn drop(&mut self) {
-        wipe(&mut self.first);
+        self.wipe();
     }
 }
 
-/// Overwrites secrets: what `zeroize` does, with one instruction instead of one for each byte.
-fn wipe(secrets: &mut Blocks) {
-    secrets.fill(0);
-    // As if they were read.
+/// Overwrites secrets as `zeroize` does, but with few large stores instead of one for each byte.
+fn wipe<T: Copy>(secrets: &mut [T], zero: T) {
+    secrets.fill(zero);
+    // The compiler has to assume that the zeros are read, so it can't leave them out.
     black_box(secrets);
 }
 
@@ -119,11 +129,22 @@ mod tests {
     use std::array;
 
     #[test]
+    fn a_key_stream_that_is_dropped_leaves_nothing_of_its_key_and_blocks() {
+        let mut keystream = Keystream::new(&[7; 32], &[9; 12]);
+        keystream.wipe(); // as its drop does
+        // The blocks that were kept, and four that are made of a state of zeros: without a key they are zeros, too.
+        let mut data = [0; 64 * (2 * LANES - 1)];
+        keystream.apply(&mut data);
+        assert_eq!(*keystream.authenticator_key(), [0; 32]);
+        assert!(data.iter().all(|byte| *byte == 0), "{data:?}");
+    }
+
+    #[test]
     fn the_key_stream_is_that_of_the_chacha20_crate_at_every_length() {
         for len in (0..=1100).chain([4096, 65_519, 65_535, 1 << 20]) {
             let key = array::from_fn(|at| (at * 7 + len) as u8);
-            let nonce = (len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let (mut ours, mut theirs) = (Keystream::new(&key, nonce), native::Keystream::new(&key, nonce));
+            let nonce = array::from_fn(|at| (at * 13 + len * 5) as u8);
+            let (mut ours, mut theirs) = (Keystream::new(&key, &nonce), native::Keystream::new(&key, &nonce));
             assert_eq!(ours.authenticator_key(), theirs.authenticator_key(), "length {len}");
             let mut ours_data: Vec<_> = (0..len).map(|at| (at * 31) as u8).collect();
             let mut theirs_data = ours_data.clone();

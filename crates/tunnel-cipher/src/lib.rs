@@ -11,6 +11,8 @@ mod keystream;
 mod lanes;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+#[cfg(test)]
+mod wycheproof_tests;
 
 #[cfg(target_arch = "wasm32")]
 use keystream::Keystream;
@@ -24,6 +26,9 @@ use zeroize::Zeroizing;
 
 /// Length of the authentication tag, in bytes.
 pub const TAG_LEN: usize = 16;
+
+/// A nonce as RFC 8439 has it.
+type Nonce = [u8; 12];
 
 /// Encrypts and decrypts under one key, which is wiped when dropped.
 pub struct Cipher {
@@ -42,6 +47,10 @@ impl Cipher {
     /// `data` has less than 256 GiB. No two calls under one key may have the same nonce.
     #[must_use]
     pub fn seal(&self, nonce: u64, associated: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        self.seal_under(&noise_nonce(nonce), associated, data)
+    }
+
+    fn seal_under(&self, nonce: &Nonce, associated: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         let mut keystream = Keystream::new(&self.key, nonce);
         let authenticator = Poly1305::new(keystream.authenticator_key().into());
         keystream.apply(data);
@@ -53,6 +62,10 @@ impl Cipher {
     /// Otherwise gives `false` and leaves `data` as it was. Takes the same time wherever the tag differs.
     #[must_use]
     pub fn open(&self, nonce: u64, associated: &[u8], data: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
+        self.open_under(&noise_nonce(nonce), associated, data, tag)
+    }
+
+    fn open_under(&self, nonce: &Nonce, associated: &[u8], data: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
         let mut keystream = Keystream::new(&self.key, nonce);
         let authenticator = Poly1305::new(keystream.authenticator_key().into());
         let valid = authenticate(authenticator, associated, data).verify(tag.into()).is_ok();
@@ -67,6 +80,13 @@ impl fmt::Debug for Cipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cipher").finish_non_exhaustive()
     }
+}
+
+/// A nonce as the Noise specification makes it of a number: four zeros, then the number.
+fn noise_nonce(number: u64) -> Nonce {
+    let mut nonce = Nonce::default();
+    nonce[4..].copy_from_slice(&number.to_le_bytes());
+    nonce
 }
 
 fn authenticate(mut authenticator: Poly1305, associated: &[u8], ciphertext: &[u8]) -> Poly1305 {

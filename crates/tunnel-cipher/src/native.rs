@@ -1,5 +1,6 @@
 //! The key stream of the `chacha20` crate, which has SIMD for the processors that run relays and tests.
 
+use crate::Nonce;
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zeroize::Zeroizing;
@@ -11,10 +12,8 @@ pub(crate) struct Keystream {
 }
 
 impl Keystream {
-    pub(crate) fn new(key: &[u8; 32], nonce: u64) -> Self {
-        let mut nonce_bytes = [0; 12];
-        nonce_bytes[4..].copy_from_slice(&nonce.to_le_bytes());
-        let mut cipher = ChaCha20::new(key.into(), (&nonce_bytes).into());
+    pub(crate) fn new(key: &[u8; 32], nonce: &Nonce) -> Self {
+        let mut cipher = ChaCha20::new(key.into(), nonce.into());
         let mut authenticator_key = Zeroizing::new([0; 32]);
         cipher.apply_keystream(&mut *authenticator_key);
         cipher.seek(64_u32);

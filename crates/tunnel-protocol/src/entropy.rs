@@ -1,27 +1,28 @@
 //! Random bytes for one machine, from one seed that its owner drew.
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// A generator that can't be run backwards: what it gave stays secret when its state becomes known.
 ///
 /// Each output is SHA-256 of the state under one label, each next state that under another. With the same seed it
-/// gives the same bytes, which is what makes a simulation replay.
+/// gives the same bytes, which is what makes a simulation replay. The state is wiped when dropped.
 pub(crate) struct Entropy {
-    state: [u8; 32],
+    state: Zeroizing<[u8; 32]>,
 }
 
 impl Entropy {
-    pub(crate) const fn new(seed: [u8; 32]) -> Self {
-        Self { state: seed }
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
+        Self { state: Zeroizing::new(seed) }
     }
 
     /// 32 bytes that nobody can tell from random ones.
     pub(crate) fn bytes(&mut self) -> [u8; 32] {
         let hash = |label: &[u8]| -> [u8; 32] {
-            Sha256::new().chain_update(label).chain_update(self.state).finalize().into()
+            Sha256::new().chain_update(label).chain_update(*self.state).finalize().into()
         };
         let output = hash(b"output");
-        self.state = hash(b"state");
+        *self.state = hash(b"state");
         output
     }
 
