@@ -295,7 +295,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   static {
     fireHosting = (server, serverId, again) => {
       if (server.#readyState > 1) return;
-      server.#serverId = serverId;
+      // The ID is made of the server's own key, and stays.
+      server.#serverId ||= serverId;
       server.#readyState = 1;
       server.#registered.resolve();
       server.dispatchEvent(new Event(again ? 'reconnected' : 'open'));

@@ -29,7 +29,7 @@ const MAX_PONGS: usize = 4;
 pub enum LinkEvent {
     /// The relay said WELCOME.
     Ready,
-    /// The relay registered this server.
+    /// The relay registered this server: under the ID of its own key or, in the livecode dialect, under a number.
     Registered(ServerId),
     /// A client wants in.
     Incoming {
@@ -107,6 +107,8 @@ pub enum LinkError {
     },
     /// The relay said nothing in time.
     Silent,
+    /// The relay registered this server under an ID that does not belong to its key, or that it did not have before.
+    WrongServerId,
     /// What speaks the livecode dialect says so.
     Livecode {
         /// The code that goes with it.
@@ -121,7 +123,9 @@ impl LinkError {
     #[must_use]
     pub const fn code(&self) -> CloseCode {
         match self {
-            Self::Malformed(_) | Self::OutOfTurn { .. } | Self::Version(_) => CloseCode::PROTOCOL_ERROR,
+            Self::Malformed(_) | Self::OutOfTurn { .. } | Self::Version(_) | Self::WrongServerId => {
+                CloseCode::PROTOCOL_ERROR
+            }
             Self::Ended { code, .. } | Self::Livecode { code, .. } => *code,
             Self::Silent => CloseCode::TIMEOUT,
         }
@@ -141,6 +145,9 @@ impl ToText for LinkError {
             ),
             Self::Ended { code, reason } => append!(text, "the relay ended the link: ", code, " ", reason),
             Self::Silent => append!(text, "the relay does not answer"),
+            Self::WrongServerId => {
+                append!(text, "the relay registered this server under an ID that is not its own")
+            }
             Self::Livecode { reason, .. } => append!(text, reason),
         }
     }
@@ -161,6 +168,8 @@ pub struct Link {
     next_channel: u32,
     /// The last channel that the relay opened: even.
     last_incoming: u32,
+    /// The key that REGISTER was sent for, until the relay has answered it.
+    registering: Option<PublicKey>,
     open: SortedSet<ChannelId>,
     paused: SortedSet<ChannelId>,
     control: VecDeque<Bytes>,
@@ -190,6 +199,7 @@ impl Link {
             keep_alive: KeepAlive::Greeting { give_up_at: Instant::NEVER },
             next_channel: 1,
             last_incoming: 0,
+            registering: None,
             open: SortedSet::new(),
             paused: SortedSet::new(),
             control: VecDeque::from([hello.encode_from_peer()]),
@@ -235,6 +245,7 @@ impl Link {
     pub fn register(&mut self, key: &StaticKey, origin: &str) -> Result<(), DhError> {
         if let Some(welcome) = &self.welcome {
             let proof = registration::prove(key, &welcome.challenge, origin)?;
+            self.registering = Some(key.public());
             self.say(&Frame::Register { key: key.public(), proof });
         }
         Ok(())
@@ -312,7 +323,12 @@ impl Link {
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), LinkError> {
         match frame {
-            Frame::Registered { server_id } => self.events.push_back(LinkEvent::Registered(server_id)),
+            // The relay's word is only compared: the ID comes from this server's own key.
+            Frame::Registered { server_id } => match self.registering.take().map(ServerId::Key) {
+                Some(own) if own == server_id => self.events.push_back(LinkEvent::Registered(own)),
+                Some(_) => return Err(LinkError::WrongServerId),
+                None => return Err(LinkError::OutOfTurn { frame: "REGISTERED" }),
+            },
             Frame::Incoming { channel, port, kind, address, payload } => {
                 if channel.0 % 2 != 0 || channel.0 <= self.last_incoming {
                     return Err(LinkError::OutOfTurn { frame: "INCOMING" });

@@ -95,7 +95,7 @@ impl Endpoint {
         while let Some(event) = self.links.get_mut(id).and_then(Carrier::poll_event) {
             match event {
                 LinkEvent::Ready => self.handle_link_ready(id, now),
-                LinkEvent::Registered(server_id) => self.handle_registered(id, server_id),
+                LinkEvent::Registered(server_id) => self.handle_registered(id, server_id, now),
                 LinkEvent::Incoming { channel, port, kind, address, payload } => {
                     let path = Path { link: id, channel };
                     self.handle_incoming(server::Incoming { path, port, kind, address, payload }, now);
@@ -162,6 +162,9 @@ impl Endpoint {
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
         let reason = error.to_text();
         self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
+        if *error == LinkError::WrongServerId {
+            self.close_host(error.code(), &reason, now);
+        }
         self.lose_link(id, error.code(), &reason, now);
     }
 
@@ -192,7 +195,7 @@ impl Endpoint {
         if self.main == Some(id) {
             self.main = None;
             self.redial.fail(was_ready, self.entropy.u64(), now);
-            self.lose_host_link(code, reason);
+            self.lose_host_link(code, reason, now);
         }
         let mut on_it = SortedSet::new();
         self.by_path.retain(|path, socket| {

@@ -8,6 +8,7 @@ use super::{Endpoint, Event, LinkId, SocketId};
 use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
+use crate::link::LinkError;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
 use crate::text::{ToText, text};
@@ -35,7 +36,8 @@ const MAX_WAITING: usize = 64;
 pub(super) struct Host {
     pub(super) key: StaticKey,
     registered: bool,
-    registered_before: bool,
+    /// The ID under which it was registered first. It never changes.
+    server_id: Option<ServerId>,
     closing: bool,
     /// Its number at a livecoding relay, and the credential that gets it back.
     installation: String,
@@ -125,7 +127,7 @@ impl Endpoint {
         self.host = Some(Host {
             key,
             registered: false,
-            registered_before: false,
+            server_id: None,
             closing: false,
             installation: String::new(),
             asked: Vec::new(),
@@ -253,18 +255,22 @@ impl Endpoint {
         self.events.push_back(Event::NeedsDiffieHellman { ours: host.key.public(), theirs });
     }
 
-    pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId) {
-        if let Some(host) = &mut self.host {
-            if let Some(Carrier::Livecode(link)) = self.links.get(link) {
-                host.installation = link.installation();
-            }
-            let again = std::mem::replace(&mut host.registered_before, true);
-            self.events.push_back(Event::Hosting { server_id, again });
+    pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId, now: Instant) {
+        let Some(host) = &mut self.host else { return };
+        if let Some(Carrier::Livecode(link)) = self.links.get(link) {
+            host.installation = link.installation();
         }
+        let before = host.server_id.replace(server_id);
+        // Clients know the server by its first ID.
+        if before.is_some_and(|first| first != server_id) {
+            return self.end_link(link, &LinkError::WrongServerId, now);
+        }
+        self.events.push_back(Event::Hosting { server_id, again: before.is_some() });
     }
 
     /// The path of a client is gone: it may come back.
     pub(super) fn lose_server_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        let is_hosted = self.host.is_some();
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         if !entry.opened {
             self.forget(socket, now);
@@ -272,7 +278,7 @@ impl Endpoint {
         }
         if !entry.resumes() {
             entry.session.give_up(CloseCode::ABNORMAL, reason);
-        } else if code == CloseCode::ID_TAKEN_OVER {
+        } else if !is_hosted {
             entry.session.give_up(code, reason);
         }
         self.touch(socket, now);
@@ -332,7 +338,7 @@ impl Endpoint {
     }
 
     /// The server's link is gone.
-    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str) {
+    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str, now: Instant) {
         let Some(host) = &mut self.host else { return };
         let was_registered = std::mem::replace(&mut host.registered, false);
         host.waiting.clear();
@@ -341,11 +347,27 @@ impl Endpoint {
             code,
             CloseCode::ID_TAKEN_OVER | CloseCode::BAD_CREDENTIAL | CloseCode::POLICY | CloseCode::REFUSED
         );
-        if final_word || !host.registered_before || host.closing {
-            self.host = None;
-            self.events.push_back(Event::HostClosed { code, reason: reason.to_owned() });
+        if final_word || host.server_id.is_none() || host.closing {
+            self.close_host(code, reason, now);
         } else if was_registered {
             self.events.push_back(Event::HostInterrupted);
+        }
+    }
+
+    /// Stops hosting at once. Clients that are away can't come back: their sockets end, too.
+    pub(super) fn close_host(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        if self.host.take().is_none() {
+            return;
+        }
+        self.events.push_back(Event::HostClosed { code, reason: reason.to_owned() });
+        for socket in self.sockets.keys() {
+            if let Some(entry) = self.sockets.get_mut(socket)
+                && entry.is_interrupted()
+                && matches!(entry.side, Side::Server(_))
+            {
+                entry.session.give_up(code, reason);
+                self.touch(socket, now);
+            }
         }
     }
 
@@ -354,3 +376,6 @@ impl Endpoint {
         self.remove(socket, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

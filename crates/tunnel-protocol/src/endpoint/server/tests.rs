@@ -1,0 +1,97 @@
+use super::*;
+use crate::endpoint::{Config, LinkMessage};
+use crate::frame::{Frame, Welcome};
+
+const NOW: Instant = Instant::from_micros(1_000_000);
+
+fn key(secret: u8) -> StaticKey {
+    StaticKey::from_secret([secret; 32])
+}
+
+fn id(secret: u8) -> ServerId {
+    ServerId::Key(key(secret).public())
+}
+
+fn welcome() -> Frame {
+    Frame::Welcome(Box::new(Welcome {
+        version: 1,
+        features: 0,
+        max_frame: 60_000,
+        max_channels: 1,
+        channel_buffer: 1 << 20,
+        idle_timeout: Duration::from_secs(60),
+        challenge: key(3).public(),
+        address: String::new(),
+        node: String::new(),
+    }))
+}
+
+fn say(endpoint: &mut Endpoint, link: LinkId, frame: &Frame) {
+    endpoint.handle_message(link, LinkMessage::Binary(frame.encode()), NOW);
+}
+
+fn events(endpoint: &mut Endpoint) -> Vec<Event> {
+    std::iter::from_fn(|| endpoint.poll_event()).collect()
+}
+
+/// The relay answers the dialling of a server whose key is made of 7.
+fn greet(endpoint: &mut Endpoint) -> LinkId {
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+    endpoint.handle_link_opened(link, false, NOW);
+    say(endpoint, link, &welcome());
+    link
+}
+
+fn new_host() -> (Endpoint, LinkId) {
+    let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+    endpoint.host(key(7), NOW);
+    let link = greet(&mut endpoint);
+    (endpoint, link)
+}
+
+/// How the endpoint ends a link whose relay lies about the server's ID, and the server with it.
+fn ends(link: LinkId) -> [Event; 2] {
+    let (code, reason) = (CloseCode::PROTOCOL_ERROR, LinkError::WrongServerId.to_text());
+    [Event::HangUp { link, code, reason: reason.clone() }, Event::HostClosed { code, reason }]
+}
+
+#[test]
+fn a_server_is_registered_under_the_id_of_its_own_key() {
+    let (mut endpoint, link) = new_host();
+    say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
+    assert_eq!(events(&mut endpoint), [Event::Hosting { server_id: id(7), again: false }]);
+}
+
+#[test]
+fn a_relay_that_registers_a_server_under_another_id_ends_the_link_and_the_server_with_1002() {
+    for other in [id(8), ServerId::Number(1)] {
+        let (mut endpoint, link) = new_host();
+        say(&mut endpoint, link, &Frame::Registered { server_id: other });
+        assert_eq!(events(&mut endpoint), ends(link), "{other}");
+        assert_eq!(endpoint.poll_timeout().map(|at| at > NOW), None, "nothing is dialled any more");
+    }
+}
+
+#[test]
+fn a_relay_that_changes_the_id_when_the_server_comes_back_ends_the_server() {
+    let (mut endpoint, link) = new_host();
+    say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", NOW);
+    let dialled = events(&mut endpoint).pop();
+    let Some(Event::Dial { link }) = dialled else { panic!("it dials again, instead: {dialled:?}") };
+    endpoint.handle_link_opened(link, false, NOW);
+    say(&mut endpoint, link, &welcome());
+    say(&mut endpoint, link, &Frame::Registered { server_id: id(8) });
+    assert_eq!(events(&mut endpoint), ends(link));
+}
+
+#[test]
+fn a_registration_that_was_not_asked_for_ends_the_link_with_1002() {
+    let (mut endpoint, link) = new_host();
+    let registered = Frame::Registered { server_id: id(7) };
+    say(&mut endpoint, link, &registered);
+    events(&mut endpoint);
+    say(&mut endpoint, link, &registered);
+    let Some(Event::HangUp { code, .. }) = endpoint.poll_event() else { panic!("the link ends") };
+    assert_eq!(code, CloseCode::PROTOCOL_ERROR);
+}
