@@ -125,7 +125,7 @@ macros::settings! {
             "how many file descriptors are kept free of connections",
             "files, certificates, metrics, and 64 newcomers who are told that the relay is full";
         handshake_timeout: Duration as Time = 10 * SECOND, [MS, HOUR], reload,
-            "how long a request's headers may take, and how long the upgrade after them",
+            "how long a request's headers may take",
             "a phone on a bad line takes some seconds; whoever takes longer holds a descriptor for nothing";
         max_header_bytes: usize as Bytes = 8 * KIB, [8 * KIB, 1_024 * KIB], reload,
             "longest request head; longer ones get 431",

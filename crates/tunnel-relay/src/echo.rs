@@ -41,7 +41,7 @@ pub async fn serve(listener: TcpListener, max_message: usize) -> io::Result<Infa
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             let service = service_fn(async |request| Ok::<_, Infallible>(answer(request, max_message)));
-            let stream = HttpStream::new(Stream::Plain(stream), Bytes::new(), PATIENCE);
+            let stream = HttpStream::new(Stream::Plain(stream), PATIENCE);
             // A connection that fails is the peer's affair.
             let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
         });
@@ -66,7 +66,7 @@ fn answer(mut request: Request<Incoming>, max_message: usize) -> Response<Full<B
 async fn run(upgraded: OnUpgrade, max_message: usize) {
     let Ok(upgraded) = upgraded.await else { return };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    let (stream, _) = parts.io.into_inner(); // nothing was read before
+    let stream = parts.io.into_inner();
     let mut socket = Socket::new(Transport::new(stream, parts.read_buf), max_message, MAX_FRAGMENTS);
     let end = poll_fn(|cx| Scratch::with(|scratch| turn(&mut socket, cx, scratch))).await;
     let Some((code, reason)) = end else { return };

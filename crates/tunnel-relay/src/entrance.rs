@@ -1,4 +1,4 @@
-//! Whether a request becomes a WebSocket, whichever way it was read, and what the WebSocket takes up.
+//! The decision about a request for a WebSocket, and what the WebSocket takes up.
 
 use crate::admission::{AddressPlace, NoPlace};
 use crate::config::Config;
@@ -92,11 +92,6 @@ pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
 }
 
 impl Guest {
-    /// What was in force when the WebSocket opened.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Runs the WebSocket until it is closed.
     pub(crate) async fn stay(&mut self, shared: &Shared, transport: Transport) {
         let _present = shared.metrics.web_socket();

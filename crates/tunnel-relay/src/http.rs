@@ -3,30 +3,30 @@
 use crate::admission::{AddressPlace, NoPlace, Place};
 use crate::client;
 use crate::config::{AddressSource, Config};
-use crate::direct::{self, First};
 use crate::entrance::{self, Guest, Obstacle};
 use crate::files::{self, Answer};
 use crate::metrics::Refused;
 use crate::monitor;
-use crate::server::Shared;
+use crate::server::{self, Shared};
 use crate::stream::Stream;
 use crate::transport::{HttpStream, Transport};
 use crate::upgrade;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tracing::{debug, error};
 
@@ -61,11 +61,6 @@ impl Visitor {
         self.is_proxy
     }
 
-    /// How long a request's head may be.
-    pub(crate) fn max_header_bytes(&self) -> usize {
-        self.config.max_header_bytes
-    }
-
     /// The address of the peer that sent a request.
     pub(crate) fn seen_in(&self, config: &Config, headers: &HeaderMap) -> IpAddr {
         if !self.is_proxy {
@@ -97,7 +92,7 @@ async fn receive(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) -
         prepared = tokio::time::timeout(deadline, prepare(&shared, stream, &mut visitor)) => prepared,
         () = shared.draining() => return None,
     };
-    let mut stream = match prepared {
+    let stream = match prepared {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shared.metrics.refused.count(Refused::Preparing);
@@ -112,18 +107,7 @@ async fn receive(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) -
     };
     let _present = shared.metrics.http();
     let visitor = Arc::new(visitor);
-    let first = tokio::select! {
-        first = tokio::time::timeout(deadline, direct::first(&shared, &mut stream, &visitor)) => first,
-        () = shared.draining() => return None,
-    };
-    match first {
-        Ok(Ok(First::WebSocket(guest, early))) => return Some((guest, Transport::new(stream, early))),
-        // In a box of its own: few connections need it.
-        Ok(Ok(First::Http(early))) => Box::pin(converse(shared.clone(), stream, early, visitor)).await,
-        Ok(Err(error)) => debug!(%address, %error, "connection failed before its first request was read"),
-        Err(_) => debug!(%address, "the first request did not come in time"),
-    }
-    None
+    converse(shared.clone(), stream, visitor).await
 }
 
 /// What comes before HTTP: the PROXY protocol, then TLS.
@@ -142,43 +126,65 @@ async fn prepare(shared: &Shared, mut stream: TcpStream, visitor: &mut Visitor) 
     }
 }
 
-/// Speaks HTTP.
-async fn converse(shared: Arc<Shared>, stream: Stream, early: Bytes, visitor: Arc<Visitor>) {
+/// Speaks HTTP, until the connection ends or becomes a WebSocket.
+async fn converse(shared: Arc<Shared>, stream: Stream, visitor: Arc<Visitor>) -> Option<(Guest, Transport)> {
     let (limits, address) = (visitor.config.clone(), visitor.address);
-    let stream = HttpStream::new(stream, early, limits.write_timeout);
-    let service = service_fn(|request| answer(shared.clone(), request, visitor.clone()));
-    let connection = http1::Builder::new()
+    let stream = HttpStream::new(stream, limits.write_timeout);
+    // Set by the answer with which a WebSocket opens, the last one.
+    let admitted: Arc<Mutex<Option<Guest>>> = Arc::default();
+    let service = service_fn(|request| {
+        // In a box, so that the connection can be taken apart.
+        Box::pin(answer(shared.clone(), request, visitor.clone(), admitted.clone()))
+    });
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
         .max_buf_size(limits.max_header_bytes)
-        .serve_connection(stream, service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
+        .serve_connection(stream, service);
     let mut draining = pin!(shared.draining());
     let mut killed = pin!(shared.killed());
     let mut is_draining = false;
     let result = loop {
         tokio::select! {
-            result = &mut connection => break result,
+            result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
             () = &mut draining, if !is_draining => {
                 is_draining = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            () = &mut killed => return,
+            () = &mut killed => return None,
         }
     };
+    let guest = admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
     if let Err(error) = result {
         debug!(%address, ?error, "HTTP connection failed");
+        if guest.is_some() {
+            shared.metrics.refused.count(Refused::Opening);
+        }
+        if error.is_parse() {
+            // It has been answered, with 400 or 431.
+            let _ignored = tokio::time::timeout(server::TOLD_WITHIN, server::take_leave(stream)).await;
+        }
+        return None;
     }
+    let Some(guest) = guest else {
+        // TLS says that this is the end; a peer that does not hear it has left already.
+        let _ignored = tokio::time::timeout(limits.close_timeout, stream.shutdown()).await;
+        return None;
+    };
+    // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
+    Some((guest, Transport::new(stream, Bytes::copy_from_slice(&parts.read_buf))))
 }
 
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     visitor: Arc<Visitor>,
+    admitted: Arc<Mutex<Option<Guest>>>,
 ) -> Result<Answer, Infallible> {
     let mut answer = if upgrade::is_wanted(request.headers()) {
-        open_web_socket(&shared, request, &visitor)
+        open_web_socket(&shared, &request.into_parts().0, &visitor, &admitted)
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -204,10 +210,13 @@ pub(crate) fn harden(headers: &mut HeaderMap) {
     }
 }
 
-fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, visitor: &Arc<Visitor>) -> Answer {
-    let upgraded = hyper::upgrade::on(&mut request);
-    let (request, _) = request.into_parts();
-    let (handshake, guest) = match entrance::admit(shared, &request, visitor) {
+fn open_web_socket(
+    shared: &Shared,
+    request: &request::Parts,
+    visitor: &Arc<Visitor>,
+    admitted: &Mutex<Option<Guest>>,
+) -> Answer {
+    let (handshake, guest) = match entrance::admit(shared, request, visitor) {
         Ok(admitted) => admitted,
         Err(obstacle) => {
             let address = visitor.seen_in(&shared.config(), &request.headers);
@@ -220,36 +229,9 @@ fn open_web_socket(shared: &Arc<Shared>, mut request: Request<Incoming>, visitor
             return obstacle.answer();
         }
     };
-    shared.tasks.spawn(run_web_socket(shared.clone(), upgraded, guest));
+    *admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
     let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     handshake.answer(answer.headers_mut());
     answer
-}
-
-async fn run_web_socket(shared: Arc<Shared>, upgraded: OnUpgrade, mut guest: Guest) {
-    // In a future of its own, which is gone while the connection runs: its task is the size of the larger one.
-    if let Some(transport) = opened(upgraded, guest.config().handshake_timeout).await {
-        guest.stay(&shared, transport).await;
-    } else {
-        shared.metrics.refused.count(Refused::Opening);
-    }
-}
-
-async fn opened(upgraded: OnUpgrade, within: Duration) -> Option<Transport> {
-    let upgraded = match tokio::time::timeout(within, upgraded).await {
-        Ok(Ok(upgraded)) => upgraded,
-        Ok(Err(error)) => {
-            debug!(%error, "WebSocket went away while opening");
-            return None;
-        }
-        Err(_) => {
-            debug!("WebSocket did not open in time");
-            return None;
-        }
-    };
-    let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
-    let (stream, unread) = parts.io.into_inner();
-    // Copied: the few bytes, mostly none, are a part of HTTP's read buffer of 8 KiB.
-    Some(Transport::new(stream, [&parts.read_buf[..], &unread].concat().into()))
 }

@@ -11,7 +11,7 @@
 //! | `tls`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
 //! | `http`, `files` | plain HTTP on the same port |
-//! | `direct`, `entrance`, `upgrade` | the way into a WebSocket |
+//! | `entrance`, `upgrade` | the way into a WebSocket |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
@@ -40,7 +40,6 @@ mod bucket;
 mod client;
 pub mod config;
 mod connection;
-mod direct;
 #[doc(hidden)]
 pub mod echo;
 mod entrance;

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -37,10 +37,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How many newcomers are told at one time that they are not let in. Others are not told.
 const MAX_TOLD: usize = 64;
 
-/// How long such a newcomer may take to hear it, and how much of what it says is read meanwhile.
-///
-/// A socket that closes with bytes unread is reset, and the reset overtakes the answer.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// How long a peer may take to hear why it is sent away, and how much of what it says is read meanwhile.
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(1);
 const READ_WHILE_TOLD: u64 = 16 << 10;
 
 /// A relay that runs.
@@ -384,6 +382,12 @@ async fn tell(mut stream: TcpStream, full: NoPlace) -> io::Result<()> {
         text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
+    take_leave(stream).await
+}
+
+/// Ends a connection whose last answer is to be heard: a socket that closes with bytes unread is reset, and the reset
+/// overtakes the answer.
+pub(crate) async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(READ_WHILE_TOLD), &mut tokio::io::sink()).await?;
     Ok(())

@@ -12,23 +12,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream under HTTP: what was read before comes first. Ended when the peer takes nothing of what is written for too long.
+/// A stream under HTTP. Ended when the peer takes nothing of what is written for too long.
 pub(crate) struct HttpStream {
     io: TokioIo<Stream>,
-    early: Bytes,
     write_timeout: Duration,
     /// Since the peer last took something; only while it does not.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: Stream, early: Bytes, write_timeout: Duration) -> Self {
-        Self { io: TokioIo::new(stream), early, write_timeout, stalled: None }
+    pub(crate) fn new(stream: Stream, write_timeout: Duration) -> Self {
+        Self { io: TokioIo::new(stream), write_timeout, stalled: None }
     }
 
-    /// The stream, and what was read before and has not been asked for.
-    pub(crate) fn into_inner(self) -> (Stream, Bytes) {
-        (self.io.into_inner(), self.early)
+    pub(crate) fn into_inner(self) -> Stream {
+        self.io.into_inner()
     }
 
     fn watched<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -45,14 +43,9 @@ impl Read for HttpStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let len = self.early.len().min(buf.remaining());
-        buf.put_slice(&self.early.split_to(len));
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 

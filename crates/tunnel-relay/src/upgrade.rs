@@ -117,20 +117,6 @@ impl Handshake {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
         }
     }
-
-    /// The 101 response as it is sent.
-    pub(crate) fn response(&self) -> Vec<u8> {
-        let mut headers = HeaderMap::with_capacity(4);
-        self.answer(&mut headers);
-        let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
-        for (name, value) in &headers {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                bytes.extend_from_slice(part);
-            }
-        }
-        bytes.extend_from_slice(b"\r\n");
-        bytes
-    }
 }
 
 fn accept(key: &[u8]) -> HeaderValue {
