@@ -5,7 +5,7 @@ export class TunnelError extends Error {
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
    * `relay-unreachable`, `protocol-error`, `overflow`, `timeout`, `aborted`, `draining`, `peer-reloaded`, `port-taken`,
-   * `identity-in-use`, `no-identity`, `not-initialised`, …
+   * `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, …
    */
   readonly code: string;
   /** The close code, where a socket has ended. */

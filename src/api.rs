@@ -2,7 +2,7 @@
 
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/sockets.js")]
 extern "C" {
     /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
     #[wasm_bindgen(extends = web_sys::EventTarget)]
@@ -25,7 +25,10 @@ extern "C" {
     /// Closes the socket.
     #[wasm_bindgen(method)]
     pub fn close(this: &PeerToPeerWebSocket);
+}
 
+#[wasm_bindgen(module = "/js/server.js")]
+extern "C" {
     /// Defined in JavaScript because a Rust struct cannot extend `EventTarget`.
     #[wasm_bindgen(extends = web_sys::EventTarget)]
     #[derive(Clone, Debug)]

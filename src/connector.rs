@@ -14,7 +14,7 @@ use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Message, ServerId, rehearsal};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/common.js")]
 extern "C" {
     #[wasm_bindgen(js_name = start)]
     fn start_classes(connector: Connector);

@@ -15,12 +15,15 @@ use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/common.js")]
 extern "C" {
     /// Keeps the page from being frozen in the background, or no longer.
     #[wasm_bindgen(js_name = stayAwake)]
     fn stay_awake(wanted: bool);
+}
 
+#[wasm_bindgen(module = "/js/server.js")]
+extern "C" {
     /// Connects the page to itself, as if somebody else did.
     #[wasm_bindgen(js_name = rehearse)]
     fn rehearse();

@@ -13,7 +13,7 @@ use tunnel_protocol::Instant;
 use tunnel_protocol::time::Duration;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/common.js")]
 extern "C" {
     /// Asks for a round: [`begin_asked_round`] and then, with microtasks run after each, as many [`run_one`] as there
     /// is time for, and [`finish_round`].

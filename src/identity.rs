@@ -4,7 +4,7 @@ use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::server_id::PublicKey;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/identity.js")]
 extern "C" {
     /// Computes the secret that a key of WebCrypto's shares with `theirs`, for the driver of this number: it hears of it
     /// later.

@@ -27,9 +27,6 @@ use wasm_bindgen::prelude::*;
 #[global_allocator]
 static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
 
-#[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = include_str!("../js/sockets.d.ts");
-
 /// Runs once, at the end of `init()`; again does nothing.
 #[wasm_bindgen(start)]
 pub fn start() {

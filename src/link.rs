@@ -12,7 +12,7 @@ const HIGH_WATER_MARK: f64 = 262_144.0;
 /// A WebSocket's `readyState` while it takes messages.
 const OPEN: f64 = 1.0;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/common.js")]
 extern "C" {
     /// A WebSocket, or what stands for one in a rehearsal.
     #[wasm_bindgen(js_name = Object)]

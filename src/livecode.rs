@@ -9,7 +9,7 @@ use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, Instant};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/livecode.js")]
 extern "C" {
     /// A `LivecodeLinkCore` of the crate `tunnel-livecode`, which documents its methods.
     #[wasm_bindgen(js_name = Object)]
@@ -41,9 +41,6 @@ extern "C" {
     #[wasm_bindgen(js_name = useLivecode, reexport, skip_typescript)]
     fn use_livecode();
 }
-
-#[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = include_str!("../js/livecode.d.ts");
 
 /// Who speaks the dialect on a link.
 pub(crate) fn translator(core: LinkCore) -> Box<dyn Translator> {

@@ -13,16 +13,12 @@ use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, ServerId};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/server.js")]
 extern "C" {
-    /// Never called, as the one below: `reexport` puts the class on the package's entry point.
+    /// Never called: `reexport` puts the class on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = ForwardingServerWebSocket, reexport, skip_typescript)]
     fn forwarding_server_web_socket();
-    #[allow(dead_code, reason = "only its re-export is wanted")]
-    #[wasm_bindgen(js_name = TunnelError, reexport, skip_typescript)]
-    fn tunnel_error_class();
-
     #[wasm_bindgen(js_name = fireHosting)]
     fn fire_hosting(server: &JsValue, server_id: &str, again: bool);
     /// The remote ID is empty when it isn't known; subprotocols are separated by NUL, and each ends with one.
@@ -40,6 +36,14 @@ extern "C" {
     );
     #[wasm_bindgen(js_name = fireServerClosed)]
     fn fire_server_closed(server: &JsValue, code: u16, name: &str, reason: &str);
+}
+
+#[wasm_bindgen(module = "/js/common.js")]
+extern "C" {
+    /// Never called: `reexport` puts the class on the package's entry point.
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = TunnelError, reexport, skip_typescript)]
+    fn tunnel_error_class();
 }
 
 /// The class's object, until `close` has been fired: so long it stays alive by itself.

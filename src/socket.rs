@@ -15,7 +15,7 @@ use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/tunnel.js")]
+#[wasm_bindgen(module = "/js/sockets.js")]
 extern "C" {
     /// Never called: `reexport` puts the class on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]

@@ -111,7 +111,7 @@ struct Row {
 /// Builds what is measured, measures, prints a table and writes the results.
 pub(crate) fn bench(workspace: &Workspace, rounds: u32, file: Option<PathBuf>) -> Result<()> {
     setup::setup(workspace, &Needs::for_tests(&[config::Browser::Chromium]))?;
-    build::build(workspace)?;
+    build::build(workspace, build::Form::Release)?;
     crate::relay::build(workspace, true)?;
     let folder = workspace.target()?.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -1,17 +1,16 @@
-//! The npm package in `pkg/`.
+//! The npm package: cargo, wasm-bindgen, wasm-opt and esbuild, in this order.
 
-mod glue;
+mod bundle;
 mod manifest;
-mod order;
+mod stamp;
 
-use std::path::Path;
-use std::process::Command;
-use std::{fs, io};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use wasm_bindgen_cli_support::Bindgen;
 
 use crate::process::{output, run};
-use crate::wasm::custom_sections;
 use crate::workspace::Workspace;
 
 /// Name of the package.
@@ -20,22 +19,35 @@ pub(crate) const PACKAGE: &str = "tunnel-wasm";
 /// A WebAssembly module of the package, with its JavaScript.
 #[derive(Debug)]
 pub(crate) struct Module {
-    /// Folder of its crate, relative to the workspace.
-    folder: &'static str,
-    /// Name of its files, without what follows.
+    /// Name of its crate.
+    krate: &'static str,
+    /// Name of its files, without the ending.
     name: &'static str,
-    /// What it loads when it needs it.
+    /// JavaScript that is the package's entry point for it, relative to the workspace.
+    entry_source: &'static str,
+    /// A module that this one imports only when it needs it.
     loads_later: Option<&'static Self>,
 }
 
-/// What a page loads.
-pub(crate) static MAIN: Module = Module { folder: ".", name: "tunnel_wasm", loads_later: Some(&LIVECODE) };
-/// What is loaded when a relay speaks the livecode dialect.
-pub(crate) static LIVECODE: Module =
-    Module { folder: "crates/tunnel-livecode", name: "tunnel_livecode", loads_later: None };
+/// The module that every page loads.
+pub(crate) static MAIN: Module = Module {
+    krate: "tunnel-wasm",
+    name: "tunnel_wasm",
+    entry_source: "js/package.js",
+    loads_later: Some(&LIVECODE),
+};
+/// The module that is loaded when a relay speaks the livecode dialect.
+pub(crate) static LIVECODE: Module = Module {
+    krate: "tunnel-livecode",
+    name: "tunnel_livecode",
+    entry_source: "crates/tunnel-livecode/js/package.js",
+    loads_later: None,
+};
+
+const MODULES: [&Module; 2] = [&MAIN, &LIVECODE];
 
 impl Module {
-    /// File of the module.
+    /// File of the WebAssembly module.
     pub(crate) fn wasm(&self) -> String {
         format!("{}_bg.wasm", self.name)
     }
@@ -45,7 +57,7 @@ impl Module {
         format!("{}.js", self.name)
     }
 
-    /// File of the same JavaScript with the module inside.
+    /// File of the same JavaScript with the WebAssembly module inside.
     pub(crate) fn inline(&self) -> String {
         format!("{}_inline.js", self.name)
     }
@@ -54,195 +66,148 @@ impl Module {
     pub(crate) fn types(&self) -> String {
         format!("{}.d.ts", self.name)
     }
-
-    /// What the module calls the JavaScript that wasm-bindgen writes for it.
-    fn glue(&self) -> String {
-        format!("./{}_bg.js", self.name)
-    }
 }
 
 /// Types of the functions that initialise a module.
 const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 
-/// What the compiler puts into its caller: less than for speed, and more than it would for size. 2 % of the module. And a
-/// stack of 512 KiB, which is more than enough without recursion: data lie behind it, and their addresses are shorter numbers.
-const SMALL: [&str; 4] = [
-    "-Cllvm-args=-inline-threshold=28",
-    "-Cllvm-args=-inlinehint-threshold=25",
-    "-Clink-arg=-z",
-    "-Clink-arg=stack-size=524288",
-];
+/// Types of everything else that the main module exports.
+const CLASS_TYPES: [&str; 2] =
+    [include_str!("../../js/sockets.d.ts"), include_str!("../../js/livecode.d.ts")];
 
-/// A panic traps, and neither what it would have said nor where it was is in the module.
-const SILENT: [&str; 3] = ["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none"];
-
-/// Joins short functions before LLVM sees them, in the last crate only: in what wasm-bindgen makes there LLVM leaves calls
-/// whose arguments go through memory.
-const JOINED: &str = r#"["-Zinline-mir=yes", "-Zinline-mir-threshold=30", "-Zinline-mir-hint-threshold=60"]"#;
-
-/// Compiles the standard library with the module.
-const REBUILD_STD: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
-
-/// Builds the package where the settings say.
-pub(crate) fn build(workspace: &Workspace) -> Result<()> {
-    build_into(workspace, &workspace.target()?, &workspace.package())
+/// One of the two forms of the package.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// For pages: optimised and minified.
+    Release,
+    /// For finding faults: functions have their names, a panic says on the console what happened and where.
+    Debug,
 }
 
-/// Builds the package with wasm-pack, and adds what wasm-pack leaves out. Compiles below `target`.
-pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path) -> Result<()> {
-    if !workspace.rebuilds_std()? {
-        println!(
-            "The modules are a tenth larger than they could be: only Rust {}, with the component rust-src, is known to \
-             compile its standard library with them.",
-            workspace.config.build.rebuild_std
-        );
+/// Builds the package in the folder that the settings name.
+pub(crate) fn build(workspace: &Workspace, form: Form) -> Result<()> {
+    let package = match form {
+        Form::Release => workspace.package(),
+        Form::Debug => workspace.debug_package(),
+    };
+    build_into(workspace, &workspace.target()?, &package, form)
+}
+
+/// Builds the package in the folder `package`, and compiles below `target`.
+pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path, form: Form) -> Result<()> {
+    // The package has the files that are named below, and no others.
+    if package.exists() {
+        fs::remove_dir_all(package).with_context(|| format!("cannot empty {}", package.display()))?;
     }
-    // wasm-pack would optimise once more what it finds there of an earlier build.
-    for module in [&MAIN, &LIVECODE] {
-        let left = package.join(module.wasm());
-        if left.exists() {
-            fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+    fs::create_dir_all(package).with_context(|| format!("cannot make {}", package.display()))?;
+    let build = Build { workspace, target, package, form };
+    compile(&build)?;
+    for module in MODULES {
+        bind(&build, module)?;
+        if form == Form::Release {
+            optimise(&build, module)?;
         }
     }
-    make(workspace, &MAIN, target, package)?;
-    declare(package)?;
-    manifest::complete(package)?;
-    let livecode = target.join("livecode-package");
-    make(workspace, &LIVECODE, target, &livecode)?;
-    for file in [LIVECODE.wasm(), LIVECODE.entry(), LIVECODE.entry() + ".map", LIVECODE.inline()] {
-        fs::copy(livecode.join(&file), package.join(&file)).with_context(|| format!("cannot copy {file}"))?;
+    let stamp = stamp::of_package(&build)?;
+    for module in MODULES {
+        stamp::put(&build.package.join(module.wasm()), &stamp)?;
+        check_wasm(workspace, &package.join(module.wasm()))?;
+        bundle::bundle(&build, module, &stamp)?;
+        bundle::inline(&build, module, &stamp)?;
     }
-    let types = package.join(LIVECODE.types());
-    fs::write(&types, INIT_TYPES).with_context(|| format!("cannot write {}", types.display()))
+    write(&package.join(MAIN.types()), (CLASS_TYPES.concat() + INIT_TYPES).as_bytes())?;
+    write(&package.join(LIVECODE.types()), INIT_TYPES.as_bytes())?;
+    manifest::complete(workspace, package)
 }
 
-/// Makes a module with its JavaScript in the folder `package`.
-fn make(workspace: &Workspace, module: &Module, target: &Path, package: &Path) -> Result<()> {
+/// One run of the build.
+struct Build<'a> {
+    workspace: &'a Workspace,
+    target: &'a Path,
+    package: &'a Path,
+    form: Form,
+}
+
+impl Build<'_> {
+    fn profile(&self) -> &str {
+        match self.form {
+            Form::Release => &self.workspace.config.build.profile,
+            Form::Debug => &self.workspace.config.build.debug_profile,
+        }
+    }
+
+    /// Folder of what wasm-bindgen makes of a module.
+    fn glue_folder(&self, module: &Module) -> PathBuf {
+        self.target.join("package").join(module.name)
+    }
+}
+
+/// Compiles both modules with cargo.
+fn compile(build: &Build<'_>) -> Result<()> {
+    let workspace = build.workspace;
     let settings = &workspace.config.build;
-    let (kind, profile) = (&settings.target, &settings.profile);
-    let mut flags = workspace.remap_flags()?;
-    flags.extend(SMALL.map(str::to_owned));
-    let rebuilds_std = workspace.rebuilds_std()?;
-    if rebuilds_std {
-        flags.extend(SILENT.map(str::to_owned));
+    let target = &settings.rust_target;
+    let mut command = workspace.cargo();
+    command.args(["build", "--target", target, "--profile", build.profile()]);
+    for module in MODULES {
+        command.args(["-p", module.krate]);
     }
-    let mut command = workspace.command("wasm-pack");
+    if build.form == Form::Debug {
+        command.args(["--features", "tunnel-wasm/debug"]);
+    }
     command
-        .args(["build", "--mode", "no-install", "--target", kind, "--profile", profile, "--out-dir"])
-        .arg(package)
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
-        .args([module.folder, "--", "--no-default-features", "--config"])
-        .arg(format!("target.{}.rustflags={flags:?}", settings.rust_target))
-        .env("CARGO_TARGET_DIR", target);
-    if rebuilds_std {
-        let package = module.name.replace('_', "-");
-        command
-            .args(REBUILD_STD)
-            .args(["-Zprofile-rustflags", "--config"])
-            .arg(format!("profile.{profile}.package.{package}.rustflags={JOINED}"))
-            .env("RUSTC_BOOTSTRAP", "1");
+        .arg("--config")
+        .arg(format!("target.{target}.rustflags={:?}", workspace.remap_flags()?))
+        .env("CARGO_TARGET_DIR", build.target);
+    run(&mut command)
+}
+
+/// Has wasm-bindgen write the JavaScript between the module and ours, and the module in the form that this needs.
+fn bind(build: &Build<'_>, module: &Module) -> Result<()> {
+    let compiled = build.target.join(&build.workspace.config.build.rust_target).join(build.profile());
+    let folder = build.glue_folder(module);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
-    run(&mut command)?;
-    let wasm = package.join(module.wasm());
-    order::order(workspace, &wasm)?;
-    check_wasm(workspace, &wasm)?;
-    glue::shorten(module, package)?;
-    bundle(workspace, module, package)?;
-    inline(workspace, module, package)
+    let is_debug = build.form == Form::Debug;
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_path(compiled.join(module.name).with_extension("wasm"))
+        .out_name(module.name)
+        .web(true)?
+        .typescript(false)
+        // `js/init.js` says where the module is.
+        .omit_default_module_path(true)
+        .remove_name_section(!is_debug)
+        .remove_producers_section(!is_debug);
+    bindgen
+        .generate(&folder)
+        .with_context(|| format!("wasm-bindgen can't make the JavaScript of {}", module.name))?;
+    let wasm = module.wasm();
+    let moved = build.package.join(&wasm);
+    fs::copy(folder.join(&wasm), &moved).with_context(|| format!("cannot write {}", moved.display()))?;
+    Ok(())
 }
 
-/// Makes one minified module of the glue and what it imports: half the bytes, and one request for a page.
-fn bundle(workspace: &Workspace, module: &Module, package: &Path) -> Result<()> {
-    let entry = package.join(module.entry());
-    run(esbuild(workspace, &entry)
-        .arg("--sourcemap")
-        .args(module.loads_later.map(|later| format!("--external:./{}", later.entry())))
-        .arg(format!("--outfile={}", entry.display()))
-        .arg("--allow-overwrite"))?;
-    let snippets = package.join("snippets");
-    match fs::remove_dir_all(&snippets) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", snippets.display()))
-        }
-        _ => Ok(()),
-    }
+fn optimise(build: &Build<'_>, module: &Module) -> Result<()> {
+    let wasm = build.package.join(module.wasm());
+    let options = &build.workspace.config.build.wasm_opt;
+    run(build.workspace.command("wasm-opt").args(options).arg("-o").args([&wasm, &wasm]))
 }
 
-/// Has Chromium compile all functions while the module loads, instead of each when a page's first connection calls it.
-const COMPILE_ALL: &str = "//# allFunctionsCalledOnLoad";
-
-fn esbuild(workspace: &Workspace, entry: &Path) -> Command {
-    let mut command = workspace.command("esbuild");
-    let options = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--log-level=warning"];
-    command.arg(entry).args(options).arg(format!("--banner:js={COMPILE_ALL}"));
-    // The glue names the imported module once for each block of functions in it.
-    command.arg("--log-override:duplicate-object-key=silent");
-    command
-}
-
-/// A byte of the wasm becomes the character so many places on. The most frequent ones are then printable ASCII, no quote
-/// is among them, and compression still sees bytes: it comes to 2 % more than the wasm, where base64 comes to 32 %.
-const SHIFT: u32 = 35;
-
-/// Makes the JavaScript that has the module inside, for Node and for bundlers that don't copy what lies beside it.
-fn inline(workspace: &Workspace, module: &Module, package: &Path) -> Result<()> {
-    let wasm = package.join(module.wasm());
-    let wasm = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
-    let text = wasm.iter().filter_map(|&byte| char::from_u32(u32::from(byte) + SHIFT)).collect::<String>();
-    let (name, inline) = (module.entry(), package.join(module.inline()));
-    let entry = package.join("inline.js");
-    let source = format!(
-        r#"import init from "./{name}"
-export * from "./{name}"
-const wasm = "{}"
-function bytes() {{
-  const bytes = new Uint8Array(wasm.length)
-  for (let i = 0; i < bytes.length; i++) bytes[i] = wasm.charCodeAt(i) - {SHIFT}
-  return bytes
-}}
-export default given => init(given ?? {{ module_or_path: bytes() }})
-"#,
-        text.replace('\\', r"\\")
-    );
-    fs::write(&entry, source).with_context(|| format!("cannot write {}", entry.display()))?;
-    run(esbuild(workspace, &entry)
-        .arg("--charset=utf8")
-        // Nothing is beside this module, and bundlers would look.
-        .arg("--define:import.meta.url=undefined")
-        .args(module.loads_later.map(|later| format!("--external:./{}", later.entry())))
-        .arg(format!("--outfile={}", inline.display())))?;
-    if let Some(later) = module.loads_later {
-        let text =
-            fs::read_to_string(&inline).with_context(|| format!("cannot read {}", inline.display()))?;
-        let text = text.replace(&format!("./{}", later.entry()), &format!("./{}", later.inline()));
-        fs::write(&inline, text).with_context(|| format!("cannot write {}", inline.display()))?;
-    }
-    fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))
-}
-
-/// wasm-bindgen declares what only the classes use, and not strictly, after our declarations: ours of `init` instead.
-fn declare(package: &Path) -> Result<()> {
-    let path = package.join(MAIN.types());
-    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
-    let ours = text.find("\ndeclare class ").and_then(|at| text[..at].rfind("\n}\n"));
-    let ours = ours.with_context(|| format!("{} has another order than it had", path.display()))?;
-    let text = text[..ours].to_owned() + "\n}\n" + INIT_TYPES;
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Without wasm-opt the names of all functions would be in the file, which doubles it: wasm-pack only mentions that.
-/// With too new features allowed, wasm-opt makes what browsers don't take: Node's engine is that of Chromium.
+/// With too new features allowed, wasm-opt makes a module that browsers refuse: Node's engine is that of Chromium.
 fn check_wasm(workspace: &Workspace, path: &Path) -> Result<()> {
     const COMPILE: &str = "new WebAssembly.Module(require('fs').readFileSync(process.argv[1]))";
-    let wasm = fs::read(path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
-    let sections = custom_sections(&wasm).with_context(|| format!("{} is not understood", path.display()))?;
-    if sections.iter().any(|name| name == "name") {
-        bail!(
-            "{} still has its name section, so wasm-opt has not run: `cargo xtask setup` installs it",
-            path.display()
-        );
-    }
     output(workspace.command("node").args(["-e", COMPILE]).arg(path))
         .with_context(|| format!("browsers would refuse {}", path.display()))?;
     Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -33,14 +33,14 @@ pub(crate) struct Tools {
 pub(crate) struct Build {
     /// Compilation target of rustc.
     pub(crate) rust_target: String,
-    /// Kind of JavaScript, as `wasm-pack build --target` names it.
-    pub(crate) target: String,
     /// Cargo profile.
     pub(crate) profile: String,
+    /// Cargo profile of the debug form.
+    pub(crate) debug_profile: String,
     /// Folder of the package, relative to the workspace.
     pub(crate) out_dir: String,
-    /// Major and minor version of the Rust whose standard library is known to compile with the module.
-    pub(crate) rebuild_std: String,
+    /// Arguments of wasm-opt.
+    pub(crate) wasm_opt: Vec<String>,
 }
 
 /// What the browser tests run in.

@@ -18,7 +18,7 @@ pub(crate) fn demo(workspace: &Workspace, listen: SocketAddr) -> Result<()> {
         )
     })?;
     setup::setup(workspace, &Needs::for_build())?;
-    build::build(workspace)?;
+    build::build(workspace, build::Form::Release)?;
     relay::build(workspace, true)?;
 
     let mut command = Command::new(workspace.binary("release", "tunnel-relay")?);

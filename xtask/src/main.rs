@@ -14,7 +14,6 @@ mod setup;
 mod size;
 mod soak;
 mod test;
-mod wasm;
 mod workspace;
 
 use std::net::SocketAddr;
@@ -24,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::build::Form;
 use crate::config::BrowserChoice;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
@@ -38,14 +38,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Installs what is missing: wasm target, wasm-bindgen, wasm-pack, wasm-opt, a browser for the tests
+    /// Installs what is missing: wasm target, wasm-opt, esbuild, and for the tests wasm-pack and a browser
     Setup {
         /// Browsers to install, separated by commas, or all; the default is in wasm-pack.toml
         #[arg(long, value_delimiter = ',')]
         browsers: Vec<BrowserChoice>,
     },
     /// Builds the npm package in pkg/
-    Build,
+    Build {
+        /// The debug form, in pkg-debug/: functions have their names, and a panic says what happened and where
+        #[arg(long)]
+        debug: bool,
+    },
     /// Builds all, serves the demo page and prints its address
     Demo {
         /// Address and port to serve on; port 0 picks a free one
@@ -140,9 +144,9 @@ fn run(command: Command) -> Result<()> {
             let browsers = BrowserChoice::browsers(&browsers, &workspace.config.test.browsers);
             setup::setup(&workspace, &Needs::for_tests(&browsers))
         }
-        Command::Build => {
+        Command::Build { debug } => {
             setup::setup(&workspace, &Needs::for_build())?;
-            build::build(&workspace)
+            build::build(&workspace, if debug { Form::Debug } else { Form::Release })
         }
         Command::Simulate { seeds, first, seed } => {
             let arguments = match seed {
@@ -175,7 +179,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => {
             setup::setup(&workspace, &Needs::for_build())?;
-            build::build(&workspace)?;
+            build::build(&workspace, Form::Release)?;
             size::check(&workspace)
         }
     }

@@ -18,18 +18,19 @@ use crate::workspace::Workspace;
 #[derive(Debug)]
 pub(crate) struct Needs<'a> {
     browsers: &'a [Browser],
-    test_packages: bool,
+    /// Runners of the browser tests, and npm packages that the tests use.
+    test_tools: bool,
 }
 
 impl<'a> Needs<'a> {
-    /// Building the package: compiler target and wasm tools.
+    /// Building the package: compiler target, wasm-opt and esbuild.
     pub(crate) fn for_build() -> Self {
-        Self { browsers: &[], test_packages: false }
+        Self { browsers: &[], test_tools: false }
     }
 
     /// The above, browsers with their drivers, and the npm packages that the tests use.
     pub(crate) fn for_tests(browsers: &'a [Browser]) -> Self {
-        Self { browsers, test_packages: true }
+        Self { browsers, test_tools: true }
     }
 }
 
@@ -47,19 +48,6 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     let tools = &workspace.config.tools;
     check_lock(workspace)?;
     rust_std(workspace, &workspace.config.build.rust_target)?;
-    if workspace.knows_std()? {
-        let installed = step("source of the standard library", || rust_source(workspace));
-        if let Err(error) = installed {
-            println!("  {error:#}: the package is built without it, and is a tenth larger");
-        }
-    }
-    step(&format!("wasm-bindgen {}", tools.wasm_bindgen), || {
-        cargo_tool(workspace, "wasm-bindgen", "wasm-bindgen-cli", &tools.wasm_bindgen)
-    })?;
-    step(&format!("wasm-pack {}", tools.wasm_pack), || {
-        cargo_tool(workspace, "wasm-pack", "wasm-pack", &tools.wasm_pack)
-    })?;
-    drop_builds(workspace)?;
     step("Node.js with npm", || debian(workspace, &["node", "npm"], &["nodejs", "npm"]))?;
     let wasm_opt = has_version(workspace, "wasm-opt", tools.binaryen.split('.').next().unwrap_or_default());
     step(&format!("wasm-opt of binaryen {}", tools.binaryen), || {
@@ -84,7 +72,16 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
             })?,
         }
     }
-    if needs.test_packages && workspace.root.join("tests/package.json").is_file() {
+    if needs.test_tools {
+        step(&format!("wasm-bindgen-test-runner {}", tools.wasm_bindgen), || {
+            cargo_tool(workspace, "wasm-bindgen-test-runner", "wasm-bindgen-cli", &tools.wasm_bindgen)
+        })?;
+        step(&format!("wasm-pack {}", tools.wasm_pack), || {
+            cargo_tool(workspace, "wasm-pack", "wasm-pack", &tools.wasm_pack)
+        })?;
+        drop_builds(workspace)?;
+    }
+    if needs.test_tools && workspace.root.join("tests/package.json").is_file() {
         step("npm packages of the tests", || test_packages(workspace))?;
     }
     Ok(())
@@ -106,7 +103,7 @@ fn announce(what: &str) {
     println!("  {what} …");
 }
 
-/// `wasm-bindgen` reads what the crate of the same version has put into the wasm, and no other.
+/// The test runner reads what the crate `wasm-bindgen` of the same version has put into the wasm, and no other.
 fn check_lock(workspace: &Workspace) -> Result<()> {
     let path = workspace.root.join("Cargo.lock");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -154,13 +151,6 @@ fn rust_target(workspace: &Workspace, target: &str) -> Result<Outcome> {
         return Ok(Outcome::Present);
     }
     rustup(workspace, &["target", "add", target])
-}
-
-fn rust_source(workspace: &Workspace) -> Result<Outcome> {
-    if workspace.rebuilds_std()? {
-        return Ok(Outcome::Present);
-    }
-    rustup(workspace, &["component", "add", "rust-src"])
 }
 
 fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> {

@@ -23,7 +23,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 }
 
 /// Prints size and compressed size of wasm and JavaScript in the package; returns what is loaded, in bytes.
-pub(crate) fn print(workspace: &Workspace) -> Result<usize> {
+fn print(workspace: &Workspace) -> Result<usize> {
     let package = workspace.package();
     let wasm = [&MAIN, &LIVECODE].map(|module| package.join(module.wasm()));
     if let Some(missing) = wasm.iter().find(|wasm| !wasm.is_file()) {

@@ -12,7 +12,7 @@ use crate::{build, relay, setup};
 /// Builds what is needed, and runs `tests/e2e/examples/soak.rs`.
 pub(crate) fn soak(workspace: &Workspace, kills: u64, megabytes: u64, seed: Option<u64>) -> Result<()> {
     setup::setup(workspace, &Needs::for_tests(&workspace.config.test.browsers))?;
-    build::build(workspace)?;
+    build::build(workspace, build::Form::Release)?;
     relay::build(workspace, true)?;
     let seed = seed.map_or_else(fresh_seed, Ok)?;
     println!("\nsoak: {kills} kills, {megabytes} MiB each way, seed {seed}");

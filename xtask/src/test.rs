@@ -24,9 +24,8 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     })?;
     report.step("cipher tests in WebAssembly", || cipher_tests(workspace))?;
     report.step("package", || {
-        build::build(workspace)?;
-        // With another Rust it is larger, for which nobody can be blamed.
-        if workspace.rebuilds_std()? { size::check(workspace) } else { size::print(workspace).map(drop) }
+        build::build(workspace, build::Form::Release)?;
+        size::check(workspace)
     })?;
     let relay = report.step("relay", || {
         relay::build(workspace, false)?;

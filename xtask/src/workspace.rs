@@ -60,6 +60,11 @@ impl Workspace {
         self.root.join(&self.config.build.out_dir)
     }
 
+    /// Folder of the package's debug form.
+    pub(crate) fn debug_package(&self) -> PathBuf {
+        self.root.join(format!("{}-debug", self.config.build.out_dir))
+    }
+
     /// The target folder that this program itself was built into.
     pub(crate) fn target(&self) -> Result<PathBuf> {
         let this = env::current_exe().context("cannot tell where this program is")?;
@@ -93,7 +98,7 @@ impl Workspace {
     }
 
     /// Where the source of Rust's standard library is, if it is installed.
-    pub(crate) fn rust_source(&self) -> Result<PathBuf> {
+    fn rust_source(&self) -> Result<PathBuf> {
         let sysroot = output(self.command("rustc").args(["--print", "sysroot"]))?;
         Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust"))
     }
@@ -103,18 +108,6 @@ impl Workspace {
         let lines = output(self.command("rustc").arg("-vV"))?;
         let value = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         Ok(value.unwrap_or_default().to_owned())
-    }
-
-    /// Whether this is the Rust that is known to compile its standard library with the modules.
-    pub(crate) fn knows_std(&self) -> Result<bool> {
-        let release = self.rustc_says("release")?;
-        let patch = release.strip_prefix(&self.config.build.rebuild_std);
-        Ok(patch.is_some_and(|patch| patch.starts_with('.')))
-    }
-
-    /// Whether the standard library is compiled with the modules.
-    pub(crate) fn rebuilds_std(&self) -> Result<bool> {
-        Ok(self.knows_std()? && self.rust_source()?.join("library/Cargo.lock").is_file())
     }
 
     fn path(&self) -> OsString {

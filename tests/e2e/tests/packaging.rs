@@ -159,6 +159,81 @@ fn vites_development_server_serves_a_package_that_npm_has_linked() {
     vite_serves(&install("packaging-linked", &[]).unwrap());
 }
 
+/// A classic script takes the encoding of its page, which is windows-1252 where the page names none.
+#[test]
+fn the_inline_form_works_in_a_classic_script_of_a_page_that_names_no_charset() {
+    on_stage(async |stage| {
+        let package = root().join("pkg");
+        for entry in fs::read_dir(&package)?.flatten().map(|entry| entry.path()) {
+            if entry.extension().is_some_and(|ending| ending == "js") {
+                assert!(fs::read(&entry)?.is_ascii(), "{}", entry.display());
+            }
+        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-charset");
+        fs::create_dir_all(&folder)?;
+        let options = ["--bundle", "--format=iife", "--charset=utf8", "--global-name=tunnel"];
+        let define = "--define:import.meta.url=undefined";
+        run(command("esbuild", &folder)?.arg(package.join("tunnel_wasm_inline.js")).args(options).args([
+            define,
+            "--external:./tunnel_livecode_inline.js",
+            "--outfile=script.js",
+        ]))?;
+        fs::write(
+            folder.join("index.html"),
+            "<!doctype html><title>t</title><script src=script.js></script>",
+        )?;
+        let relay = Relay::serving(&["--www", &folder.display().to_string()])?;
+        let tab = stage.tab_at("a", &relay.page("/index.html")).await?;
+        let echoed = tab
+            .run_with(
+                json!(relay.url),
+                "await tunnel.default()
+                 const server = await tunnel.ForwardingServerWebSocket.newThrough(given)
+                 server.listen(1, socket => { socket.onmessage = ({ data }) => socket.send(data) })
+                 const socket = tunnel.PeerToPeerWebSocket.toPort(1, server.serverId, given)
+                 socket.onopen = () => socket.send('hello')
+                 return new Promise((resolve, reject) => {
+                   socket.onmessage = ({ data }) => resolve(data)
+                   socket.onclose = ({ reason }) => reject(new Error(reason))
+                 })",
+            )
+            .await?;
+        assert_eq!(echoed, json!("hello"));
+        Ok(())
+    });
+}
+
+#[test]
+fn javascript_and_wasm_of_different_builds_are_refused_by_init() {
+    on_stage(async |stage| {
+        let tab = stage.tab("a").await?;
+        let failures = tab
+            .run(
+                "const { default: init, initSync } = await import('/pkg/tunnel_wasm.js?another')
+                 const ours = new Uint8Array(await (await fetch('/pkg/tunnel_wasm_bg.wasm')).arrayBuffer())
+                 const [stamp] = WebAssembly.Module.customSections(new WebAssembly.Module(ours), 'tunnel-build')
+                 const build = new TextDecoder().decode(stamp)
+                 // The same code, as if another build had made it; the stamp is at the end.
+                 const another = ours.slice()
+                 another[another.length - 1] ^= 1
+                 // A module without a stamp.
+                 const bare = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0)
+                 const failures = []
+                 for (const given of [another, bare]) {
+                   const refused = ({ name, code, message }) => failures.push([name, code, message.split(build).length])
+                   await init({ module_or_path: given }).catch(refused)
+                   try { initSync({ module: given }) } catch (error) { refused(error) }
+                 }
+                 await init({ module_or_path: ours })
+                 return failures",
+            )
+            .await?;
+        let refused = json!(["TunnelError", "build-mismatch", 2]);
+        assert_eq!(failures, json!([refused, refused, refused, refused]));
+        Ok(())
+    });
+}
+
 #[test]
 fn the_examples_have_one_script() {
     let script = |path: &str| fs::read_to_string(root().join("examples").join(path)).unwrap();

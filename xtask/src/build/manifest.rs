@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{LIVECODE, MAIN, Module, PACKAGE};
+use crate::workspace::Workspace;
 
 const KEYWORDS: [&str; 9] = [
     "websocket",
@@ -37,13 +39,49 @@ fn inline_exports(module: &Module) -> Value {
     json!({ "types": format!("./{}", module.types()), "default": format!("./{}", module.inline()) })
 }
 
-/// wasm-pack's `package.json` lists neither the exports nor all files.
-pub(super) fn complete(package: &Path) -> Result<()> {
-    let path = package.join("package.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("wasm-pack made no {}", path.display()))?;
-    let mut manifest: Map<String, Value> =
-        serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+/// The part of the root's `Cargo.toml` that the package's manifest takes over.
+#[derive(Deserialize)]
+struct Cargo {
+    package: CargoPackage,
+    workspace: CargoWorkspace,
+}
+
+#[derive(Deserialize)]
+struct CargoPackage {
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct CargoWorkspace {
+    package: Shared,
+}
+
+#[derive(Deserialize)]
+struct Shared {
+    version: String,
+    license: String,
+    repository: String,
+}
+
+/// Files of the workspace that the package has, too.
+const FILES: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
+
+/// Writes the manifest, and puts the files beside it that a package has.
+pub(super) fn complete(workspace: &Workspace, package: &Path) -> Result<()> {
+    for file in FILES {
+        fs::copy(workspace.root.join(file), package.join(file))
+            .with_context(|| format!("cannot copy {file}"))?;
+    }
+    let path = workspace.root.join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let cargo: Cargo =
+        toml::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+    let Shared { version, license, repository } = cargo.workspace.package;
+    let mut manifest = Map::new();
     manifest.insert("name".into(), PACKAGE.into());
+    manifest.insert("description".into(), cargo.package.description.into());
+    manifest.insert("version".into(), version.into());
+    manifest.insert("license".into(), license.into());
     manifest.insert("type".into(), "module".into());
     manifest.insert("main".into(), format!("./{}", MAIN.entry()).into());
     manifest.insert("module".into(), format!("./{}", MAIN.inline()).into());
@@ -65,13 +103,12 @@ pub(super) fn complete(package: &Path) -> Result<()> {
     manifest.insert("sideEffects".into(), false.into());
     manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
     manifest.insert("keywords".into(), json!(KEYWORDS));
-    let repository = manifest.get("repository").and_then(|repository| repository["url"].as_str());
-    let repository = repository.context("Cargo.toml names no repository")?.to_owned();
     manifest.insert("repository".into(), json!({ "type": "git", "url": format!("git+{repository}.git") }));
     manifest.insert("homepage".into(), format!("{repository}#readme").into());
     manifest.insert("bugs".into(), format!("{repository}/issues").into());
     // The first with a `WebSocket` of its own.
     manifest.insert("engines".into(), json!({ "node": ">=22" }));
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
+    let path = package.join("package.json");
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }

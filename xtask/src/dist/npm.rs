@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::build::{PACKAGE, build_into};
+use crate::build::{Form, PACKAGE, build_into};
 use crate::process::output;
 use crate::setup::{Needs, setup};
 use crate::workspace::Workspace;
@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub(super) fn make(workspace: &Workspace, target: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     setup(workspace, &Needs::for_build())?;
     let package = target.join("npm-package");
-    build_into(workspace, target, &package)?;
+    build_into(workspace, target, &package, Form::Release)?;
     let arguments = ["pack", "--silent", "--ignore-scripts", "--pack-destination"];
     let name = output(workspace.command("npm").args(arguments).arg(folder).arg(&package))?;
     let archive = folder.join(name.trim());

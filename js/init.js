@@ -1,0 +1,62 @@
+// Initialisation of a WebAssembly module of the package. It wraps that of wasm-bindgen: a page may call it several times,
+// also at once, and JavaScript and WebAssembly of different builds are refused, which would fail in strange ways later.
+
+/** The custom section with the build stamp, which `cargo xtask build` writes, as it does `BUILD` in the JavaScript. */
+const SECTION = 'tunnel-build';
+
+async function compile(given) {
+  let source = await given;
+  if (typeof source === 'string' || source instanceof URL || source instanceof Request) source = await fetch(source);
+  if (source instanceof WebAssembly.Module) return source;
+  if (source instanceof Response) {
+    const { ok, status, statusText, url, headers } = source;
+    if (!ok) throw new Error(`failed to fetch Wasm: ${status} ${statusText} fetching '${url}'`);
+    if (headers.get('Content-Type') === 'application/wasm') return WebAssembly.compileStreaming(source);
+    console.warn(`${url} is not served as application/wasm: it is not compiled while it arrives`);
+    source = await source.arrayBuffer();
+  }
+  return WebAssembly.compile(source);
+}
+
+/** The value that was given, also inside an object. */
+const unwrapped = (given, name) =>
+  given && Object.getPrototypeOf(given) === Object.prototype ? given[name] : given;
+
+/**
+ * Makes `init` and `initSync` of the two that wasm-bindgen has made. `url` returns the module's address; `fail` makes an
+ * error of a code and a message.
+ */
+export function initialiser(instantiate, instantiateSync, url, fail) {
+  const checked = module => {
+    const [section] = WebAssembly.Module.customSections(module, SECTION);
+    const build = section ? new TextDecoder().decode(section) : 'unknown';
+    if (build === BUILD) return module;
+    const message =
+      `the JavaScript is of build ${BUILD}, the WebAssembly of build ${build}: ` +
+      'load both from the same copy of the package, and look for a cache that still has one of another version';
+    throw fail('build-mismatch', message);
+  };
+
+  let initialising;
+
+  async function init(given) {
+    const start = async () =>
+      instantiate({ module_or_path: checked(await compile(unwrapped(given, 'module_or_path') ?? url())) });
+    const failed = error => {
+      initialising = undefined;
+      throw error;
+    };
+    initialising ??= start().catch(failed);
+    return initialising;
+  }
+
+  function initSync(given) {
+    const source = unwrapped(given, 'module');
+    const module = source instanceof WebAssembly.Module ? source : new WebAssembly.Module(source);
+    const exports = instantiateSync({ module: checked(module) });
+    initialising ??= Promise.resolve(exports);
+    return exports;
+  }
+
+  return { init, initSync };
+}
