@@ -10,6 +10,30 @@ export class TunnelError extends Error {
 Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
 Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
 
+/** Reports an application's error as uncaught. Node.js has no `reportError`: there an uncaught error is one that is thrown. */
+export const report =
+  globalThis.reportError ??
+  (error =>
+    queueMicrotask(() => {
+      throw error;
+    }));
+
+/** Calls back later, without keeping a process of Node.js alive until then. */
+export function later(milliseconds, callback) {
+  const timer = setTimeout(callback, milliseconds);
+  timer.unref?.();
+  return timer;
+}
+
+const warned = new Set();
+
+/** Says something to the developer on the console, once a page. */
+export function warnOnce(message) {
+  if (warned.has(message)) return;
+  warned.add(message);
+  console.warn(`tunnel-wasm: ${message}`);
+}
+
 /** Node.js has had one since version 23. */
 export const CloseEvent =
   globalThis.CloseEvent ??
@@ -326,9 +350,9 @@ export function describe(Class, name, constants = {}) {
 
 /**
  * Event handler attributes. The first non-null value takes a place among the listeners, later ones take over that
- * place, null gives it up. An object that is not callable is kept and does nothing.
+ * place, null gives it up. An object that is not callable is kept and does nothing. `listened` hears of each first value.
  */
-export function defineEventHandlers(prototype, handlersOf, types) {
+export function defineEventHandlers(prototype, handlersOf, types, listened = () => {}) {
   const { addEventListener, removeEventListener } = prototype;
   for (const type of types) {
     const name = `on${type}`;
@@ -352,6 +376,7 @@ export function defineEventHandlers(prototype, handlersOf, types) {
           };
           handlers[type] = added;
           addEventListener.call(this, type, added.listener);
+          listened(this, type);
         }
       },
     };

@@ -12,6 +12,7 @@ import {
   INTERNAL,
   isObject,
   READY_STATES,
+  report,
   requireArguments,
   STAGE,
   toPlace,
@@ -25,9 +26,10 @@ import {
 } from './common.js';
 import { takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
-import { openIncoming, PeerToPeerWebSocket } from './sockets.js';
+import { fail, handedOver, handled, openIncoming, PeerToPeerWebSocket } from './sockets.js';
 
 // Close codes, as docs/PROTOCOL.md numbers them.
+const INTERNAL_ERROR = 1011;
 const TRY_AGAIN_LATER = 1013;
 const PORT_CLOSED = 3702;
 const REFUSED = 3703;
@@ -179,8 +181,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     this.#accepts = true;
     const socket = this.#backlog.shift();
     if (socket) {
-      tunnel.unpark(socket.core);
-      return Promise.resolve(socket.socket);
+      handedOver(socket);
+      return Promise.resolve(socket);
     }
     const taker = deferred();
     if (this.#readyState > 1) taker.reject(closedError());
@@ -248,7 +250,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         return tunnel.refuse(core, TRY_AGAIN_LATER, `too many connections wait to be accepted on port ${port}`);
       }
       const peer = {
-        server: { opened: socket => this.#opened(socket, core, listener), closed: socket => this.#closed(socket) },
+        server: { opened: socket => this.#opened(socket, listener), closed: socket => this.#closed(socket) },
         channel: offer.channel,
         port,
         serverId: this.#serverId,
@@ -260,36 +262,49 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       const socket = openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer);
       tunnel.accept(core, socket, protocol ?? '');
     } catch (error) {
-      tunnel.refuse(core, REFUSED, `the server failed to answer on port ${port}`);
-      reportError(error);
+      tunnel.refuse(core, INTERNAL_ERROR, `the server's application failed to answer on port ${port}`);
+      report(error);
     }
   }
 
-  /** Gives a new socket to who wants it: the handler and the listeners, or the next `accept`. */
-  #opened(socket, core, { handler }) {
+  /**
+   * Gives a new socket to who wants it: the handler and the listeners, or the next `accept`. Its messages wait until
+   * somebody listens. What is returned is to be called when `open` has been fired.
+   */
+  #opened(socket, { handler }) {
     // Its end has been sent already.
-    if (this.#readyState > 1) return;
+    if (this.#readyState > 1) return undefined;
     this.#clients.add(socket);
-    if (handler) {
-      try {
-        handler(socket);
-      } catch (error) {
-        reportError(error);
-      }
-    }
+    const settled = handler && this.#handle(socket, handler);
     const unclaimed = !handler && !this.#callbacks.size;
     this.dispatchEvent(Object.assign(new Event('connection'), { socket, port: socket.port }));
-    if (!unclaimed) return;
-    const taker = this.#takers.shift();
-    if (taker) return taker.resolve(socket);
-    // It keeps its messages until somebody accepts it, even when its client goes meanwhile.
-    tunnel.park(core);
-    this.#backlog.push({ socket, core });
+    if (handler) return settled;
+    const taker = unclaimed && this.#takers.shift();
+    if (taker) taker.resolve(socket);
+    if (taker || !unclaimed) handedOver(socket);
+    else this.#backlog.push(socket);
+    return undefined;
+  }
+
+  /** Messages wait until the handler is done, with its promise if it returns one. A client must not wait for one that failed. */
+  #handle(socket, handler) {
+    const failed = error => {
+      fail(socket, 'the server\'s application failed');
+      report(error);
+    };
+    try {
+      const result = handler(socket);
+      if (typeof result?.then !== 'function') return () => handled(socket);
+      result.then(() => handled(socket), failed);
+    } catch (error) {
+      failed(error);
+    }
+    return undefined;
   }
 
   #closed(socket) {
     this.#clients.delete(socket);
-    this.#backlog = this.#backlog.filter(waiting => waiting.socket !== socket);
+    this.#backlog = this.#backlog.filter(waiting => waiting !== socket);
   }
 
   static {

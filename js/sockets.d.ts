@@ -8,7 +8,10 @@ export class TunnelError extends Error {
    * `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, …
    */
   readonly code: string;
-  /** The close code, where a socket has ended. */
+  /**
+   * The close code, where a socket has ended: the real one, as 3702 for a closed port, also where a `close` event's `code`
+   * has to be 1006.
+   */
   readonly closeCode?: number;
   /** The close reason, where a socket has ended. */
   readonly reason?: string;
@@ -145,6 +148,13 @@ export class PeerToPeerWebSocket extends EventTarget {
    * `SyntaxError` for a reason of more than 123 bytes of UTF-8.
    */
   close(code?: number, reason?: string): void;
+  /**
+   * Ends at once, without waiting for the other side: `close` events have 1006 and are not clean on both sides. The other
+   * side's `closed` rejects with the reason, under the code `aborted`.
+   */
+  abort(reason?: string): void;
+  /** `abort()`, under the name that the npm package `ws` has for it. */
+  terminate(): void;
 
   /** The socket is open. */
   onopen: ((this: WebSocket, event: Event) => any) | null;
@@ -159,7 +169,10 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The way to the peer is found again; nothing was lost, doubled or reordered. */
   onreconnected: ((this: WebSocket, event: Event) => any) | null;
 
-  /** Resolves when the socket is open; rejects with a `TunnelError`, or the signal's reason. */
+  /**
+   * Resolves when the socket is open; rejects with a `TunnelError`, or the signal's reason. Once it has been read, messages
+   * wait until somebody listens to `message`, or takes `readable` or an iterator.
+   */
   readonly opened: Promise<SocketConnection>;
   /** Resolves after a clean end; rejects with a `TunnelError`, which has `closeCode` and `reason`, after any other. */
   readonly closed: Promise<SocketCloseInfo>;
@@ -306,11 +319,23 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
    * Serves ports. Throws a `TunnelError` (`port-taken`) if one of them is served already.
    *
    * The handler gets each open socket. Without one, sockets go to `connection` listeners, else to `accept`.
+   *
+   * A socket's messages wait until somebody listens to them, but no longer than until the handler's promise has settled.
+   * A handler that throws or rejects has its error reported and its client closed with 1011.
+   *
+   * @example
+   * server.listen(80, async socket => {
+   *   const room = await openRoom(socket.path)
+   *   socket.onmessage = ({ data }) => room.say(data) // hears also what has come meanwhile
+   * })
    */
   listen(ports: Ports, handler?: (socket: PeerToPeerWebSocket) => unknown, options?: ListenOptions): Listener;
   /** The same without a handler. */
   listen(ports: Ports, options?: ListenOptions): Listener;
-  /** The next socket that neither a handler nor a `connection` listener takes. */
+  /**
+   * The next socket that neither a handler nor a `connection` listener takes. Its messages wait until somebody listens, when
+   * it has ended for 5 seconds more.
+   */
   accept(): Promise<PeerToPeerWebSocket>;
   [Symbol.asyncIterator](): AsyncGenerator<PeerToPeerWebSocket, void, undefined>;
   /** Closes the clients with 1001 and unregisters. */

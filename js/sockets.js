@@ -10,6 +10,7 @@ import {
   defineEventHandlers,
   describe,
   INTERNAL,
+  later,
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
@@ -25,6 +26,7 @@ import {
   TunnelError,
   tunnelUrl,
   utf8Length,
+  warnOnce,
 } from './common.js';
 import { takeIdentity } from './identity.js';
 
@@ -34,6 +36,9 @@ const sendNow = (core, message) =>
 
 /** Rust keeps its half of a socket until the socket has been collected. */
 const collected = new FinalizationRegistry(core => tunnel.forget(core));
+
+/** The close code of an end that an application did not wait for. */
+const ABORTED = 3713;
 
 /** What Rust gave to a reader last. */
 let given;
@@ -47,6 +52,19 @@ export const giveBytes = bytes => {
 
 /** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
 const HIGH_WATER_MARK = 262144;
+
+/** How long the last messages of a socket that has ended wait for somebody who takes them, in milliseconds. */
+const PATIENCE = 5000;
+
+/** How long messages wait before the console says so, in milliseconds. */
+const HINT_AFTER = 10_000;
+
+const NOBODY_LISTENS =
+  'A message came to a socket, and nobody read it: it is gone, as the platform has it. ' +
+  'Listen to `message` before the first `await`, or read `socket.readable`, which waits for you.';
+const NOBODY_TAKES =
+  'Messages have been waiting for 10 seconds on a socket that nobody listens to, and its sender waits, too. ' +
+  'Listen to `message`, read `socket.readable`, or close the socket.';
 
 const STATS = [
   'bytesSent',
@@ -67,6 +85,7 @@ const LIVENESS = ['alive', 'waiting', 'interrupted'];
 class Arrival extends MessageEvent {
   #data;
   #origin;
+  #isRead = false;
 
   constructor(data, origin) {
     super('message');
@@ -75,7 +94,12 @@ class Arrival extends MessageEvent {
   }
 
   get data() {
+    this.#isRead = true;
     return this.#data;
+  }
+
+  static isRead(event) {
+    return event.#isRead;
   }
 
   get origin() {
@@ -87,7 +111,13 @@ delete Arrival.prototype.constructor;
 
 /** Makes the socket of a server's new client. */
 export let openIncoming;
-export let fireOpen, fireMessage, fireBytes, fireAvailable, fireDrained, fireClosed;
+/** Its messages need not wait any longer for a handler that may listen. */
+export let handled;
+/** Nobody but the application will make it listen: its last messages wait for a while. */
+export let handedOver;
+/** Closes the socket of a server whose application has failed. */
+export let fail;
+export let fireOpen, fireMessage, fireBytes, fireAvailable, fireDrained, fireEnding, fireClosed;
 
 export class PeerToPeerWebSocket extends EventTarget {
   #core;
@@ -107,6 +137,10 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** Bytes behind a Blob that is still being read, and the promise of the last of them. */
   #waiting = 0;
   #outbox = null;
+  /** Whether somebody has taken messages: a listener, a stream or an iterator. */
+  #isHeard = false;
+  /** While messages wait for that: what ends the waiting. */
+  #waits;
   #readable;
   #writable;
   /** Wakes whoever waits for a message, or for room to send. */
@@ -258,14 +292,67 @@ export class PeerToPeerWebSocket extends EventTarget {
     }
     if (this.#readyState > 1) return;
     this.#readyState = 2;
+    this.#release();
     if (reason) code ??= 1000;
     const close = () => tunnel.close(core, code ?? 0, reason ?? '');
     if (this.#outbox) this.#outbox.then(close);
     else close();
   }
 
+  /** Ends at once: the other side sees 1006. */
+  abort(reason = undefined) {
+    const core = this.#core;
+    if (this.#readyState === 3) return;
+    this.#readyState = 2;
+    this.#release();
+    tunnel.abort(core, reason === undefined ? 'the application aborted the connection' : `${reason}`);
+  }
+
+  terminate() {
+    this.abort();
+  }
+
   get opened() {
+    // Who waits for this listens later, as who reads a `WebSocketStream` does: for that messages wait.
+    if (!this.#isHeard && !this.#waits && this.#readyState < 2) this.#wait({ isPending: false });
     return this.#opened.promise;
+  }
+
+  #wait(waits) {
+    this.#waits = waits;
+    // Only while messages wait: the class inherits the method from EventTarget, as the platform's does.
+    const value = (type, callback, ...options) => {
+      super.addEventListener(type, callback, ...options);
+      if (callback && type === 'message') this.#listen();
+    };
+    Object.defineProperty(this, 'addEventListener', { value, configurable: true, writable: true });
+    tunnel.park(this.#core);
+  }
+
+  /** Ends the waiting; returns whether there was one. */
+  #stopWaiting() {
+    if (!this.#waits) return false;
+    clearTimeout(this.#waits.timer);
+    clearTimeout(this.#waits.hint);
+    this.#waits = undefined;
+    delete this.addEventListener;
+    return true;
+  }
+
+  #release() {
+    if (this.#stopWaiting()) tunnel.unpark(this.#core);
+  }
+
+  #listen() {
+    this.#isHeard = true;
+    this.#release();
+  }
+
+  /** Messages go to who asks for them from now on. */
+  #hold() {
+    this.#isHeard = true;
+    this.#stopWaiting();
+    tunnel.hold(this.#core);
   }
 
   get closed() {
@@ -274,7 +361,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   get readable() {
     if (this.#readable) return this.#readable;
-    tunnel.hold(this.#core);
+    this.#hold();
     const pull = async controller => {
       const data = await this.#next();
       if (data === undefined) controller.close();
@@ -303,7 +390,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   [Symbol.asyncIterator]() {
-    tunnel.hold(this.#core);
+    this.#hold();
     const messages = async function* (socket) {
       for (let data; (data = await socket.#next()) !== undefined; ) yield socket.#convert(data);
     };
@@ -379,7 +466,24 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#url = url;
       socket.#origin = new URL(url).origin;
       socket.#peer = peer;
+      socket.#wait({ isPending: true });
       return socket;
+    };
+
+    handled = socket => socket.#release();
+
+    handedOver = socket => {
+      const waits = socket.#waits;
+      if (!waits) return;
+      waits.isPending = false;
+      if (waits.hasEnded) fireEnding(socket);
+    };
+
+    fail = (socket, reason) => {
+      if (socket.#readyState > 1) return;
+      socket.#readyState = 2;
+      socket.#release();
+      tunnel.close(socket.#core, 1011, reason);
     };
 
     fireOpen = (socket, protocol, remoteAddress, remoteId, encrypted) => {
@@ -396,13 +500,21 @@ export class PeerToPeerWebSocket extends EventTarget {
       const open = () => socket.dispatchEvent(new Event('open'));
       if (!socket.#peer.server) return open();
       // A server's handler sees an open socket, and may still listen to its `open`.
-      socket.#peer.server.opened(socket);
-      tunnel.post(open);
+      const opened = socket.#peer.server.opened(socket);
+      tunnel.post(() => {
+        open();
+        opened?.();
+      });
     };
 
     fireMessage = (socket, data) => {
       if (socket.#readyState !== 1) return;
-      socket.dispatchEvent(new Arrival(socket.#convert(data), socket.#origin));
+      const event = new Arrival(socket.#convert(data), socket.#origin);
+      socket.dispatchEvent(event);
+      if (socket.#isHeard) return;
+      // Listeners are EventTarget's own affair: all that shows whether there is one is what it does with the event.
+      socket.#isHeard = Arrival.isRead(event);
+      if (!socket.#isHeard) warnOnce(NOBODY_LISTENS);
     };
 
     /** `bytes` are a view of wasm's memory. */
@@ -411,6 +523,15 @@ export class PeerToPeerWebSocket extends EventTarget {
     fireAvailable = socket => {
       socket.#arrival?.resolve();
       socket.#arrival = undefined;
+      const waits = socket.#waits;
+      if (waits) waits.hint ??= later(HINT_AFTER, () => warnOnce(NOBODY_TAKES));
+    };
+
+    // It has ended, and there are messages that nobody has taken.
+    fireEnding = socket => {
+      const waits = socket.#waits;
+      waits.hasEnded = true;
+      if (!waits.isPending) waits.timer ??= later(PATIENCE, () => socket.#release());
     };
 
     fireDrained = socket => {
@@ -418,13 +539,16 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#drain = undefined;
     };
 
-    fireClosed = (socket, code, name, reason, wasClean) => {
+    // `message` is the whole reason, of which an event has the beginning.
+    fireClosed = (socket, code, name, message, reason, wasClean) => {
       const failed = !socket.#wasOpen;
-      const error = new TunnelError(reason || `the connection ended with code ${code}`, { code: name });
+      const error = new TunnelError(message || `the connection ended with code ${code}`, { code: name });
       socket.#readyState = 3;
-      // All that a page may be told by the code of an attempt that failed is 1006: the reason begins with its name.
-      if (failed) [code, wasClean] = [1006, false];
+      if (failed) wasClean = false;
       socket.#end = { wasClean, error: Object.assign(error, { closeCode: code, reason }) };
+      // The event says no more of an attempt that failed than the platform's does: the reason begins with the name.
+      if (failed || code === ABORTED) code = 1006;
+      socket.#release();
       socket.#wake();
       if (wasClean) socket.#closed.resolve({ closeCode: code, reason });
       else socket.#closed.reject(error);
@@ -440,6 +564,9 @@ export class PeerToPeerWebSocket extends EventTarget {
       PeerToPeerWebSocket.prototype,
       socket => socket.#handlers,
       ['open', 'message', 'error', 'close', 'reconnecting', 'reconnected'],
+      (socket, type) => {
+        if (type === 'message') socket.#listen();
+      },
     );
   }
 }

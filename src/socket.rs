@@ -34,8 +34,12 @@ extern "C" {
     fn fire_available(socket: &JsValue);
     #[wasm_bindgen(js_name = fireDrained)]
     fn fire_drained(socket: &JsValue);
+    /// The socket has ended, and messages wait that nobody has taken.
+    #[wasm_bindgen(js_name = fireEnding)]
+    fn fire_ending(socket: &JsValue);
+    /// `message` is the whole reason; `reason` is the part of it that a close event may have.
     #[wasm_bindgen(js_name = fireClosed)]
-    fn fire_closed(socket: &JsValue, code: u16, name: &str, reason: &str, was_clean: bool);
+    fn fire_closed(socket: &JsValue, code: u16, name: &str, message: &str, reason: &str, was_clean: bool);
     /// Fires an event that says nothing but its type.
     #[wasm_bindgen(js_name = fire)]
     pub(crate) fn fire(target: &JsValue, event_type: &str);
@@ -54,7 +58,7 @@ enum Taker {
     Listeners,
     /// A reader, one by one.
     Reader,
-    /// Nobody until the socket has been accepted.
+    /// Nobody until somebody listens.
     Nobody,
 }
 
@@ -67,7 +71,7 @@ pub(crate) struct Socket {
     buffered: Cell<usize>,
     /// Who gets its messages.
     taker: Cell<Taker>,
-    /// How it ended while it waited to be accepted.
+    /// The end of a socket whose messages still wait for somebody who listens.
     end: RefCell<Option<Event>>,
     /// Messages that have had no event yet.
     inbox: RefCell<VecDeque<Message>>,
@@ -122,6 +126,7 @@ impl Socket {
                     let end = Event::Closed { socket: id, code, reason, was_clean, failed, stats };
                     if self.taker.get() == Taker::Nobody {
                         self.end.replace(Some(end));
+                        fire_ending(&target);
                     } else {
                         // The messages have been given tasks, which come first.
                         self.post(driver, id, end);
@@ -131,7 +136,7 @@ impl Socket {
                 let name = code.name().unwrap_or("closed");
                 // A socket that never opened closes with 1006, so its reason has to say what the code would have.
                 let reason = if failed { name.to_owned() + ": " + &reason } else { reason };
-                fire_closed(&target, code.0, name, truncate_reason(&reason), was_clean);
+                fire_closed(&target, code.0, name, &reason, truncate_reason(&reason), was_clean);
                 self.target.take();
             }
             _ => {}
@@ -290,6 +295,14 @@ impl SocketCore {
     /// Keeps messages for [`take`](Self::take).
     pub(crate) fn hold(&self) {
         self.socket.taker.set(Taker::Reader);
+        self.post_end();
+    }
+
+    /// Has the end told that waited behind messages.
+    fn post_end(&self) {
+        if let (Some(id), Some(end)) = (self.id.get(), self.socket.end.take()) {
+            self.socket.post(&self.driver, id, end);
+        }
     }
 
     /// Keeps messages, and what comes after them, until [`unpark`](Self::unpark).
@@ -300,6 +313,7 @@ impl SocketCore {
     /// Has events fired for what was kept.
     pub(crate) fn unpark(&self) {
         self.socket.taker.set(Taker::Listeners);
+        // A client's socket may be listened to before it is dialled: then there is nothing yet.
         let Some(id) = self.id.get() else { return };
         for _ in 0..self.socket.inbox.borrow().len() {
             let (socket, driver) = (self.socket.clone(), self.driver.clone());
@@ -309,9 +323,7 @@ impl SocketCore {
                 }
             });
         }
-        if let Some(end) = self.socket.end.take() {
-            self.socket.post(&self.driver, id, end);
-        }
+        self.post_end();
     }
 
     /// Gives the oldest message kept, if there is one; the peer may then send as much again.

@@ -73,7 +73,7 @@ close_codes! {
     PEER_GONE = 3711, "peer-gone";
     /// The relay can't be reached.
     RELAY_UNREACHABLE = 3712, "relay-unreachable";
-    /// The application gave up, through an `AbortSignal` or by closing while connecting.
+    /// The application gave up: through `abort()`, an `AbortSignal` or a close while connecting.
     ABORTED = 3713, "aborted";
 }
 
@@ -99,14 +99,22 @@ display_as_text!(CloseCode);
 /// Longest close reason, in bytes of UTF-8: a WebSocket control frame holds 125 bytes, two of them the code.
 pub const MAX_REASON: usize = 123;
 
-/// The longest prefix of `reason` that fits into [`MAX_REASON`] bytes and ends between characters.
+/// The longest prefix of `reason` that fits into [`MAX_REASON`] bytes and ends between words; between characters if the
+/// last word is longer than half of that.
 #[must_use]
 pub fn truncate_reason(reason: &str) -> &str {
-    let mut end = reason.len().min(MAX_REASON);
+    if reason.len() <= MAX_REASON {
+        return reason;
+    }
+    let mut end = MAX_REASON;
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
-    &reason[..end]
+    // The space may be the first byte that does not fit.
+    match reason.as_bytes()[..=end].iter().rposition(|&byte| byte == b' ') {
+        Some(space) if space > MAX_REASON / 2 => &reason[..space],
+        _ => &reason[..end],
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +126,18 @@ mod tests {
         assert_eq!(truncate_reason("short"), "short");
         assert_eq!(truncate_reason(&"a".repeat(200)).len(), 123);
         assert_eq!(truncate_reason(&"ü".repeat(200)).len(), 122);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_words() {
+        assert_eq!(truncate_reason(&"relay ".repeat(40)), "relay ".repeat(20).trim_end());
+        let exact = "a".repeat(MAX_REASON);
+        assert_eq!(truncate_reason(&(exact.clone() + " b")), exact, "the word that just fits stays");
+        assert_eq!(
+            truncate_reason(&("a ".to_owned() + &"b".repeat(200))).len(),
+            MAX_REASON,
+            "a long word is cut"
+        );
     }
 
     #[test]

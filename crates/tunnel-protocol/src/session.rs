@@ -161,7 +161,11 @@ enum State {
         give_up_at: Instant,
     },
     /// The peer's close came first; ours answers it and is not out yet.
-    Answering(Closed),
+    Answering {
+        closed: Closed,
+        /// Code and reason of the answer until it is in the stream: until then the application may close with its own.
+        answer: Option<(Option<CloseCode>, String)>,
+    },
     /// Told the application. The answer may still have to reach the peer.
     Ended,
 }
@@ -241,15 +245,21 @@ impl Session {
     }
 
     /// Closes in order: behind what is queued. `None` is a close without a code (1005 at the peer).
+    ///
+    /// If the peer has closed and the answer is not out, this close is the answer: each side then hears of the other's code.
     pub fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
         if self.plain.is_some() {
             // The dialect has no close: what is queued is lost with the channel.
             let code = code.unwrap_or(CloseCode::NO_STATUS);
             return self.end(Closed { code, reason: reason.to_owned(), was_clean: true });
         }
-        if matches!(self.state, State::Open) {
-            self.push_close(code, reason);
-            self.state = State::Closing { give_up_at: now + CLOSE_TIMEOUT };
+        match &mut self.state {
+            State::Open => {
+                self.push_close(code, reason);
+                self.state = State::Closing { give_up_at: now + CLOSE_TIMEOUT };
+            }
+            State::Answering { answer: Some(answer), .. } => *answer = (code, reason.to_owned()),
+            _ => {}
         }
     }
 
@@ -352,6 +362,11 @@ impl Session {
         if let Some(plain) = &mut self.plain {
             return plain.pop(header);
         }
+        if let State::Answering { answer, .. } = &mut self.state
+            && let Some((code, reason)) = answer.take()
+        {
+            self.push_close(code, &reason);
+        }
         let mut room = max_len - header.len() - OVERHEAD;
         let sendable = self.send.sendable(self.replay_buffer());
         let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
@@ -394,7 +409,7 @@ impl Session {
             self.transport = None;
             return None;
         }
-        if let State::Answering(closed) = &self.state
+        if let State::Answering { closed, .. } = &self.state
             && self.send.buffered_amount() == 0
             && self.send.sent() == self.send.end()
         {

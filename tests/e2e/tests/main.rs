@@ -5,6 +5,7 @@ mod conformance;
 mod demo;
 mod harness;
 mod identity;
+mod late_listeners;
 mod libraries;
 mod livecode;
 mod memory;

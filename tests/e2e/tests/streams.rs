@@ -134,7 +134,7 @@ fn a_socket_that_fails_rejects_its_promises_and_breaks_its_streams() {
                  return [results, Object.values(stats).length, socket.getStats().state]",
             )
             .await?;
-        let error = json!(["TunnelError", "port-closed", 1006]);
+        let error = json!(["TunnelError", "port-closed", 3702]);
         assert_eq!(result, json!([vec![error; 5], 10, "ended"]));
         Ok(())
     });

@@ -121,13 +121,15 @@ impl Session {
         let closed = Closed { code: code.unwrap_or(CloseCode::NO_STATUS), reason, was_clean: true };
         match self.state {
             State::Open => {
-                self.push_close(code, &closed.reason);
-                self.state = State::Answering(closed);
+                let answer = Some((code, closed.reason.clone()));
+                self.state = State::Answering { closed, answer };
                 self.ack.at = now;
             }
-            State::Closing { .. } => self.end(closed),
+            State::Closing { .. } if self.send.sent() == self.send.end() => self.end(closed),
+            // This side's close is still queued: the peer waits for it.
+            State::Closing { .. } => self.state = State::Answering { closed, answer: None },
             // A second close is a violation that no longer matters.
-            State::Answering(_) | State::Ended => {}
+            State::Answering { .. } | State::Ended => {}
         }
         Ok(())
     }
