@@ -1,14 +1,9 @@
 // What the classes share: errors, what Rust hands over, arguments as WebIDL and the WebSockets standard convert and
 // check them, and members as WebIDL describes them.
 
-export class TunnelError extends Error {
-  constructor(message, { code, cause } = {}) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.code = code;
-  }
-}
-Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
-Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
+import { NativeWebSocket, TunnelError } from './page.js';
+
+export { TunnelError };
 
 /** Reports an application's error as uncaught. Node.js has no `reportError`: there an uncaught error is one that is thrown. */
 export const report =
@@ -49,151 +44,13 @@ export const CloseEvent =
 /** Undefined before `init()`: ask `connector()` where a page may be that early. */
 export let tunnel;
 
-/** In Node.js and its like, events are script themselves. */
-export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
-
-let tasks;
-
-/** In Node.js a port that listens keeps the process alive, unless it says that it need not. */
-export function postTasks() {
-  tasks.port1.ref?.();
-  tasks.port2.postMessage(null);
+export function start(given) {
+  tunnel = given;
 }
 
-/**
- * A native event calls each of its listeners with microtasks run in between, which nothing that script calls does. So
- * one task of the event loop can run many of ours as if each had its own: a hundredth of the cost of as many posts. Rust
- * ends a round earlier when it has lasted long. It takes a listener as long to be added as there are others.
- */
-export function runTasksAfter(target, count = 128) {
-  if (!EVENTS_ARE_NATIVE) count = 1;
-  const runTask = event => tunnel.runTask() || event.stopImmediatePropagation();
-  for (let i = 0; i < count; i++) target.addEventListener('message', event => runTask(event));
-  target.addEventListener('message', () => tunnel.finishTasks());
-}
-
-export const postDeferred = () => queueMicrotask(() => tunnel.runDeferred());
-
-export function start(connector) {
-  tunnel = connector.constructor;
-  tasks = new MessageChannel();
-  const { port1 } = tasks;
-  port1.onmessage = () => {
-    port1.unref?.();
-    tunnel.beginTasks();
-  };
-  runTasksAfter(port1, 256);
-  port1.unref?.();
-
-  // Not every kind of scope and browser says when it is idle.
-  const whenIdle = globalThis.requestIdleCallback ?? (task => setTimeout(task, 200));
-  whenIdle(() => tunnel.idle());
-
-  const probe = () => globalThis.document?.visibilityState === 'hidden' || tunnel.probe();
-  globalThis.addEventListener?.('online', probe);
-  globalThis.addEventListener?.('pageshow', probe);
-  globalThis.document?.addEventListener('visibilitychange', probe);
-  globalThis.document?.addEventListener('resume', probe);
-  // Also when the page goes into the back-forward cache: it cannot answer from there, so its peers must know at once.
-  globalThis.addEventListener?.('pagehide', () => tunnel.leave());
-}
-
-/** The relay of rehearsals. */
-export const STAGE = 'wss://rehearsal.invalid/';
-
-/** Both ends of a rehearsal. */
-const ends = [];
-
-/** What stands for a WebSocket in a rehearsal. */
-class End {
-  readyState = 1;
-  bufferedAmount = 0;
-
-  constructor() {
-    ends.push(this);
-    this.#hear('onopen', { type: 'open' });
-  }
-
-  #hear(handler, event) {
-    tunnel.post(() => this[handler]?.(event));
-  }
-
-  addEventListener() {}
-
-  send(data) {
-    const [isAnswer, ...frame] = tunnel.relay(data);
-    const receiver = ends.find(end => (end === this) == isAnswer);
-    receiver?.#hear('onmessage', { data: Uint8Array.from(frame).buffer });
-  }
-
-  close() {}
-
-  static closeAll() {
-    for (const end of ends.splice(0)) end.#hear('onclose', { type: 'close', code: 1000, reason: '' });
-  }
-}
-export const endRehearsal = End.closeAll;
-
-const SUBPROTOCOL = 'tunnel.v1';
-/** Chosen by a relay that has taken the frames in the handshake. */
-const EARLY = `${SUBPROTOCOL}.early`;
-
-/** Dials for a link of a driver: both are numbers of Rust's. `early` are frames that the handshake carries. */
-export function dial(driver, link, url, early) {
-  let socket;
-  const frames = btoa(String.fromCharCode(...early)).replace(/[+/=]/g, character => '-_'['+/'.indexOf(character)] ?? '');
-  try {
-    socket = url === STAGE ? new End() : new WebSocket(url, [SUBPROTOCOL, EARLY, `early.${frames}`]);
-  } catch ({ message }) {
-    queueMicrotask(() => tunnel.handleClosed(driver, link, 1006, message));
-    return { close() {} };
-  }
-  socket.binaryType = 'arraybuffer';
-  socket.onmessage = ({ data }) => {
-    if (typeof data === 'string') return tunnel.handleText(driver, link, data);
-    tunnel.handleBytes(driver, link, new Uint8Array(data));
-    spare = data;
-  };
-  runTasksAfter(socket);
-  socket.onopen = () => tunnel.handleOpened(driver, link, socket.protocol === EARLY);
-  socket.onclose = ({ code, reason }) => tunnel.handleClosed(driver, link, code, reason);
-  return socket;
-}
-
-/** The memory of the last frame, which nobody reads any more. */
-let spare;
-
-/**
- * The bytes of a message, out of wasm's memory. Fresh memory costs more to touch than all else that is done to a large
- * message, so one that is as long as its frame gets the frame's.
- */
-export function toBuffer(bytes) {
-  if (spare?.byteLength !== bytes.length) return bytes.slice().buffer;
-  const buffer = spare;
-  spare = undefined;
-  new Uint8Array(buffer).set(bytes);
-  return buffer;
-}
-
-export function hangUp(socket) {
-  socket.onmessage = socket.onopen = socket.onclose = null;
-  socket.close();
-}
-
-export const wake = (driver, milliseconds) => setTimeout(() => tunnel.handleTimer(driver), milliseconds);
-
-let awake;
-
-/** Browsers freeze hidden pages that are silent for minutes, but none that holds a Web Lock. */
-export function stayAwake(wanted) {
-  if (wanted === !!awake) return;
-  awake?.resolve();
-  awake = wanted ? deferred() : undefined;
-  const hold = () => awake?.promise;
-  // Insecure contexts have no locks. A page's first request takes milliseconds: the WebSocket is dialled before that.
-  const request = () => globalThis.navigator?.locks?.request('tunnel-wasm', { mode: 'shared' }, hold).catch(() => {});
-  if (wanted) tunnel.post(request);
-}
+/** The address of the relay inside the page, which only the warm-up has: Rust is given none. */
+export const WARM_UP = new URL('ws://warm-up.invalid/');
+export const addressOf = relay => (relay === WARM_UP ? undefined : relay);
 
 export function connector() {
   if (tunnel) return tunnel;
@@ -305,17 +162,13 @@ export function toRelayUrl(value) {
     throw new DOMException(`The URL contains a fragment identifier ('${url.hash}').`, 'SyntaxError');
   }
   // Mixed content: the browser knows best what it forbids, and throws then.
-  if (url.protocol === 'ws:' && globalThis.location?.protocol === 'https:') new WebSocket(url).close();
+  if (url.protocol === 'ws:' && globalThis.location?.protocol === 'https:') new NativeWebSocket(url).close();
   return url;
 }
 
 const SERVER_ID = /^([a-z2-7]{56}|\d{1,9})$/i;
 
 export const tunnelUrl = (relay, ...segments) => `${relay.href.replace(/\/*(\?.*)?$/, '')}/${segments.join('/')}`;
-
-/** Where to go, in lines, for Rust. */
-export const toPlace = ({ href, host }, token, serverId, path, protocols) =>
-  [href, host, serverId, path, protocols, token].join('\n');
 
 /** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart. */
 export function splitTunnelUrl(url) {

@@ -1,6 +1,6 @@
 // Keys that outlive a page: kept under a name in IndexedDB, where the engine can, without anybody ever seeing them.
 
-import { tunnel, TunnelError } from './common.js';
+import { TunnelError } from './page.js';
 
 const DATABASE = 'tunnel-wasm';
 const STORE = 'identities';
@@ -104,17 +104,14 @@ const settled = request =>
     request.onerror = () => reject(request.error);
   });
 
-/** Tells a driver the secret that a key which is held shares with `theirs`; zeros, which no key shares, when there is none. */
-export async function diffieHellman(driver, ours, theirs) {
-  const answer = new Uint8Array(64);
+/** The secret that a key which is held shares with `theirs`: 32 bytes, all zero, which no key shares, if there is none. */
+export async function diffieHellman(ours, theirs) {
   const privateKey = held.get(`${ours}`);
-  answer.set(theirs);
   try {
     const key = await crypto.subtle.importKey('raw', theirs, X25519, false, []);
-    const shared = await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256);
-    answer.set(new Uint8Array(shared), 32);
+    return new Uint8Array(await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256));
   } catch {
     // A point of low order.
+    return new Uint8Array(32);
   }
-  tunnel.handleDiffieHellman(driver, answer);
 }

@@ -8,6 +8,17 @@ export interface InitOutput {
   readonly memory: WebAssembly.Memory;
 }
 
+/** How the library is loaded. */
+export interface InitOptions {
+  /** The WebAssembly module; the package's own if there is none. */
+  module_or_path?: InitInput | Promise<InitInput> | undefined;
+  /**
+   * Whether the page connects to itself when it is idle, which compiles code and halves the time of its first connection.
+   * True unless it is false; the module `tunnel-wasm/livecode` has no warm-up.
+   */
+  warmUp?: boolean;
+}
+
 /**
  * Loads the library; the classes throw before that. Again it does nothing.
  *
@@ -15,8 +26,8 @@ export interface InitOutput {
  * worker, or a page whose server has moved the file, may say where it is.
  */
 export default function init(
-  from?: { module_or_path: InitInput | Promise<InitInput> } | InitInput | Promise<InitInput>,
+  from?: InitOptions | InitInput | Promise<InitInput>,
 ): Promise<InitOutput>;
 
 /** The same with bytes or a compiled module that are there already, at once. */
-export function initSync(from: { module: BufferSource | WebAssembly.Module }): InitOutput;
+export function initSync(from: { module: BufferSource | WebAssembly.Module; warmUp?: boolean }): InitOutput;

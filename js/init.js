@@ -18,15 +18,17 @@ async function compile(given) {
   return WebAssembly.compile(source);
 }
 
-/** The value that was given, also inside an object. */
-const unwrapped = (given, name) =>
-  given && Object.getPrototypeOf(given) === Object.prototype ? given[name] : given;
+/** Whether options were given instead of a module; they may come from another frame. */
+const isOptions = given => Object.prototype.toString.call(given) === '[object Object]';
+
+/** The value that was given, also inside options. */
+const unwrapped = (given, name) => (isOptions(given) ? given[name] : given);
 
 /**
  * Makes `init` and `initSync` of the two that wasm-bindgen has made. `url` returns the module's address; `fail` makes an
- * error of a code and a message.
+ * error of a code and a message; `started` is called with what the first call was given.
  */
-export function initialiser(instantiate, instantiateSync, url, fail) {
+export function initialiser(instantiate, instantiateSync, url, fail, started = () => {}) {
   const checked = module => {
     const [section] = WebAssembly.Module.customSections(module, SECTION);
     const build = section ? new TextDecoder().decode(section) : 'unknown';
@@ -40,8 +42,12 @@ export function initialiser(instantiate, instantiateSync, url, fail) {
   let initialising;
 
   async function init(given) {
-    const start = async () =>
-      instantiate({ module_or_path: checked(await compile(unwrapped(given, 'module_or_path') ?? url())) });
+    const start = async () => {
+      const module = checked(await compile(unwrapped(given, 'module_or_path') ?? url()));
+      const exports = await instantiate({ module_or_path: module });
+      started(given);
+      return exports;
+    };
     const failed = error => {
       initialising = undefined;
       throw error;
@@ -54,6 +60,7 @@ export function initialiser(instantiate, instantiateSync, url, fail) {
     const source = unwrapped(given, 'module');
     const module = source instanceof WebAssembly.Module ? source : new WebAssembly.Module(source);
     const exports = instantiateSync({ module: checked(module) });
+    if (!initialising) started(given);
     initialising ??= Promise.resolve(exports);
     return exports;
   }

@@ -15,6 +15,7 @@ import {
   tunnel,
   TunnelError,
 } from './common.js';
+import { NativeWebSocket } from './page.js';
 
 const fail = (code, message, cause) => new TunnelError(message, { code, cause });
 
@@ -27,7 +28,7 @@ async function initLivecode(find) {
   try {
     const module = await find();
     await module.default();
-    module.prepare({ fail, CloseEvent, deferred, wellFormed });
+    module.prepare({ fail, CloseEvent, deferred, NativeWebSocket, wellFormed });
     return module;
   } catch (cause) {
     livecode = undefined;
@@ -42,12 +43,11 @@ export async function useLivecode(module) {
   await livecode;
 }
 
-/** Gives a driver what speaks the dialect on a link of its, or closes the link if nothing does. */
-export const openLivecodeLink = (driver, link) =>
-  loadLivecode().then(
-    ({ LivecodeLinkCore }) => tunnel.handleTranslator(driver, link, new LivecodeLinkCore()),
-    ({ message }) => tunnel.handleClosed(driver, link, 1006, message),
-  );
+/** Makes what speaks the dialect on a link. */
+export async function openLivecodeLink() {
+  const { LivecodeLinkCore } = await loadLivecode();
+  return new LivecodeLinkCore();
+}
 
 /** Lone surrogates, which UTF-8 has no form for, are replaced. */
 const wellFormed = value => {

@@ -1,21 +1,18 @@
 // The server that a page sees: which port is whose, and who gets the sockets. Its Rust half registers and answers.
 
 import {
+  addressOf,
   checkProtocols,
   CloseEvent,
   connector,
   deferred,
   defineEventHandlers,
   describe,
-  endRehearsal,
-  EVENTS_ARE_NATIVE,
   INTERNAL,
   isObject,
   READY_STATES,
   report,
   requireArguments,
-  STAGE,
-  toPlace,
   toPort,
   toRelayUrl,
   toSignal,
@@ -23,10 +20,12 @@ import {
   tunnel,
   TunnelError,
   tunnelUrl,
+  WARM_UP,
 } from './common.js';
 import { takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
-import { fail, handedOver, handled, openIncoming, PeerToPeerWebSocket } from './sockets.js';
+import { EVENTS_ARE_NATIVE } from './page.js';
+import { fail, handedOver, handled, openIncoming, openOutgoing } from './sockets.js';
 
 // Close codes, as docs/PROTOCOL.md numbers them.
 const INTERNAL_ERROR = 1011;
@@ -72,9 +71,11 @@ describe(Listener, 'Listener');
 
 export let fireHosting, fireOffer, fireServerClosed;
 
+let openServer;
+
 export class ForwardingServerWebSocket extends ForwardingWebSocket {
-  /** Its driver in Rust. */
-  #driver;
+  /** Its Rust half. */
+  #core;
   #relay;
   #serverId = '';
   #readyState = 0;
@@ -102,18 +103,19 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   static async newThrough(relayUrl, options) {
     requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'newThrough');
     connector();
-    const { identity, token, signal, protocols, allowPlain } = options ?? {};
+    return openServer(toRelayUrl(relayUrl), options ?? {});
+  }
+
+  static async #open(relay, { identity, token, signal, protocols, allowPlain }) {
     const server = new ForwardingServerWebSocket(INTERNAL);
-    server.#relay = toRelayUrl(relayUrl);
+    server.#relay = relay;
     server.#protocols = toChooser(protocols);
     toSignal(signal)?.throwIfAborted();
     if (identity !== undefined) {
       server.#identity = await takeIdentity(`${identity}`);
       server.#ended.promise.then(server.#identity.release);
     }
-    const place = toPlace(server.#relay, token);
-    const { key = [], protected: isProtected } = server.#identity ?? {};
-    server.#driver = tunnel.host(server, place, !!allowPlain, key, !!isProtected);
+    server.#core = tunnel.host(server, addressOf(relay), `${token ?? ''}`, !!allowPlain, server.#identity);
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -155,7 +157,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   listen(ports, handler, options) {
-    this.#driver;
+    this.#core;
     requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'listen');
     if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
     if (options != null && !isObject(options)) throw new TypeError('the handler is not a function');
@@ -207,7 +209,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   close() {
     if (this.#readyState < 2) {
       this.#readyState = 2;
-      tunnel.unhost(this.#driver);
+      this.#core.close();
     }
     return this.#ended.promise;
   }
@@ -235,19 +237,19 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   async #answer(core, offer) {
     const { port } = offer;
     const listener = this.#listenerFor(port);
-    if (!listener || this.#readyState > 1) return tunnel.refuse(core, PORT_CLOSED, `nobody listens on port ${port}`);
+    if (!listener || this.#readyState > 1) return core.refuse(PORT_CLOSED, `nobody listens on port ${port}`);
     try {
       let accepted = listener.accept ? listener.accept(offer) : true;
       // Without an `await` where none is needed: answers keep the order of the offers.
       if (accepted?.then) accepted = await accepted;
-      if (!accepted) return tunnel.refuse(core, REFUSED, `the server refused the connection to port ${port}`);
+      if (!accepted) return core.refuse(REFUSED, `the server refused the connection to port ${port}`);
       let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols[0];
       if (protocol?.then) protocol = await protocol;
       if (offer.protocols.length && !offer.protocols.includes(protocol)) {
-        return tunnel.refuse(core, REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
+        return core.refuse(REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
       }
       if (this.#backlog.length >= MAX_BACKLOG) {
-        return tunnel.refuse(core, TRY_AGAIN_LATER, `too many connections wait to be accepted on port ${port}`);
+        return core.refuse(TRY_AGAIN_LATER, `too many connections wait to be accepted on port ${port}`);
       }
       const peer = {
         server: { opened: socket => this.#opened(socket, listener), closed: socket => this.#closed(socket) },
@@ -260,9 +262,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         encrypted: !offer.plain,
       };
       const socket = openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer);
-      tunnel.accept(core, socket, protocol ?? '');
+      core.accept(socket, protocol ?? '');
     } catch (error) {
-      tunnel.refuse(core, INTERNAL_ERROR, `the server's application failed to answer on port ${port}`);
+      core.refuse(INTERNAL_ERROR, `the server's application failed to answer on port ${port}`);
       report(error);
     }
   }
@@ -308,6 +310,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   static {
+    openServer = (relay, options) => ForwardingServerWebSocket.#open(relay, options);
+
     fireHosting = (server, serverId, again) => {
       if (server.#readyState > 1) return;
       // The ID is made of the server's own key, and stays.
@@ -319,8 +323,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
     fireOffer = (server, core, channel, port, remoteAddress, remoteId, protocols, path, plain) => {
       path ||= '/';
-      remoteId ||= null;
-      protocols = protocols.split('\0').slice(0, -1);
+      remoteId ??= null;
       server.#answer(core, { channel, port, remoteAddress, remoteId, protocols, path, plain });
     };
 
@@ -345,22 +348,22 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 }
 describe(ForwardingServerWebSocket, 'ForwardingServerWebSocket', READY_STATES);
 
-/** Has everything called once that a first connection calls: what is called for the first time takes long. */
-export async function rehearse() {
+/** Has everything called once that a first connection calls, which is slow when it is called first; then calls `end`. */
+export async function warmUp(end) {
   // In Node.js a link that goes leaves a timer, which keeps the process alive for seconds.
   if (!EVENTS_ARE_NATIVE) return;
   // The page may be left meanwhile, which ends it with all other servers: nobody has to hear of that.
-  const server = await ForwardingServerWebSocket.newThrough(STAGE).catch(() => {});
-  if (!server) return endRehearsal();
+  const server = await openServer(WARM_UP, {}).catch(() => {});
+  if (!server) return end();
   server.listen(0, client => {
     client.onmessage = ({ data }) => client.send(data);
   });
-  const socket = PeerToPeerWebSocket.toPort(0, server.serverId, STAGE);
+  const socket = openOutgoing({ relay: WARM_UP, serverId: server.serverId, port: 0, path: '' }, {});
   socket.onopen = () => socket.send(new Uint8Array(1));
   socket.onmessage = () => socket.close();
   socket.onclose = () => {
     server.close();
-    endRehearsal();
+    end();
   };
 }
 

@@ -2,6 +2,7 @@
 // (WebIDL's conversions, checks and descriptors) and no protocol: that is behind `core`, its Rust half.
 
 import {
+  addressOf,
   checkProtocols,
   CloseEvent,
   clampToUnsignedShort,
@@ -14,10 +15,8 @@ import {
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
-  toBuffer,
   toMessage,
   toMilliseconds,
-  toPlace,
   toPort,
   toRelayUrl,
   toSignal,
@@ -32,23 +31,10 @@ import { takeIdentity } from './identity.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
 const sendNow = (core, message) =>
-  typeof message === 'string' ? tunnel.sendText(core, message) : tunnel.sendBytes(core, message);
-
-/** Rust keeps its half of a socket until the socket has been collected. */
-const collected = new FinalizationRegistry(core => tunnel.forget(core));
+  typeof message === 'string' ? core.sendText(message) : core.sendBytes(message);
 
 /** The close code of an end that an application did not wait for. */
 const ABORTED = 3713;
-
-/** What Rust gave to a reader last. */
-let given;
-export const giveText = text => {
-  given = text;
-};
-/** `bytes` are a view of wasm's memory. */
-export const giveBytes = bytes => {
-  given = toBuffer(bytes);
-};
 
 /** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
 const HIGH_WATER_MARK = 262144;
@@ -65,18 +51,6 @@ const NOBODY_LISTENS =
 const NOBODY_TAKES =
   'Messages have been waiting for 10 seconds on a socket that nobody listens to, and its sender waits, too. ' +
   'Listen to `message`, read `socket.readable`, or close the socket.';
-
-const STATS = [
-  'bytesSent',
-  'bytesReceived',
-  'messagesSent',
-  'messagesReceived',
-  'bytesRetransmitted',
-  'bytesUnacknowledged',
-  'reconnects',
-  'roundTripTime',
-];
-const LIVENESS = ['alive', 'waiting', 'interrupted'];
 
 /**
  * What a `message` event is: a `MessageEvent` that reads a dictionary, and parses the origin in it, takes twice the time.
@@ -109,6 +83,8 @@ class Arrival extends MessageEvent {
 describe(Arrival, 'MessageEvent');
 delete Arrival.prototype.constructor;
 
+/** Makes a socket that connects. */
+export let openOutgoing;
 /** Makes the socket of a server's new client. */
 export let openIncoming;
 /** Its messages need not wait any longer for a handler that may listen. */
@@ -117,7 +93,7 @@ export let handled;
 export let handedOver;
 /** Closes the socket of a server whose application has failed. */
 export let fail;
-export let fireOpen, fireMessage, fireBytes, fireAvailable, fireDrained, fireEnding, fireClosed;
+export let fireOpen, fireMessage, fireAvailable, fireDrained, fireEnding, fireClosed;
 
 export class PeerToPeerWebSocket extends EventTarget {
   #core;
@@ -165,10 +141,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     const problem = connector().serverIdProblem(`${serverId}`);
     if (problem) throw new TunnelError(`'${serverId}' is not a server ID: ${problem}`, { code: 'bad-server-id' });
     const relay = toRelayUrl(relayUrl);
-    const target = { relay, serverId: `${serverId}`.toLowerCase(), port: toPort(port), path: '' };
-    const socket = new PeerToPeerWebSocket(INTERNAL);
-    socket.#dial(tunnelUrl(relay, target.serverId, target.port), target, options ?? {});
-    return socket;
+    return openOutgoing({ relay, serverId: `${serverId}`.toLowerCase(), port: toPort(port), path: '' }, options ?? {});
   }
 
   static throughChannel(channel, server) {
@@ -184,12 +157,14 @@ export class PeerToPeerWebSocket extends EventTarget {
     this.#url = url;
     this.#origin = relay.origin;
     this.#peer = { port, serverId, path: path || '/', remoteAddress: null, remoteId: null, encrypted: true };
-    const place = toPlace(relay, token, serverId, path, checkProtocols(toStrings(protocols)));
-    const resume = toMilliseconds(resumeTimeout, 'resumeTimeout');
-    const absent = toMilliseconds(absentTimeout, 'absentTimeout');
-    this.#core = tunnel.client(this, place, port, resume, absent, !!allowPlain);
-    collected.register(this, this.#core);
-    if (identity === undefined) tunnel.dial(this.#core, [], false);
+    this.#core = tunnel.connect(this, addressOf(relay), `${token ?? ''}`, serverId, port, {
+      path,
+      protocols: checkProtocols(toStrings(protocols)),
+      resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
+      absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
+      allowPlain: !!allowPlain,
+    });
+    if (identity === undefined) this.#core.dial();
     else this.#dialAs(`${identity}`);
     if (!signal) return;
     // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
@@ -197,7 +172,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (this.#readyState !== 0) return;
       this.#opened.reject(signal.reason);
       this.#readyState = 2;
-      tunnel.abort(this.#core, 'the signal was aborted');
+      this.#core.abort('the signal was aborted');
     };
     if (signal.aborted) return abort();
     signal.addEventListener('abort', abort);
@@ -209,10 +184,10 @@ export class PeerToPeerWebSocket extends EventTarget {
     try {
       const identity = await takeIdentity(name);
       this.#closed.promise.then(identity.release, identity.release);
-      tunnel.dial(this.#core, identity.key, identity.protected);
+      this.#core.dial(identity);
     } catch (error) {
       this.#opened.reject(error);
-      tunnel.abort(this.#core, error.message);
+      this.#core.abort(error.message);
     }
   }
 
@@ -225,7 +200,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   get bufferedAmount() {
-    return tunnel.bufferedAmount(this.#core) + this.#waiting + this.#lost;
+    return this.#core.bufferedAmount + this.#waiting + this.#lost;
   }
 
   get extensions() {
@@ -270,7 +245,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       .then(read)
       .then(
         data => sendNow(this.#core, data),
-        error => tunnel.abort(this.#core, `a Blob could not be read: ${error}`),
+        error => this.#core.abort(`a Blob could not be read: ${error}`),
       )
       .then(() => {
         this.#waiting -= size;
@@ -294,7 +269,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     this.#readyState = 2;
     this.#release();
     if (reason) code ??= 1000;
-    const close = () => tunnel.close(core, code ?? 0, reason ?? '');
+    const close = () => core.close(code, reason ?? '');
     if (this.#outbox) this.#outbox.then(close);
     else close();
   }
@@ -305,7 +280,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     if (this.#readyState === 3) return;
     this.#readyState = 2;
     this.#release();
-    tunnel.abort(core, reason === undefined ? 'the application aborted the connection' : `${reason}`);
+    core.abort(reason === undefined ? 'the application aborted the connection' : `${reason}`);
   }
 
   terminate() {
@@ -326,7 +301,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (callback && type === 'message') this.#listen();
     };
     Object.defineProperty(this, 'addEventListener', { value, configurable: true, writable: true });
-    tunnel.park(this.#core);
+    this.#core.park();
   }
 
   /** Ends the waiting; returns whether there was one. */
@@ -340,7 +315,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   #release() {
-    if (this.#stopWaiting()) tunnel.unpark(this.#core);
+    if (this.#stopWaiting()) this.#core.unpark();
   }
 
   #listen() {
@@ -352,7 +327,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   #hold() {
     this.#isHeard = true;
     this.#stopWaiting();
-    tunnel.hold(this.#core);
+    this.#core.hold();
   }
 
   get closed() {
@@ -400,8 +375,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The next message for whoever reads instead of listening; undefined after a clean end. */
   async #next() {
     for (;;) {
-      given = undefined;
-      tunnel.take(this.#core);
+      const given = this.#core.take();
       if (given !== undefined) return given;
       if (this.#end?.wasClean) return undefined;
       if (this.#end) throw this.#endError();
@@ -452,17 +426,35 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   getStats() {
-    const stat = index => tunnel.stat(this.#core, index);
-    const result = Object.fromEntries(STATS.map((name, index) => [name, stat(index)]));
-    if (Number.isNaN(result.roundTripTime)) result.roundTripTime = null;
-    return { ...result, state: this.#readyState === 3 ? 'ended' : LIVENESS[stat(STATS.length)], path: 'relay' };
+    const stats = this.#core.stats();
+    const { bytesSent, bytesReceived, messagesSent, messagesReceived } = stats;
+    const { bytesRetransmitted, bytesUnacknowledged, reconnects, roundTripTime = null } = stats;
+    const state = this.#readyState === 3 ? 'ended' : stats.state;
+    stats.free();
+    return {
+      bytesSent,
+      bytesReceived,
+      messagesSent,
+      messagesReceived,
+      bytesRetransmitted,
+      bytesUnacknowledged,
+      reconnects,
+      roundTripTime,
+      state,
+      path: 'relay',
+    };
   }
 
   static {
+    openOutgoing = (target, options) => {
+      const socket = new PeerToPeerWebSocket(INTERNAL);
+      socket.#dial(tunnelUrl(target.relay, target.serverId, target.port), target, options);
+      return socket;
+    };
+
     openIncoming = (core, url, peer) => {
       const socket = new PeerToPeerWebSocket(INTERNAL);
       socket.#core = core;
-      collected.register(socket, core);
       socket.#url = url;
       socket.#origin = new URL(url).origin;
       socket.#peer = peer;
@@ -483,7 +475,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (socket.#readyState > 1) return;
       socket.#readyState = 2;
       socket.#release();
-      tunnel.close(socket.#core, 1011, reason);
+      socket.#core.close(1011, reason);
     };
 
     fireOpen = (socket, protocol, remoteAddress, remoteId, encrypted) => {
@@ -491,7 +483,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#readyState = 1;
       socket.#wasOpen = true;
       socket.#protocol = protocol;
-      Object.assign(socket.#peer, { remoteAddress: remoteAddress || null, remoteId: remoteId || null, encrypted });
+      Object.assign(socket.#peer, { remoteAddress: remoteAddress || null, remoteId: remoteId ?? null, encrypted });
       const result = { protocol, extensions: '' };
       for (const name of ['readable', 'writable']) {
         Object.defineProperty(result, name, { get: () => socket[name], enumerable: true });
@@ -516,9 +508,6 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#isHeard = Arrival.isRead(event);
       if (!socket.#isHeard) warnOnce(NOBODY_LISTENS);
     };
-
-    /** `bytes` are a view of wasm's memory. */
-    fireBytes = (socket, bytes) => fireMessage(socket, toBuffer(bytes));
 
     fireAvailable = socket => {
       socket.#arrival?.resolve();

@@ -108,7 +108,7 @@ async fn a_server_chooses_who_comes_in_and_with_which_subprotocol() {
           await result(3, '', 'a'),
         ]
         removeEventListener('error', report)
-        same(results, ['b', 'refused', 'refused', 'refused', 'refused'])
+        same(results, ['b', 'refused', 'refused', 'internal', 'internal'])
         same(offers.map(({ port, path, protocols, plain }) => [port, path, protocols, plain]), [
           [0, '/friend', ['a', 'b'], false],
           [65535, '/stranger', ['a', 'b'], false],

@@ -3,11 +3,11 @@
 /** How long a server may take to be reached and configured, in milliseconds. */
 const CONFIGURE_TIMEOUT = 15000;
 
-let fail, CloseEvent, deferred, wellFormed;
+let fail, CloseEvent, deferred, NativeWebSocket, wellFormed;
 
 /** Takes what the main module has already. */
 export function prepare(tools) {
-  ({ fail, CloseEvent, deferred, wellFormed } = tools);
+  ({ fail, CloseEvent, deferred, NativeWebSocket, wellFormed } = tools);
 }
 
 /** A parameter as JSON; what has no JSON form is null, as in an array. */
@@ -31,7 +31,7 @@ class Connection {
     this.url = url.href;
     this.#origin = url.origin;
     this.#target = target;
-    this.#socket = new WebSocket(url);
+    this.#socket = new NativeWebSocket(url);
     this.#socket.onopen = () => this.opened.resolve();
     this.#socket.onclose = event => this.#end(event);
     this.#socket.onmessage = ({ data }) => {

@@ -198,15 +198,23 @@ pub enum Frame {
     },
 }
 
-pub(crate) const HELLO: u8 = 0x81;
+/// Type of [`Frame::Hello`] on the wire.
+pub const HELLO: u8 = 0x81;
 const WELCOME: u8 = 0x82;
-pub(crate) const REGISTER: u8 = 0x83;
-pub(crate) const REGISTERED: u8 = 0x84;
-pub(crate) const CONNECT: u8 = 0x85;
-pub(crate) const INCOMING: u8 = 0x86;
-pub(crate) const ACCEPT: u8 = 0x87;
-pub(crate) const DATA: u8 = 0x88;
-pub(crate) const CLOSE: u8 = 0x89;
+/// Type of [`Frame::Register`] on the wire.
+pub const REGISTER: u8 = 0x83;
+/// Type of [`Frame::Registered`] on the wire.
+pub const REGISTERED: u8 = 0x84;
+/// Type of [`Frame::Connect`] on the wire.
+pub const CONNECT: u8 = 0x85;
+/// Type of [`Frame::Incoming`] on the wire.
+pub const INCOMING: u8 = 0x86;
+/// Type of [`Frame::Accept`] on the wire.
+pub const ACCEPT: u8 = 0x87;
+/// Type of [`Frame::Data`] on the wire.
+pub const DATA: u8 = 0x88;
+/// Type of [`Frame::Close`] on the wire.
+pub const CLOSE: u8 = 0x89;
 const PAUSE: u8 = 0x8a;
 const RESUME: u8 = 0x8b;
 const PING: u8 = 0x0c;

@@ -21,7 +21,6 @@ pub mod link;
 pub mod livecode;
 pub mod message;
 pub mod registration;
-pub mod rehearsal;
 pub mod router;
 pub mod server_id;
 pub mod session;

@@ -38,7 +38,7 @@ const COLLECT: &str = "
   };";
 
 #[test]
-fn the_rehearsal_of_an_idle_page_dials_nobody_and_lets_go_of_all_it_had() {
+fn the_warm_up_of_an_idle_page_dials_nobody_and_lets_go_of_all_it_had() {
     on_stage(async |stage| {
         let tab = stage.tab("idle").await?;
         // A frame, since the tab has loaded the package already. The promise of a lock resolves when it is released.
@@ -74,7 +74,37 @@ fn the_rehearsal_of_an_idle_page_dials_nobody_and_lets_go_of_all_it_had() {
 }
 
 #[test]
-fn a_page_that_is_left_during_its_rehearsal_has_nothing_rejected() {
+fn the_warm_up_can_be_turned_off() {
+    on_stage(async |stage| {
+        let tab = stage.tab("idle").await?;
+        let requests = tab
+            .run(
+                "const frame = document.body.appendChild(document.createElement('iframe'))
+                 return frame.contentWindow.eval(`(async () => {
+                   let idle
+                   requestIdleCallback = task => { idle = task }
+                   let requests = 0
+                   LockManager.prototype.request = () => { requests++; return Promise.resolve() }
+                   const { default: init } = await import('/pkg/tunnel_wasm.js')
+                   await init({ warmUp: false })
+                   idle()
+                   // What the library posts comes before what is posted behind it.
+                   await new Promise(resolve => {
+                     const { port1, port2 } = new MessageChannel()
+                     port1.onmessage = resolve
+                     port2.postMessage(null)
+                   })
+                   return requests
+                 })()`)",
+            )
+            .await?;
+        assert_eq!(requests, json!(0));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_page_that_is_left_during_its_warm_up_has_nothing_rejected() {
     on_stage(async |stage| {
         let tab = stage.tab("idle").await?;
         // Until it has ended, by which the page's lock is released.

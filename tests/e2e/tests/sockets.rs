@@ -48,6 +48,43 @@ fn refusal(result: &Value) -> &str {
     close[2].as_str().unwrap_or_default()
 }
 
+/// A page may put the class in the place of the platform's, and code of its own around that.
+#[test]
+fn the_class_works_in_place_of_the_platforms_and_through_a_wrapped_one() {
+    on_stage(async |stage| {
+        let tab = stage.tab("a").await?;
+        let script = "
+            const frame = document.body.appendChild(document.createElement('iframe'))
+            const page = frame.contentWindow
+            page.kept = []
+            page.Native = page.WebSocket
+            page.WebSocket = class extends page.WebSocket {
+              send(data) {
+                super.send(data)
+                page.kept.push([data, new Uint8Array(data).join()])
+              }
+            }
+            const load = page.eval(`import('/pkg/tunnel_wasm.js')`)
+            const { default: init, ForwardingServerWebSocket, PeerToPeerWebSocket } = await load
+            await init({ warmUp: false })
+            page.WebSocket = PeerToPeerWebSocket
+            const server = await ForwardingServerWebSocket.newThrough(relay)
+            server.listen(1, socket => { socket.onmessage = ({ data }) => socket.send(data) })
+            const socket = new page.WebSocket(`${server.url}/1`)
+            const echoed = await new Promise((resolve, reject) => {
+              socket.onopen = () => socket.send('hello')
+              socket.onmessage = ({ data }) => resolve(data)
+              socket.onclose = ({ reason }) => reject(new Error(reason))
+            })
+            // What a WebSocket was given belongs to the message, and nobody has written over it.
+            const changed = page.kept.filter(([data, bytes]) => new Uint8Array(data).join() !== bytes)
+            const shared = page.kept.filter(([data]) => data.buffer.byteLength !== data.byteLength)
+            return [echoed, page.kept.length > 3, changed.length, shared.length]";
+        assert_eq!(tab.run(script).await?, json!(["hello", true, 0, 0]));
+        Ok(())
+    });
+}
+
 #[test]
 fn text_binary_and_blob_travel_both_ways_between_a_server_and_two_clients() {
     on_stage(async |stage| {

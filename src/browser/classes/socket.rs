@@ -1,16 +1,18 @@
 //! The Rust half of a `PeerToPeerWebSocket`: from the class to the endpoint, and from its events to the class.
 
-use crate::driver::Driver;
-use crate::event;
-use crate::link::Relay;
+use super::handles::SocketStats;
+use crate::browser::driver::{Driver, SocketSink};
+use crate::browser::frames::to_buffer;
+use crate::browser::link::Relay;
+use crate::browser::tasks;
+use js_sys::ArrayBuffer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tunnel_protocol::close::truncate_reason;
-use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
+use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Remote, SocketId};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::SessionStats;
-use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
@@ -22,14 +24,18 @@ extern "C" {
     #[wasm_bindgen(js_name = PeerToPeerWebSocket, reexport, skip_typescript)]
     fn peer_to_peer_web_socket();
 
-    /// Address and ID of the other side are empty when they aren't known.
     #[wasm_bindgen(js_name = fireOpen)]
-    fn fire_open(socket: &JsValue, protocol: &str, address: &str, remote_id: &str, encrypted: bool);
+    fn fire_open(
+        socket: &JsValue,
+        protocol: &str,
+        address: Option<String>,
+        remote_id: Option<String>,
+        encrypted: bool,
+    );
     #[wasm_bindgen(js_name = fireMessage)]
     fn fire_text(socket: &JsValue, text: &str);
-    /// Copies the bytes before it calls anybody.
-    #[wasm_bindgen(js_name = fireBytes)]
-    fn fire_bytes(socket: &JsValue, bytes: &[u8]);
+    #[wasm_bindgen(js_name = fireMessage)]
+    fn fire_bytes(socket: &JsValue, bytes: &ArrayBuffer);
     #[wasm_bindgen(js_name = fireAvailable)]
     fn fire_available(socket: &JsValue);
     #[wasm_bindgen(js_name = fireDrained)]
@@ -43,11 +49,6 @@ extern "C" {
     /// Fires an event that says nothing but its type.
     #[wasm_bindgen(js_name = fire)]
     pub(crate) fn fire(target: &JsValue, event_type: &str);
-    /// Gives a reader what it has asked for.
-    #[wasm_bindgen(js_name = giveText)]
-    fn give_text(text: &str);
-    #[wasm_bindgen(js_name = giveBytes)]
-    fn give_bytes(bytes: &[u8]);
 }
 
 /// Who gets the messages of a socket.
@@ -63,7 +64,7 @@ enum Taker {
 }
 
 /// What belongs to one socket on this side of the class.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Socket {
     /// The class's object, from when there is one until `close` has been fired: so long it stays alive by itself.
     target: RefCell<Option<JsValue>>,
@@ -80,40 +81,13 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Keeps the counters of a socket that has ended.
-    pub(crate) fn keep_stats(&self, stats: SessionStats) {
-        self.last_stats.set(stats);
-    }
-
-    /// Counts what `send` took; says whether nothing was counted before.
-    pub(crate) fn add_buffered(&self, len: usize) -> bool {
-        self.buffered.replace(self.buffered.get() + len) == 0
-    }
-
-    /// What `bufferedAmount` shows.
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffered.get()
-    }
-
-    /// Shows how much really is buffered; says whether something is.
-    pub(crate) fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {
-        let now = driver.read(|endpoint| endpoint.buffered_amount(id));
-        if now < self.buffered.replace(now)
-            && let Some(target) = self.target()
-        {
-            fire_drained(&target);
-        }
-        now > 0
-    }
-
     /// Tells the class what happened.
-    pub(crate) fn fire(self: &Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
+    fn fire(self: &Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
         let Some(target) = self.target() else { return };
         match event {
             Event::Opened { protocol, remote, .. } => {
                 let remote_id = remote_id(&remote);
-                let address = remote.address.unwrap_or_default();
-                fire_open(&target, &protocol, &address, &remote_id, remote.encrypted);
+                fire_open(&target, &protocol, remote.address, remote_id, remote.encrypted);
             }
             Event::Message { message, .. } => {
                 self.inbox.borrow_mut().push_back(message);
@@ -146,7 +120,7 @@ impl Socket {
     /// Tells the class in a task of its own.
     fn post(self: &Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
         let (socket, driver) = (self.clone(), driver.clone());
-        event::post(move || socket.fire(&driver, id, event));
+        tasks::post(move || socket.fire(&driver, id, event));
     }
 
     fn target(&self) -> Option<JsValue> {
@@ -162,78 +136,78 @@ impl Socket {
         if let Some(message) = message {
             match &message {
                 Message::Text(text) => fire_text(target, text),
-                Message::Binary(data) => fire_bytes(target, data),
+                Message::Binary(data) => fire_bytes(target, &to_buffer(data)),
             }
             driver.consume(id, message.len());
         }
     }
 }
 
-/// The name of the other side's key, if it has proven that it holds it; else empty.
-fn remote_id(remote: &Remote) -> String {
-    let key = remote.key.filter(|_| remote.verified);
-    key.map_or_else(String::new, |key| ServerId::Key(key).to_text())
+impl SocketSink for Socket {
+    fn handle(self: Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
+        if let Event::Closed { stats, .. } = &event {
+            self.last_stats.set(*stats);
+        }
+        self.post(driver, id, event);
+    }
+
+    fn add_buffered(&self, len: usize) -> bool {
+        self.buffered.replace(self.buffered.get() + len) == 0
+    }
+
+    fn buffered(&self) -> usize {
+        self.buffered.get()
+    }
+
+    fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {
+        let now = driver.read(|endpoint| endpoint.buffered_amount(id));
+        if now < self.buffered.replace(now)
+            && let Some(target) = self.target()
+        {
+            fire_drained(&target);
+        }
+        now > 0
+    }
 }
 
-thread_local! {
-    /// By number: what each `PeerToPeerWebSocket` commands, from when it is made until it has been collected.
-    static CORES: RefCell<SortedMap<u32, Rc<SocketCore>>> = const { RefCell::new(SortedMap::new()) };
-    static COUNT: Cell<u32> = const { Cell::new(0) };
+/// The name of the other side's key, if it has proven that it holds it.
+fn remote_id(remote: &Remote) -> Option<String> {
+    let key = remote.key.filter(|_| remote.verified);
+    key.map(|key| ServerId::Key(key).to_text())
 }
 
 /// What a `PeerToPeerWebSocket` commands.
-#[derive(Debug)]
 pub(crate) struct SocketCore {
     driver: Rc<Driver>,
     socket: Rc<Socket>,
     /// The endpoint's name for it, once it has been dialled.
     id: Cell<Option<SocketId>>,
-    /// What is to be dialled.
+    /// Where to connect, until [`dial`](Self::dial) is called.
     plan: RefCell<Option<(ServerId, u16, ConnectOptions)>>,
 }
 
 impl SocketCore {
-    /// The client's end of a connection that is to be dialled, by its number. A server ID that is none is never dialled:
-    /// the classes have looked at it before.
+    /// The client's end of a connection that is to be dialled. A server ID that is none is never dialled: the classes have
+    /// looked at it before.
     pub(crate) fn outgoing(
         target: JsValue,
         relay: Relay,
         server_id: &str,
         port: u16,
         options: ConnectOptions,
-    ) -> u32 {
+    ) -> Rc<Self> {
         let plan = server_id.parse().ok().map(|id| (id, port, options));
-        Self {
+        Rc::new(Self {
             driver: Driver::shared(relay),
             socket: Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() }),
             id: Cell::new(None),
             plan: RefCell::new(plan),
-        }
-        .keep()
+        })
     }
 
-    /// The server's end of a connection that a client wants, by its number.
-    pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> u32 {
-        Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() }.keep()
-    }
-
-    fn keep(self) -> u32 {
-        let number = COUNT.get();
-        COUNT.set(number + 1);
-        CORES.with_borrow_mut(|cores| cores.insert(number, Rc::new(self)));
-        number
-    }
-
-    /// Acts on the one of this number. There is one while there is a `PeerToPeerWebSocket`.
-    pub(crate) fn with<T: Default>(number: u32, act: impl FnOnce(&Self) -> T) -> T {
-        let core = CORES.with_borrow(|cores| cores.get(&number).cloned());
-        core.map_or_else(T::default, |core| act(&core))
-    }
-
-    /// Its `PeerToPeerWebSocket` has been collected, or will never be.
-    pub(crate) fn forget(number: u32) {
-        // Dropped after the borrow.
-        let _core = CORES.with_borrow_mut(|cores| cores.remove(&number));
+    /// The server's end of a connection that a client wants.
+    pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> Rc<Self> {
+        Rc::new(Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() })
     }
 
     fn command(&self, act: impl FnOnce(&mut Endpoint, SocketId, Instant)) {
@@ -257,7 +231,7 @@ impl SocketCore {
             failed: true,
             stats: SessionStats::default(),
         };
-        event::post(move || socket.fire(&driver, id, event));
+        tasks::post(move || socket.fire(&driver, id, event));
     }
 
     /// Connects, under the key if there is one.
@@ -271,7 +245,7 @@ impl SocketCore {
     /// Sends a message.
     pub(crate) fn send(&self, message: Message) {
         if let Some(id) = self.id.get() {
-            self.driver.send(id, &self.socket, message);
+            self.driver.send(id, self.socket.clone(), message);
         }
     }
 
@@ -317,7 +291,7 @@ impl SocketCore {
         let Some(id) = self.id.get() else { return };
         for _ in 0..self.socket.inbox.borrow().len() {
             let (socket, driver) = (self.socket.clone(), self.driver.clone());
-            event::post(move || {
+            tasks::post(move || {
                 if let Some(target) = socket.target() {
                     socket.deliver(&target, &driver, id);
                 }
@@ -326,41 +300,18 @@ impl SocketCore {
         self.post_end();
     }
 
-    /// Gives the oldest message kept, if there is one; the peer may then send as much again.
-    pub(crate) fn take(&self) {
-        let message = self.socket.inbox.borrow_mut().pop_front();
-        let Some(message) = message else { return };
+    /// Takes the oldest message that was kept, if there is one; the peer may then send as much again.
+    pub(crate) fn take(&self) -> Option<Message> {
+        let message = self.socket.inbox.borrow_mut().pop_front()?;
         self.command(|endpoint, id, now| endpoint.consume(id, message.len(), now));
-        match &message {
-            Message::Text(text) => give_text(text),
-            Message::Binary(data) => give_bytes(data),
-        }
+        Some(message)
     }
 
-    /// One of the counters, in the order in which `js/sockets.js` names them; of a socket that has ended, the last ones.
-    pub(crate) fn stat(&self, index: u32) -> f64 {
+    /// The counters; of a socket that has ended, the last ones.
+    pub(crate) fn stats(&self) -> SocketStats {
         let live = self.id.get().and_then(|id| self.driver.read(|endpoint| endpoint.stats(id)));
         let session = live.map_or_else(|| self.socket.last_stats.get(), |stats| stats.session);
-        let counters = [
-            session.bytes_sent,
-            session.bytes_received,
-            session.messages_sent,
-            session.messages_received,
-            session.bytes_retransmitted,
-            session.bytes_unacknowledged,
-            session.resumptions.into(),
-        ];
-        if let Some(counter) = counters.get(index as usize) {
-            return *counter as f64;
-        }
-        if index as usize == counters.len() {
-            return session.round_trip.map_or(f64::NAN, |time| time.as_micros() as f64 / 1000.0);
-        }
-        match live.map(|stats| stats.liveness) {
-            Some(Liveness::Alive) => 0.0,
-            Some(Liveness::Waiting) => 1.0,
-            Some(Liveness::Interrupted) | None => 2.0,
-        }
+        SocketStats { session, liveness: live.map(|stats| stats.liveness) }
     }
 
     /// Lets a client in, unless it has gone; `target` is its socket from now on.

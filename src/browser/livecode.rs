@@ -13,16 +13,14 @@ use wasm_bindgen::prelude::*;
 extern "C" {
     /// A `LivecodeLinkCore` of the crate `tunnel-livecode`, which documents its methods.
     #[wasm_bindgen(js_name = Object)]
-    #[derive(Debug)]
-    pub(crate) type LinkCore;
+    type LinkCore;
 
     #[wasm_bindgen(method)]
     fn ask(this: &LinkCore, command: u8, first: u32, second: f64, data: &[u8]) -> Vec<u8>;
 
-    /// Loads the other module if need be; the driver of this number hears later of a new core for its link, or that the
-    /// link has closed.
-    #[wasm_bindgen(js_name = openLivecodeLink)]
-    pub(crate) fn open_livecode_link(driver: f64, link: f64);
+    /// Loads the other module if need be, and makes a core for a link. Rejects with a `TunnelError`.
+    #[wasm_bindgen(js_name = openLivecodeLink, catch)]
+    async fn open_livecode_link() -> Result<JsValue, JsValue>;
 
     /// Never called, as those below: `reexport` puts the class or function on the package's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
@@ -42,13 +40,15 @@ extern "C" {
     fn use_livecode();
 }
 
-/// Who speaks the dialect on a link.
-pub(crate) fn translator(core: LinkCore) -> Box<dyn Translator> {
-    Box::new(LivecodeLink(core))
+/// Speaks the dialect on a link. An error says why nothing does.
+pub(crate) async fn translator() -> Result<Box<dyn Translator>, String> {
+    match open_livecode_link().await {
+        Ok(core) => Ok(Box::new(LivecodeLink(core.unchecked_into()))),
+        Err(error) => Err(error.unchecked_into::<js_sys::Error>().message().into()),
+    }
 }
 
 /// The other module's half of a link.
-#[derive(Debug)]
 struct LivecodeLink(LinkCore);
 
 impl LivecodeLink {

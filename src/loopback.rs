@@ -1,14 +1,13 @@
-//! A first connection before the first connection: a relay between a page and itself.
-//!
-//! Engines compile code function by function, when each is called first, and run the first result slowly. A page that
-//! connects to itself when it has nothing else to do has that behind it when it matters, on either side.
+//! A relay inside the page, for `browser/warm_up.rs`: it answers the one server and the one client that it has.
 
-use crate::ServerId;
-use crate::codec::{Reader, put_str8};
-use crate::frame::{ACCEPT, CLOSE, CONNECT, ChannelId, DATA, HELLO, INCOMING, REGISTER, REGISTERED, restamp};
-use crate::server_id::PublicKey;
-use crate::text::ToText;
 use bytes::{BufMut, Bytes, BytesMut};
+use tunnel_protocol::ServerId;
+use tunnel_protocol::codec::{Reader, put_str8};
+use tunnel_protocol::frame::{
+    ACCEPT, CLOSE, CONNECT, ChannelId, DATA, HELLO, INCOMING, REGISTER, REGISTERED, restamp,
+};
+use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::text::ToText;
 
 /// The client's channel on its link, and the server's on its own.
 const CLIENTS: ChannelId = ChannelId(1);
@@ -25,8 +24,7 @@ const WELCOME: &[u8] = b"\x82\0\0\0\0\
 /// sender; else it is for the other.
 ///
 /// It changes bytes where a relay reads and writes frames, so that a page needs no code for what only relays do.
-#[must_use]
-pub fn relay(frame: Bytes) -> Option<(bool, Bytes)> {
+pub(crate) fn answer(frame: Bytes) -> Option<(bool, Bytes)> {
     let mut reader = Reader::new(frame.clone());
     let (kind, channel) = (reader.u8("type"), ChannelId(reader.u32("channel")));
     if kind == HELLO {
@@ -57,21 +55,20 @@ pub fn relay(frame: Bytes) -> Option<(bool, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::close::CloseCode;
-    use crate::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage};
-    use crate::identity::StaticKey;
-    use crate::time::Duration;
-    use crate::{Frame, Instant, Message};
+    use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage};
+    use tunnel_protocol::identity::StaticKey;
+    use tunnel_protocol::time::Duration;
+    use tunnel_protocol::{CloseCode, Frame, Instant, Message};
 
     const LINK: LinkId = LinkId(0);
 
     #[test]
-    fn the_answer_to_hello_is_a_welcome_without_limits_that_a_rehearsal_would_meet() {
+    fn the_answer_to_hello_is_a_welcome_without_limits_that_a_warm_up_would_meet() {
         let Ok(Some(Frame::Welcome(welcome))) = Frame::decode(Bytes::from_static(WELCOME)) else {
             panic!("no WELCOME")
         };
-        assert_eq!((welcome.version, welcome.features), (crate::VERSION, 0));
-        assert_eq!(welcome.max_frame, crate::frame::DEFAULT_MAX_FRAME);
+        assert_eq!((welcome.version, welcome.features), (tunnel_protocol::VERSION, 0));
+        assert_eq!(welcome.max_frame, tunnel_protocol::frame::DEFAULT_MAX_FRAME);
         assert_eq!((welcome.max_channels, welcome.idle_timeout), (1, Duration::from_secs(1)));
     }
 
@@ -81,7 +78,7 @@ mod tests {
         while let Some(message) = from.poll_transmit(LINK, now) {
             any = true;
             let LinkMessage::Binary(frame) = message else { continue };
-            let Some((is_answer, frame)) = relay(frame) else { continue };
+            let Some((is_answer, frame)) = answer(frame) else { continue };
             let receiver = if is_answer { &mut *from } else { &mut *to };
             receiver.handle_message(LINK, LinkMessage::Binary(frame), now);
         }

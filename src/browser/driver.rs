@@ -1,32 +1,42 @@
 //! The I/O around an endpoint: its WebSockets, its timer, and the tasks that its events become.
 
-use crate::event;
-use crate::identity;
-use crate::link::{Relay, Timer, WebSocketLink, now, number, random};
-use crate::livecode::{self, LinkCore};
-use crate::server::Server;
-use crate::socket::Socket;
+use crate::browser::identity;
+use crate::browser::link::{Link, Relay};
+use crate::browser::livecode;
+use crate::browser::page;
+use crate::browser::platform::{Timer, now, random};
+use crate::browser::tasks;
+use crate::browser::warm_up;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
 use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
-use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::spawn_local;
 
-#[wasm_bindgen(module = "/js/common.js")]
-extern "C" {
-    /// Keeps the page from being frozen in the background, or no longer.
-    #[wasm_bindgen(js_name = stayAwake)]
-    fn stay_awake(wanted: bool);
+/// The application's side of a socket.
+pub(crate) trait SocketSink {
+    /// Takes an event of the socket. The endpoint is borrowed by nobody, but events follow that are older than what this
+    /// commands: fire JavaScript's from a task.
+    fn handle(self: Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event);
+
+    /// Counts bytes that were sent; returns whether none were counted before.
+    fn add_buffered(&self, len: usize) -> bool;
+
+    /// How many bytes the application sees as buffered.
+    fn buffered(&self) -> usize;
+
+    /// Shows how many bytes really are buffered; returns whether some are. Called where a task begins.
+    fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool;
 }
 
-#[wasm_bindgen(module = "/js/server.js")]
-extern "C" {
-    /// Connects the page to itself, as if somebody else did.
-    #[wasm_bindgen(js_name = rehearse)]
-    fn rehearse();
+/// The application's side of a server.
+pub(crate) trait ServerSink {
+    /// Takes an event of the server, as [`SocketSink::handle`] does.
+    fn handle(self: Rc<Self>, driver: &Rc<Driver>, event: Event);
 }
 
 /// How soon a full WebSocket is looked at again: it does not tell when it has room. So soon `bufferedAmount` falls, too,
@@ -39,29 +49,23 @@ const MAX_ROUNDS: usize = 8;
 thread_local! {
     /// All drivers that have something to do: they live without anybody else holding them.
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
-    static REHEARSED: Cell<bool> = const { Cell::new(false) };
     /// For the first handshakes of the next driver.
     static SPARE_KEYS: RefCell<Vec<StaticKey>> = const { RefCell::new(Vec::new()) };
-    /// How many drivers there have been.
-    static COUNT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// One endpoint, and what it needs of the browser.
-#[derive(Debug)]
 pub(crate) struct Driver {
     this: Weak<Self>,
-    /// Its name in JavaScript.
-    number: f64,
     relay: Relay,
     endpoint: RefCell<Endpoint>,
-    links: RefCell<SortedMap<LinkId, WebSocketLink>>,
-    sockets: RefCell<SortedMap<SocketId, Rc<Socket>>>,
+    links: RefCell<SortedMap<LinkId, Link>>,
+    sockets: RefCell<SortedMap<SocketId, Rc<dyn SocketSink>>>,
     /// Sockets whose `bufferedAmount` may fall.
-    buffering: RefCell<Vec<(SocketId, Rc<Socket>)>>,
+    buffering: RefCell<Vec<(SocketId, Rc<dyn SocketSink>)>>,
     /// Payload bytes that listeners have taken in since the endpoint heard of it last.
     consumed: RefCell<Vec<(SocketId, usize)>>,
     /// The server that the endpoint hosts.
-    server: Option<Rc<Server>>,
+    server: Option<Rc<dyn ServerSink>>,
     timer: Timer,
     flushing: Cell<bool>,
 }
@@ -75,14 +79,13 @@ impl Driver {
         found.unwrap_or_else(|| Self::new(relay, None, false))
     }
 
-    pub(crate) fn new(relay: Relay, server: Option<Rc<Server>>, allow_plain: bool) -> Rc<Self> {
+    pub(crate) fn new(relay: Relay, server: Option<Rc<dyn ServerSink>>, allow_plain: bool) -> Rc<Self> {
         let (origin, token) = (relay.host.clone(), relay.token.clone());
         let config = Config { origin, token, allow_plain, ..Config::default() };
         let mut endpoint = Endpoint::new(config, random());
         endpoint.stock(SPARE_KEYS.take());
         let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {
             this: this.clone(),
-            number: f64::from(COUNT.replace(COUNT.get() + 1)),
             relay,
             endpoint: RefCell::new(endpoint),
             links: RefCell::default(),
@@ -94,18 +97,8 @@ impl Driver {
             flushing: Cell::new(false),
         });
         DRIVERS.with_borrow_mut(|drivers| drivers.push(driver.clone()));
-        stay_awake(true);
+        page::stay_awake(true);
         driver
-    }
-
-    /// The driver of this number, if it has something to do.
-    pub(crate) fn find(number: f64) -> Option<Rc<Self>> {
-        DRIVERS.with_borrow(|drivers| drivers.iter().find(|driver| driver.number == number).cloned())
-    }
-
-    /// What JavaScript calls the driver.
-    pub(crate) fn number(&self) -> f64 {
-        self.number
     }
 
     /// Commands or feeds the endpoint, and acts on what it says.
@@ -125,7 +118,7 @@ impl Driver {
     fn settle_later(&self) {
         if !self.flushing.replace(true) {
             let this = self.this.clone();
-            event::defer(move || {
+            tasks::defer(move || {
                 if let Some(driver) = this.upgrade() {
                     driver.flushing.set(false);
                     driver.settle();
@@ -145,7 +138,7 @@ impl Driver {
         server: ServerId,
         port: u16,
         options: ConnectOptions,
-        socket: Rc<Socket>,
+        socket: Rc<dyn SocketSink>,
     ) -> SocketId {
         let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
         let id = self.with_later(connect);
@@ -156,17 +149,17 @@ impl Driver {
     }
 
     /// Takes a socket in: its events go to `socket` from now on.
-    pub(crate) fn insert(&self, id: SocketId, socket: Rc<Socket>) {
+    pub(crate) fn insert(&self, id: SocketId, socket: Rc<dyn SocketSink>) {
         self.sockets.borrow_mut().insert(id, socket);
     }
 
-    pub(crate) fn send(&self, id: SocketId, socket: &Rc<Socket>, message: Message) {
+    pub(crate) fn send(&self, id: SocketId, socket: Rc<dyn SocketSink>, message: Message) {
         let len = message.len();
         // A socket that has ended, and whose page has not heard of it yet, takes and drops what is sent.
         let _ = self.endpoint.borrow_mut().send(id, message);
         self.settle_later();
         if socket.add_buffered(len) {
-            self.buffering.borrow_mut().push((id, socket.clone()));
+            self.buffering.borrow_mut().push((id, socket));
         }
     }
 
@@ -183,23 +176,37 @@ impl Driver {
 
     /// Takes in one message of a WebSocket, whose task becomes a round: all that comes of it leaves together.
     pub(crate) fn handle_message(&self, link: LinkId, message: LinkMessage) {
-        event::begin_round();
+        tasks::begin_round();
         self.settle_buffers();
         self.endpoint.borrow_mut().handle_message(link, message, now());
         self.handle_events();
         self.settle_later();
     }
 
-    pub(crate) fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
-        // Dropped after the call: its callback may be what is running.
-        let gone = self.links.borrow_mut().remove(&link);
-        self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
-        drop(gone);
+    /// A link is open; `greeted` if the relay has taken the early frames.
+    pub(crate) fn handle_link_opened(&self, link: LinkId, greeted: bool) {
+        self.with(|endpoint, now| endpoint.handle_link_opened(link, greeted, now));
     }
 
-    /// A translator for a link whose relay speaks the livecode dialect.
-    pub(crate) fn handle_translator(&self, link: LinkId, core: LinkCore) {
-        self.with(|endpoint, now| endpoint.speak_livecode(link, livecode::translator(core), now));
+    /// A link has closed.
+    pub(crate) fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
+        let gone = self.links.borrow_mut().remove(&link);
+        drop(gone);
+        self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
+    }
+
+    /// Has the livecode dialect spoken on a link, or closes it if nothing speaks it.
+    async fn speak_livecode(self: Rc<Self>, link: LinkId) {
+        match livecode::translator().await {
+            Ok(translator) => self.with(|endpoint, now| endpoint.speak_livecode(link, translator, now)),
+            Err(reason) => self.handle_link_closed(link, CloseCode::ABNORMAL, &reason),
+        }
+    }
+
+    /// Computes the secret that a key of WebCrypto's shares with `theirs`.
+    async fn share(self: Rc<Self>, ours: PublicKey, theirs: PublicKey) {
+        let shared = identity::shared_secret(ours, theirs).await;
+        self.with(|endpoint, now| endpoint.handle_diffie_hellman(theirs, shared, now));
     }
 
     /// The time that the timer was armed for has come.
@@ -220,7 +227,7 @@ impl Driver {
         // Sending has effects of its own (a socket's last record ends it), and what is due already, such as hanging up
         // behind the last message, is not left to a timer.
         for _ in 0..MAX_ROUNDS {
-            full = self.transmit(WebSocketLink::has_room, now);
+            full = self.transmit(Link::has_room, now);
             let due = self.endpoint.borrow().poll_timeout().is_some_and(|at| at <= now);
             if due {
                 self.endpoint.borrow_mut().handle_timeout(now);
@@ -234,12 +241,12 @@ impl Driver {
         let retry = (full || self.has_settled()).then(|| now + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
         if let Some(at) = retry.into_iter().chain(timeout).min() {
-            self.timer.arm(self.number, at);
+            self.timer.arm(&self.this, at);
         }
         let is_idle = self.endpoint.borrow().is_idle() && self.links.borrow().is_empty();
         if is_idle && self.buffering.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
-            stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
+            page::stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
             make_keys();
         }
     }
@@ -260,10 +267,14 @@ impl Driver {
         match event {
             Event::Dial { link } => {
                 let early = self.endpoint.borrow_mut().early_frames(link, now());
-                let web_socket = WebSocketLink::open(&self.relay, self.number, link, &early);
-                self.links.borrow_mut().insert(link, web_socket);
+                match Link::open(&self.this, link, &self.relay, &early) {
+                    Ok(opened) => drop(self.links.borrow_mut().insert(link, opened)),
+                    Err(reason) => spawn_local(async move {
+                        this.handle_link_closed(link, CloseCode::ABNORMAL, &reason);
+                    }),
+                }
             }
-            Event::Livecode { link } => livecode::open_livecode_link(self.number, number(link)),
+            Event::Livecode { link } => spawn_local(this.speak_livecode(link)),
             Event::HangUp { link, code, reason } => {
                 let link = self.links.borrow_mut().remove(&link);
                 if let Some(link) = link {
@@ -272,16 +283,16 @@ impl Driver {
             }
             Event::Hosting { .. } | Event::HostInterrupted | Event::HostClosed { .. } => {
                 let begins = matches!(event, Event::Hosting { again: false, .. });
-                if let Some(server) = this.server.clone() {
-                    event::post(move || server.fire(event));
+                if let Some(server) = &self.server {
+                    server.clone().handle(&this, event);
                 }
                 if begins {
-                    event::post(rehearse_once);
+                    tasks::post(warm_up::begin);
                 }
             }
-            Event::Offer { socket, offer } => {
-                if let Some(server) = this.server.clone() {
-                    event::post(move || server.offer(this, socket, offer));
+            Event::Offer { .. } => {
+                if let Some(server) = &self.server {
+                    server.clone().handle(&this, event);
                 }
             }
             Event::Opened { socket: id, .. }
@@ -290,22 +301,21 @@ impl Driver {
             | Event::Resumed { socket: id } => {
                 let socket = self.sockets.borrow().get(&id).cloned();
                 if let Some(socket) = socket {
-                    event::post(move || socket.fire(&this, id, event));
+                    socket.handle(&this, id, event);
                 }
             }
-            Event::Closed { socket: id, stats, .. } => {
+            Event::Closed { socket: id, .. } => {
                 let socket = self.sockets.borrow_mut().remove(&id);
                 if let Some(socket) = socket {
-                    socket.keep_stats(stats);
-                    event::post(move || socket.fire(&this, id, event));
+                    socket.handle(&this, id, event);
                 }
             }
-            Event::NeedsDiffieHellman { ours, theirs } => identity::share(self.number, ours, theirs),
+            Event::NeedsDiffieHellman { ours, theirs } => spawn_local(this.share(ours, theirs)),
         }
     }
 
     /// Gives the WebSockets what they take; says whether some are full.
-    fn transmit(&self, has_room: impl Fn(&WebSocketLink) -> bool, now: Instant) -> bool {
+    fn transmit(&self, has_room: impl Fn(&Link) -> bool, now: Instant) -> bool {
         let mut full = false;
         for (id, link) in self.links.borrow().iter() {
             if !link.is_open() {
@@ -343,22 +353,14 @@ pub(crate) fn make_keys() {
     SPARE_KEYS.with_borrow_mut(|keys| keys.resize_with(2, || StaticKey::from_secret(random())));
 }
 
-/// The page is idle: time to prepare for its first connection, unless that is already on its way.
+/// The page is idle: there is time to prepare for its first connection, unless that is already on its way.
 pub(crate) fn handle_idle() {
     if DRIVERS.with_borrow(Vec::is_empty) {
-        rehearse_once();
+        warm_up::begin();
     }
 }
 
-/// Until a server's first client comes, or a page has somebody to connect to, there is time to have everything compiled
-/// that will be needed then.
-fn rehearse_once() {
-    if !REHEARSED.replace(true) {
-        rehearse();
-    }
-}
-
-/// The page goes: every peer is told, now or never.
+/// Called on `pagehide`: tells every peer. There is no later chance.
 pub(crate) fn leave() {
     for driver in DRIVERS.with_borrow(Clone::clone) {
         driver.with(Endpoint::leave);

@@ -2,19 +2,24 @@
 //!
 //! Each event is fired from a task of its own, with no borrow held and microtasks run before the next, as the platform
 //! does it: what follows `await socket.opened` runs before the first message event. Tasks run in rounds: one task of the
-//! event loop that `js/common.js` makes many of. The message of a WebSocket is such a round for what it brings about;
+//! event loop that `js/page.js` makes many of. The message of a WebSocket is such a round for what it brings about;
 //! for all else one is asked for by a `MessageChannel`: browsers clamp timers to 4 ms, and to a second or a minute in
 //! background tabs.
 
-use crate::link::now;
+use crate::browser::platform::now;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use tunnel_protocol::Instant;
 use tunnel_protocol::time::Duration;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/common.js")]
+#[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
+    /// Says what rounds call: what begins one that was asked for, what runs a task, what ends the round, and what runs the
+    /// deferred tasks.
+    #[wasm_bindgen(js_name = prepareTasks)]
+    fn prepare_tasks(begin: JsValue, run: JsValue, finish: JsValue, deferred: JsValue);
+
     /// Asks for a round: [`begin_asked_round`] and then, with microtasks run after each, as many [`run_one`] as there
     /// is time for, and [`finish_round`].
     #[wasm_bindgen(js_name = postTasks)]
@@ -40,6 +45,16 @@ thread_local! {
     /// When it has to end, and how many tasks it has run.
     static ROUND_END: Cell<(Instant, u32)> = Cell::default();
     static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has rounds call the functions below. Once, before anything is posted.
+pub(crate) fn prepare() {
+    prepare_tasks(
+        Closure::<dyn Fn()>::new(begin_asked_round).into_js_value(),
+        Closure::<dyn Fn() -> bool>::new(run_one).into_js_value(),
+        Closure::<dyn Fn()>::new(finish_round).into_js_value(),
+        Closure::<dyn Fn()>::new(run_deferred).into_js_value(),
+    );
 }
 
 /// Runs `task` later, after all that were posted before it, outside any borrow.
@@ -76,13 +91,13 @@ pub(crate) fn begin_round() {
 }
 
 /// Begins the round that was asked for.
-pub(crate) fn begin_asked_round() {
+fn begin_asked_round() {
     ASKED.set(false);
     begin_round();
 }
 
 /// Runs the oldest task; ends the round, and says `false`, if there is none or the round has lasted long.
-pub(crate) fn run_one() -> bool {
+fn run_one() -> bool {
     let (end, count) = ROUND_END.get();
     ROUND_END.set((end, count + 1));
     let is_late = count > 0 && count.is_multiple_of(LOOK_EVERY) && now() >= end;
@@ -100,7 +115,7 @@ pub(crate) fn run_one() -> bool {
 }
 
 /// Ends a round, and asks for another one if tasks are left.
-pub(crate) fn finish_round() {
+fn finish_round() {
     run_deferred();
     RUNNING.set(false);
     if QUEUE.with_borrow(|queue| !queue.is_empty()) {
@@ -109,7 +124,7 @@ pub(crate) fn finish_round() {
 }
 
 /// Runs what has been deferred.
-pub(crate) fn run_deferred() {
+fn run_deferred() {
     for task in DEFERRED.take() {
         task();
     }

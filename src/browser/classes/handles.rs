@@ -1,0 +1,267 @@
+//! The handles through which the classes in `js/` command their Rust halves.
+
+use super::server::Server;
+use super::socket::SocketCore;
+use crate::browser::identity::TakenIdentity;
+use crate::browser::link::Relay;
+use crate::browser::{tasks, warm_up};
+use js_sys::{ArrayBuffer, Function};
+use std::rc::Rc;
+use tunnel_protocol::endpoint::{ConnectOptions, Liveness};
+use tunnel_protocol::text::ToText;
+use tunnel_protocol::time::Duration;
+use tunnel_protocol::{CloseCode, Message, ServerId};
+use wasm_bindgen::prelude::*;
+use web_sys::Url;
+
+#[wasm_bindgen]
+extern "C" {
+    /// How a client connects, as `js/sockets.js` has checked it.
+    pub(crate) type ConnectDictionary;
+
+    /// Path and query behind the port, or empty.
+    #[wasm_bindgen(method, getter)]
+    fn path(this: &ConnectDictionary) -> String;
+    /// Subprotocols, in order of preference.
+    #[wasm_bindgen(method, getter)]
+    fn protocols(this: &ConnectDictionary) -> Vec<String>;
+    /// In milliseconds.
+    #[wasm_bindgen(method, getter, js_name = resumeTimeout)]
+    fn resume_timeout(this: &ConnectDictionary) -> f64;
+    /// In milliseconds.
+    #[wasm_bindgen(method, getter, js_name = absentTimeout)]
+    fn absent_timeout(this: &ConnectDictionary) -> f64;
+    #[wasm_bindgen(method, getter, js_name = allowPlain)]
+    fn allow_plain(this: &ConnectDictionary) -> bool;
+}
+
+impl From<&ConnectDictionary> for ConnectOptions {
+    fn from(options: &ConnectDictionary) -> Self {
+        // The cast saturates: `Infinity` is some centuries.
+        let milliseconds = |milliseconds: f64| Duration::from_millis(milliseconds as u64);
+        Self {
+            protocols: options.protocols(),
+            path: options.path(),
+            key: None,
+            resume_timeout: milliseconds(options.resume_timeout()),
+            absent_timeout: milliseconds(options.absent_timeout()),
+            allow_plain: options.allow_plain(),
+        }
+    }
+}
+
+/// A relay's URL as JavaScript has checked it; `None` is the relay of the warm-up.
+fn relay(url: Option<&Url>, token: &str) -> Relay {
+    Relay { url: url.map(Url::href), host: url.map(Url::host).unwrap_or_default(), token: token.to_owned() }
+}
+
+/// What the classes call before they have a handle.
+#[wasm_bindgen(private)]
+pub(crate) struct Tunnel;
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl Tunnel {
+    /// Makes a socket that is to connect to a server's port. Its events go to `target`.
+    pub fn connect(
+        &self,
+        target: JsValue,
+        url: Option<Url>,
+        token: &str,
+        server_id: &str,
+        port: u16,
+        options: &ConnectDictionary,
+    ) -> SocketHandle {
+        let relay = relay(url.as_ref(), token);
+        SocketHandle(SocketCore::outgoing(target, relay, server_id, port, options.into()))
+    }
+
+    /// Begins to host a server, under a key of its own if there is no identity. Its events go to `target`.
+    pub fn host(
+        &self,
+        target: JsValue,
+        url: Option<Url>,
+        token: &str,
+        allow_plain: bool,
+        identity: Option<TakenIdentity>,
+    ) -> ServerHandle {
+        let key = identity.and_then(|identity| identity.static_key());
+        ServerHandle(Server::host(target, relay(url.as_ref(), token), allow_plain, key))
+    }
+
+    /// Says what is wrong with a text that should be a server ID; `undefined` if nothing is.
+    #[wasm_bindgen(js_name = serverIdProblem)]
+    pub fn server_id_problem(&self, text: &str) -> Option<String> {
+        text.parse::<ServerId>().err().map(|problem| problem.to_text())
+    }
+
+    /// Calls `task` in a task of its own, behind the events that wait for theirs.
+    pub fn post(&self, task: Function) {
+        tasks::post(move || {
+            // Tasks of the classes dispatch events, which throws nothing.
+            let _ = task.call0(&JsValue::UNDEFINED);
+        });
+    }
+}
+
+/// Turns the warm-up off: the page does not connect to itself when it is idle.
+#[wasm_bindgen(js_name = skipWarmUp)]
+#[allow(unreachable_pub, reason = "only public functions are exported")]
+pub fn skip_warm_up() {
+    warm_up::skip();
+}
+
+/// The Rust half of a `PeerToPeerWebSocket`.
+#[wasm_bindgen(private)]
+pub(crate) struct SocketHandle(pub(super) Rc<SocketCore>);
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl SocketHandle {
+    /// Connects, with the key of an identity, or else one of the page's.
+    pub fn dial(&self, identity: Option<TakenIdentity>) {
+        self.0.dial(identity.and_then(|identity| identity.static_key()));
+    }
+
+    /// Sends a text message.
+    #[wasm_bindgen(js_name = sendText)]
+    pub fn send_text(&self, text: String) {
+        self.0.send(Message::Text(text));
+    }
+
+    /// Sends a binary message.
+    #[wasm_bindgen(js_name = sendBytes)]
+    pub fn send_bytes(&self, data: Vec<u8>) {
+        self.0.send(Message::Binary(data.into()));
+    }
+
+    /// Bytes that `sendText` and `sendBytes` took and that had not left when the current task began.
+    #[wasm_bindgen(getter, js_name = bufferedAmount)]
+    pub fn buffered_amount(&self) -> f64 {
+        self.0.buffered_amount()
+    }
+
+    /// Closes behind what has been sent.
+    pub fn close(&self, code: Option<u16>, reason: &str) {
+        self.0.close(code.map(CloseCode), reason);
+    }
+
+    /// Ends at once.
+    pub fn abort(&self, reason: &str) {
+        self.0.abort(reason);
+    }
+
+    /// Keeps messages for `take`.
+    pub fn hold(&self) {
+        self.0.hold();
+    }
+
+    /// Keeps messages, and what comes after them, until `unpark`.
+    pub fn park(&self) {
+        self.0.park();
+    }
+
+    /// Has events fired for what was kept.
+    pub fn unpark(&self) {
+        self.0.unpark();
+    }
+
+    /// Takes the oldest message that was kept, a string or an `ArrayBuffer`; `undefined` if there is none.
+    pub fn take(&self) -> JsValue {
+        self.0.take().map_or(JsValue::UNDEFINED, |message| match message {
+            Message::Text(text) => text.into(),
+            Message::Binary(data) => ArrayBuffer::into(crate::browser::frames::to_buffer(&data)),
+        })
+    }
+
+    /// The counters; of a socket that has ended, the last ones.
+    pub fn stats(&self) -> SocketStats {
+        self.0.stats()
+    }
+
+    /// Lets a server's client in, unless it has gone; its events go to `target`.
+    pub fn accept(&self, target: JsValue, protocol: &str) {
+        self.0.accept(target, protocol);
+    }
+
+    /// Turns a server's client away.
+    pub fn refuse(self, code: u16, reason: &str) {
+        self.0.refuse(CloseCode(code), reason);
+    }
+}
+
+/// The counters of a socket, as `getStats()` returns them.
+#[wasm_bindgen(private)]
+#[derive(Clone, Copy)]
+pub(crate) struct SocketStats {
+    pub(super) session: tunnel_protocol::session::SessionStats,
+    pub(super) liveness: Option<Liveness>,
+}
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl SocketStats {
+    #[wasm_bindgen(getter, js_name = bytesSent)]
+    pub fn bytes_sent(&self) -> f64 {
+        self.session.bytes_sent as f64
+    }
+
+    #[wasm_bindgen(getter, js_name = bytesReceived)]
+    pub fn bytes_received(&self) -> f64 {
+        self.session.bytes_received as f64
+    }
+
+    #[wasm_bindgen(getter, js_name = messagesSent)]
+    pub fn messages_sent(&self) -> f64 {
+        self.session.messages_sent as f64
+    }
+
+    #[wasm_bindgen(getter, js_name = messagesReceived)]
+    pub fn messages_received(&self) -> f64 {
+        self.session.messages_received as f64
+    }
+
+    #[wasm_bindgen(getter, js_name = bytesRetransmitted)]
+    pub fn bytes_retransmitted(&self) -> f64 {
+        self.session.bytes_retransmitted as f64
+    }
+
+    #[wasm_bindgen(getter, js_name = bytesUnacknowledged)]
+    pub fn bytes_unacknowledged(&self) -> f64 {
+        self.session.bytes_unacknowledged as f64
+    }
+
+    #[wasm_bindgen(getter)]
+    pub fn reconnects(&self) -> f64 {
+        self.session.resumptions.into()
+    }
+
+    /// In milliseconds.
+    #[wasm_bindgen(getter, js_name = roundTripTime)]
+    pub fn round_trip_time(&self) -> Option<f64> {
+        self.session.round_trip.map(|time| time.as_micros() as f64 / 1000.0)
+    }
+
+    #[wasm_bindgen(getter)]
+    pub fn state(&self) -> String {
+        let state = match self.liveness {
+            Some(Liveness::Alive) => "alive",
+            Some(Liveness::Waiting) => "waiting",
+            Some(Liveness::Interrupted) | None => "interrupted",
+        };
+        state.to_owned()
+    }
+}
+
+/// The Rust half of a `ForwardingServerWebSocket`.
+#[wasm_bindgen(private)]
+pub(crate) struct ServerHandle(Rc<Server>);
+
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "only public methods are exported")]
+impl ServerHandle {
+    /// Closes the clients' sockets with 1001, then unregisters.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,51 @@
+//! Keys that outlive a page, as `js/identity.js` keeps them.
+
+use js_sys::Uint8Array;
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::server_id::PublicKey;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(module = "/js/identity.js")]
+extern "C" {
+    /// Computes the secret that a key of WebCrypto's shares with `theirs`: 32 bytes, all zero if there is none.
+    #[wasm_bindgen(js_name = diffieHellman)]
+    async fn diffie_hellman(ours: Uint8Array, theirs: Uint8Array) -> JsValue;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// An identity that `takeIdentity` of `js/identity.js` has taken for the page.
+    #[derive(Debug)]
+    pub(crate) type TakenIdentity;
+
+    /// The secret half of its key; the public half if that is protected.
+    #[wasm_bindgen(method, getter)]
+    fn key(this: &TakenIdentity) -> Vec<u8>;
+
+    /// Whether the secret half never leaves WebCrypto.
+    #[wasm_bindgen(method, getter)]
+    fn protected(this: &TakenIdentity) -> bool;
+}
+
+impl TakenIdentity {
+    /// The key as the endpoint uses it; `None` unless it is 32 bytes long.
+    pub(crate) fn static_key(&self) -> Option<StaticKey> {
+        let bytes = self.key().try_into().ok()?;
+        Some(if self.protected() {
+            StaticKey::external(PublicKey(bytes))
+        } else {
+            StaticKey::from_secret(bytes)
+        })
+    }
+}
+
+/// The secret that a protected key shares with `theirs`; zeros, which no key shares, if there is none.
+pub(crate) async fn shared_secret(ours: PublicKey, theirs: PublicKey) -> [u8; 32] {
+    let [ours, theirs] = [ours, theirs].map(|key| Uint8Array::from(&key.0[..]));
+    let mut shared = [0; 32];
+    let answer: Uint8Array = diffie_hellman(ours, theirs).await.unchecked_into();
+    if answer.length() == 32 {
+        answer.copy_to(&mut shared);
+    }
+    shared
+}

@@ -1,0 +1,177 @@
+//! One WebSocket to a relay, for a [`Driver`].
+
+use crate::browser::driver::Driver;
+use crate::browser::frames;
+use crate::browser::warm_up::LoopbackLink;
+use js_sys::{ArrayBuffer, Uint8Array};
+use std::rc::Weak;
+use tunnel_protocol::close::truncate_reason;
+use tunnel_protocol::early;
+use tunnel_protocol::endpoint::{LinkId, LinkMessage};
+use tunnel_protocol::{CloseCode, SUBPROTOCOL};
+use wasm_bindgen::prelude::*;
+use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, WebSocket};
+
+/// A WebSocket is given nothing more while it holds this many bytes: data in it can no longer be overtaken or packed better.
+const HIGH_WATER_MARK: u32 = 262_144;
+
+#[wasm_bindgen(module = "/js/page.js")]
+extern "C" {
+    /// Throws where the browser forbids the connection, as `ws:` from an `https:` page.
+    #[wasm_bindgen(catch)]
+    fn dial(url: &str, protocols: Vec<String>) -> Result<WebSocket, JsValue>;
+
+    #[wasm_bindgen(js_name = runTasksAfter)]
+    fn run_tasks_after(target: &EventTarget);
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// Base64 of a text whose characters are bytes.
+    fn btoa(bytes: &str) -> String;
+}
+
+/// How a relay is reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Relay {
+    /// Its URL; `None` is the relay of the warm-up, inside the page.
+    pub(crate) url: Option<String>,
+    /// Host, and port unless it is the scheme's own, in lower case.
+    pub(crate) host: String,
+    pub(crate) token: String,
+}
+
+/// What carries frames to a relay. It is closed when it is dropped.
+pub(crate) enum Link {
+    WebSocket(WebSocketLink),
+    Loopback(LoopbackLink),
+}
+
+impl Link {
+    /// Dials. The driver hears under the link's ID what comes of it; an error is the browser's message.
+    pub(crate) fn open(
+        driver: &Weak<Driver>,
+        id: LinkId,
+        relay: &Relay,
+        early: &[u8],
+    ) -> Result<Self, String> {
+        match &relay.url {
+            Some(url) => WebSocketLink::open(driver, id, url, early).map(Self::WebSocket),
+            None => Ok(Self::Loopback(LoopbackLink::open(driver, id))),
+        }
+    }
+
+    /// Whether it takes messages at all.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::WebSocket(link) => link.socket.ready_state() == WebSocket::OPEN,
+            Self::Loopback(_) => true,
+        }
+    }
+
+    /// Whether it holds little enough to be given more.
+    pub(crate) fn has_room(&self) -> bool {
+        match self {
+            Self::WebSocket(link) => link.socket.buffered_amount() < HIGH_WATER_MARK,
+            Self::Loopback(_) => true,
+        }
+    }
+
+    /// Sends through one that is open.
+    pub(crate) fn send(&self, message: &LinkMessage) {
+        match self {
+            Self::WebSocket(link) => link.send(message),
+            Self::Loopback(link) => link.send(message),
+        }
+    }
+
+    /// Closes it. Nothing more is heard of it.
+    pub(crate) fn close(self, code: CloseCode, reason: &str) {
+        if let Self::WebSocket(link) = &self {
+            // A page may say no other codes.
+            let code = if code.is_for_applications() { code } else { CloseCode::NORMAL };
+            // Fails for codes and reasons that this is not.
+            let _ = link.socket.close_with_code_and_reason(code.0, truncate_reason(reason));
+        }
+    }
+}
+
+/// A WebSocket with the closures that it calls.
+pub(crate) struct WebSocketLink {
+    socket: WebSocket,
+    _on_open: Closure<dyn FnMut()>,
+    _on_message: Closure<dyn FnMut(MessageEvent)>,
+    _on_close: Closure<dyn FnMut(CloseEvent)>,
+}
+
+impl WebSocketLink {
+    fn open(driver: &Weak<Driver>, id: LinkId, url: &str, early: &[u8]) -> Result<Self, String> {
+        let socket = dial(url, offer(early)).map_err(|error| message_of(&error))?;
+        socket.set_binary_type(BinaryType::Arraybuffer);
+
+        let (to, opened) = (driver.clone(), socket.clone());
+        let on_open = Closure::<dyn FnMut()>::new(move || {
+            if let Some(driver) = to.upgrade() {
+                driver.handle_link_opened(id, opened.protocol() == early::SUBPROTOCOL);
+            }
+        });
+        let to = driver.clone();
+        let on_message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+            if let Some(driver) = to.upgrade() {
+                receive(&driver, id, &event.data());
+            }
+        });
+        let to = driver.clone();
+        let on_close = Closure::<dyn FnMut(CloseEvent)>::new(move |event: CloseEvent| {
+            if let Some(driver) = to.upgrade() {
+                driver.handle_link_closed(id, CloseCode(event.code()), &event.reason());
+            }
+        });
+        socket.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+        // Behind the closure that has just been set: the tasks are those that the message brings about.
+        run_tasks_after(&socket);
+        socket.set_onopen(Some(on_open.as_ref().unchecked_ref()));
+        socket.set_onclose(Some(on_close.as_ref().unchecked_ref()));
+        Ok(Self { socket, _on_open: on_open, _on_message: on_message, _on_close: on_close })
+    }
+
+    fn send(&self, message: &LinkMessage) {
+        // Neither fails while the WebSocket is open. The bytes are copied out of wasm's memory: a WebSocket that the page has
+        // wrapped may keep them.
+        let _ = match message {
+            LinkMessage::Binary(data) => self.socket.send_with_js_u8_array(&Uint8Array::from(&data[..])),
+            LinkMessage::Text(text) => self.socket.send_with_str(text),
+        };
+    }
+}
+
+impl Drop for WebSocketLink {
+    fn drop(&mut self) {
+        self.socket.set_onopen(None);
+        self.socket.set_onmessage(None);
+        self.socket.set_onclose(None);
+        // Does nothing to one that is closed or closing.
+        let _ = self.socket.close();
+    }
+}
+
+/// The subprotocols that are offered to the relay: the last one holds the early frames.
+fn offer(early: &[u8]) -> Vec<String> {
+    let frames = btoa(&early.iter().copied().map(char::from).collect::<String>());
+    let frames = frames.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    vec![SUBPROTOCOL.to_owned(), early::SUBPROTOCOL.to_owned(), early::PREFIX.to_owned() + &frames]
+}
+
+fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
+    if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {
+        let bytes = Uint8Array::new(buffer).to_vec();
+        frames::keep(buffer, bytes.len());
+        driver.handle_message(id, LinkMessage::Binary(bytes.into()));
+    } else if let Some(text) = data.as_string() {
+        driver.handle_message(id, LinkMessage::Text(text));
+    }
+}
+
+fn message_of(error: &JsValue) -> String {
+    error.dyn_ref::<js_sys::Error>().map_or_else(String::new, |error| error.message().into())
+}

@@ -1,0 +1,86 @@
+//! The page around the library: when it becomes idle, is left, comes back, or must not fall asleep.
+
+use crate::browser::{driver, tasks};
+use std::cell::Cell;
+use wasm_bindgen::prelude::*;
+use web_sys::{Document, EventTarget};
+
+#[wasm_bindgen(module = "/js/page.js")]
+extern "C" {
+    /// Calls the function when the page is idle, or after a while.
+    #[wasm_bindgen(js_name = whenIdle)]
+    fn when_idle(task: JsValue);
+
+    /// Holds a Web Lock while that is wanted.
+    #[wasm_bindgen(js_name = holdLock)]
+    fn hold_lock(wanted: bool);
+}
+
+thread_local! {
+    static STARTED: Cell<bool> = const { Cell::new(false) };
+    static AWAKE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Prepares the library for its first connection; returns whether that was the first call.
+pub(crate) fn start() -> bool {
+    if STARTED.replace(true) {
+        return false;
+    }
+    tasks::prepare();
+    driver::make_keys();
+    when_idle(Closure::once_into_js(driver::handle_idle));
+    watch();
+    true
+}
+
+/// Listens to what happens to the page. Workers fire some of these events, Node.js none.
+fn watch() {
+    let global = js_sys::global();
+    if !js_sys::Reflect::has(&global, &"addEventListener".into()).unwrap_or(false) {
+        return;
+    }
+    let target: &EventTarget = global.unchecked_ref();
+    listen(target, "online", probe);
+    listen(target, "pageshow", probe);
+    // Also when the page goes into the back-forward cache: it cannot answer from there, so its peers must know at once.
+    listen(target, "pagehide", driver::leave);
+    if let Some(document) = document() {
+        listen(&document, "visibilitychange", probe);
+        listen(&document, "resume", probe);
+    }
+}
+
+fn listen(target: &EventTarget, event: &str, act: fn()) {
+    let listener = Closure::<dyn Fn()>::new(act).into_js_value();
+    // Fails for no target.
+    let _ = target.add_event_listener_with_callback(event, listener.unchecked_ref());
+}
+
+fn document() -> Option<Document> {
+    js_sys::Reflect::get(&js_sys::global(), &"document".into()).ok()?.dyn_into().ok()
+}
+
+/// Something happened that the links may not have survived.
+fn probe() {
+    if !document().is_some_and(|document| document.hidden()) {
+        driver::probe();
+    }
+}
+
+/// Keeps the page from being frozen in the background, or no longer.
+pub(crate) fn stay_awake(wanted: bool) {
+    if AWAKE.replace(wanted) == wanted {
+        return;
+    }
+    if wanted {
+        // A page's first request for a lock takes milliseconds: the WebSocket is dialled before that.
+        tasks::post(|| {
+            hold_lock(true);
+            if !AWAKE.get() {
+                hold_lock(false);
+            }
+        });
+    } else {
+        hold_lock(false);
+    }
+}

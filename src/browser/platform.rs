@@ -1,0 +1,63 @@
+//! The clock, randomness and one timer.
+
+use crate::browser::driver::Driver;
+use gloo_timers::callback::Timeout;
+use std::cell::RefCell;
+use std::rc::Weak;
+use tunnel_protocol::Instant;
+use wasm_bindgen::prelude::*;
+
+// web-sys has these as methods of a window or of a worker, and would have to be told which one this is.
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
+    fn get_random_values(bytes: &mut [u8]);
+}
+
+/// Now, by the browser's monotonic clock.
+pub(crate) fn now() -> Instant {
+    Instant::from_micros((performance_now() * 1000.0) as u64)
+}
+
+/// 32 fresh random bytes.
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    get_random_values(&mut bytes);
+    bytes
+}
+
+/// The longest time that the platform's timers take, in milliseconds: they count in 31 bits.
+const LONGEST: u64 = 0x7fff_ffff;
+
+/// One timer, armed again and again.
+#[derive(Default)]
+pub(crate) struct Timer {
+    armed: RefCell<Option<(Timeout, Instant)>>,
+}
+
+impl Timer {
+    /// Wakes the driver at `at`, or earlier: it finds out whether it is time.
+    pub(crate) fn arm(&self, driver: &Weak<Driver>, at: Instant) {
+        if self.armed.borrow().as_ref().is_some_and(|(_, armed)| *armed <= at) {
+            return;
+        }
+        // Rounded up: a timer that fires too early has to be armed again.
+        let wait = at.as_micros().saturating_sub(now().as_micros()).div_ceil(1000).min(LONGEST);
+        let driver = driver.clone();
+        let timeout = Timeout::new(wait as u32, move || {
+            if let Some(driver) = driver.upgrade() {
+                driver.handle_timer();
+            }
+        });
+        // The one that was armed is cancelled when it is dropped.
+        self.armed.replace(Some((timeout, at)));
+    }
+
+    /// It has fired: nothing is armed.
+    pub(crate) fn fired(&self) {
+        self.armed.replace(None);
+    }
+}
