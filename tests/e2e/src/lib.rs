@@ -18,6 +18,7 @@ mod stage;
 mod tab;
 mod unused;
 mod webdriver;
+mod wiretap;
 
 pub use authority::Authority;
 pub use chaos::{Chaos, Tally};
@@ -32,3 +33,4 @@ pub use stage::{
 };
 pub use tab::{Look, Tab, Width};
 pub use unused::UnusedAddress;
+pub use wiretap::{Way, Wiretap};

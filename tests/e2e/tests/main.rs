@@ -5,6 +5,7 @@ mod conformance;
 mod demo;
 mod harness;
 mod identity;
+mod known_answers;
 mod late_listeners;
 mod libraries;
 mod livecode;
