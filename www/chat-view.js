@@ -1,6 +1,6 @@
 /** The chat: messages in groups by author, and what happened in between. */
 import { $, h } from './dom.js';
-import { formatTime } from './format.js';
+import { formatTime, splitLinks } from './format.js';
 
 /** Messages and events kept on the page. */
 const MAX_SHOWN = 500;
@@ -46,7 +46,7 @@ export class ChatView {
       `article.said${mine ? '.mine' : ''}${pending ? '.pending' : ''}`,
       {},
       h('header', {}, h('b', {}, mine ? 'You' : String(name)), ` · ${formatTime(Number(at))}`),
-      h('p', {}, String(text)),
+      h('p', {}, ...splitLinks(String(text)).map(asNode)),
     );
     this.#shown.set(identity, item);
     this.#sayings.set(item, { id, name, at });
@@ -95,6 +95,11 @@ export class ChatView {
       before?.id === saying.id && before.name === saying.name && saying.at - before.at < GROUP_WITHIN;
     item.classList.toggle('first', !same);
   }
+}
+
+/** A part of a message: its text, or a link. */
+function asNode({ text, href }) {
+  return href ? h('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow' }, text) : text;
 }
 
 /** Calls `send(text)` for each message that is written. */

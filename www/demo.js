@@ -27,10 +27,10 @@ function start() {
   if (serverId) join(library);
   else setUpHosting(library);
   library.catch(error => {
+    console.error('the package of tunnel-wasm did not load: `cargo xtask build` makes it', error);
     document.body.dataset.view = 'landing';
     $('host-button').disabled = true;
-    $('host-error').textContent =
-      `The library did not load; build it with “cargo xtask build”. ${error.message}`;
+    $('host-error').textContent = 'A part of this page did not load. Check that you are online, and load it again.';
   });
 }
 
@@ -51,15 +51,19 @@ function setUpHosting(library) {
   document.body.dataset.view = 'landing';
   $('host-form').addEventListener('submit', async event => {
     event.preventDefault();
-    $('host-button').disabled = true;
+    const button = $('host-button');
+    button.disabled = true;
+    button.textContent = 'Opening…';
     $('host-error').textContent = '';
     const { HostRoom, ...view } = await library;
     const room = new HostRoom(relayUrl, chosenName());
     try {
       await room.open();
     } catch (error) {
-      $('host-error').textContent = `The room could not be opened. ${error.message}`;
-      $('host-button').disabled = false;
+      console.error(error);
+      $('host-error').textContent = `The room could not be opened. ${view.explain(error.code).filter(Boolean).join('. ')}`;
+      button.disabled = false;
+      button.textContent = 'Host a room';
       return;
     }
     enter(room, view);
@@ -92,7 +96,6 @@ function enter(room, view) {
   room.addEventListener('people', () => {
     tellComings(room, view);
     refresh();
-    $('copy-button').focus(); // the button that was pressed is gone
   });
   room.addEventListener('said', ({ detail }) => {
     if (room.me) chat.owns(room.me);
@@ -108,7 +111,7 @@ function enter(room, view) {
   setUpComposer(text => room.say(text));
   setUpFiles(shelf, view);
   nameInput.addEventListener('change', () => room.rename((nameInput.value = chosenName())));
-  $('leave-button').addEventListener('click', () => room.leave());
+  setUpLeaving(room);
   $('reconnect-button').addEventListener('click', () => (room.isHost ? location.reload() : room.open()));
 
   if (room.isHost) {
@@ -122,6 +125,18 @@ function enter(room, view) {
   } else {
     room.open();
   }
+}
+
+/** A host's leaving ends the room for everybody, so it is asked first. */
+function setUpLeaving(room) {
+  const ask = $('ask-close');
+  $('leave-button').addEventListener('click', () => (room.isHost ? ask.showModal() : room.leave()));
+  $('keep-room').addEventListener('click', () => ask.close());
+  $('close-room').addEventListener('click', () => {
+    ask.close();
+    room.leave();
+  });
+  if (room.isHost) $('leave-button').textContent = 'Close room';
 }
 
 function explainEmptyChat({ isHost, people, state: { phase } }) {

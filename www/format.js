@@ -44,6 +44,29 @@ export function cleanLine(text, max) {
   return [...plain.trim()].slice(0, max).join('').trim();
 }
 
+/** Parts of a text: `{text}`, and `{text, href}` for each address of a web page in it. */
+export function splitLinks(text) {
+  const parts = [];
+  let end = 0;
+  for (const { 0: found, index } of text.matchAll(/\bhttps?:\/\/[^\s<>"]+/giu)) {
+    const link = withoutPunctuation(found);
+    if (!URL.canParse(link)) continue;
+    if (index > end) parts.push({ text: text.slice(end, index) });
+    parts.push({ text: link, href: link });
+    end = index + link.length;
+  }
+  if (end < text.length) parts.push({ text: text.slice(end) });
+  return parts;
+}
+
+/** The end of a sentence, and a bracket that the address did not open, are not the address's. */
+function withoutPunctuation(link) {
+  const shorter = link.replace(/[.,:;!?'’”*_]+$/u, '');
+  const isClosed = shorter.endsWith(')') && !shorter.includes('(');
+  const rest = isClosed ? shorter.slice(0, -1) : shorter;
+  return rest === link ? link : withoutPunctuation(rest);
+}
+
 const MOODS = [
   'Amber',
   'Brave',

@@ -19,16 +19,12 @@ const CAUSES = [
     'Nobody is hosting this room',
     'The host’s tab may be closed, or the link is not complete.',
   ],
-  [
-    ['port-closed', 3702],
-    'There is no room under this link',
-    'Its server does not serve the ports of this page.',
-  ],
+  [['port-closed', 3702], 'There is no room under this link', 'It leads to something else.'],
   [['refused', 3703], 'The host did not let you in', ''],
   [
     ['relay-unreachable', 3712],
     'The relay can’t be reached',
-    'Check that it is running and that you are online.',
+    'Check that you are online. If you are, the relay is not running.',
   ],
   [
     ['peer-reloaded', 3705],
@@ -42,30 +38,39 @@ const CAUSES = [
   [['overflow', 3706], 'Too much was waiting', 'The other side could not take what was sent.'],
   [['bad-link'], 'This link is not complete', 'Ask for it again, or copy all of it.'],
   [[4001], 'You fell too far behind', 'The host closed the connection because messages piled up.'],
-  [['going-away', 1001], 'The host closed the room', 'Ask the host for a new link, or try again later.'],
-  [[1000], 'The host closed the room', ''],
+  [[4002], 'The host closed the room', 'Ask the host for a new link.'],
+  [
+    ['going-away', 1001],
+    'The host’s tab was closed or reloaded',
+    'The room is back under the same link as soon as the host opens it again.',
+  ],
+  [[1000], 'The host closed the connection', ''],
 ];
 
-export function showState({ phase, name, code, reason, left }, isHost) {
+export function showState({ phase, name, code, left }, isHost) {
   $('status').dataset.phase = phase;
-  setText($('status').lastElementChild, PHASES[phase] + (phase === 'closed' && code ? ` · ${code}` : ''));
+  setText($('status').lastElementChild, PHASES[phase]);
   const closed = phase === 'closed';
   $('closed').hidden = !closed;
   $('chat-form').hidden = closed;
   $('leave-button').disabled = closed;
   $('chat-send').disabled = phase === 'connecting';
   if (!closed) return;
+  // Nobody can follow a link or a QR code any more that leads here.
+  $('invite').hidden = true;
+  if ($('ask-close').open) $('ask-close').close();
+  $('closed').dataset.code = code ?? '';
   const [title, text] = left
     ? [isHost ? 'You closed the room' : 'You left the room', '']
     : explain(name, code);
-  const [bold, paragraph, small] = $('closed').querySelectorAll('b, p, small');
+  const [bold, paragraph] = $('closed').querySelectorAll('b, p');
   bold.textContent = title;
   paragraph.textContent = text;
-  small.textContent = left ? '' : [code && `Code ${code}`, reason].filter(Boolean).join(' · ');
   setText($('reconnect-button'), isHost ? 'Host a new room' : 'Reconnect');
 }
 
-function explain(name, code) {
+/** A title and a text about what happened, for people who know nothing of codes. */
+export function explain(name, code) {
   const cause = CAUSES.find(([keys]) => keys.includes(name) || keys.includes(code));
   return cause
     ? cause.slice(1)
@@ -120,7 +125,7 @@ export function showPeople(people, me, { phase }) {
 }
 
 function portChip(port, purpose, state = 'connecting') {
-  const visible = h('span', {}, `port ${port} ${purpose}`, h('span.unseen', {}, `: ${state}`));
+  const visible = h('span', {}, purpose, h('span.unseen', {}, `: ${state}`));
   return h('span.port', { 'data-state': state, title: `Port ${port}, ${purpose}: ${state}` }, visible);
 }
 

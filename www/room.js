@@ -24,7 +24,11 @@ const HOST = 'host';
 /** Sockets whose path is broken for now, and which the library is mending. */
 const away = new WeakSet();
 /** Close codes of this page (4000 to 4999 are the application's). */
-const CODES = { unexpected: 4000, tooSlow: 4001 };
+const CODES = { unexpected: 4000, tooSlow: 4001, over: 4002 };
+/** How often a guest that was cut off before it was in tries again, and how long it waits before (milliseconds). */
+const ATTEMPTS = [500, 1000, 2000, 4000];
+/** What another attempt would not change, by the code of a TunnelError or the close code. */
+const FINAL = ['server-not-found', 'port-closed', 'refused', 'id-taken-over', 3700, 3701, 3702, 3703, 1001, 4000, 4001, 4002];
 
 class Room extends EventTarget {
   state = { phase: 'connecting' };
@@ -51,12 +55,29 @@ class Room extends EventTarget {
 
 /** A browser has one room that keeps its link; what is open in further tabs, or without storage, gets links of its own. */
 async function register(relayUrl) {
+  // The library waits some seconds for a name that another tab has, as one that is being reloaded gives it back soon.
+  if (!(await claimRoom())) return ForwardingServerWebSocket.newThrough(relayUrl);
   try {
     return await ForwardingServerWebSocket.newThrough(relayUrl, { identity: 'room' });
   } catch (error) {
     if (error.code !== 'identity-in-use' && error.code !== 'no-identity') throw error;
     return ForwardingServerWebSocket.newThrough(relayUrl);
   }
+}
+
+/** Whether this tab is the one whose room keeps its link: it stays so until it is closed. */
+async function claimRoom() {
+  const [{ type } = {}] = performance.getEntriesByType('navigation');
+  if (!navigator.locks) return true;
+  // A tab that is reloaded may find its own last page still there.
+  const patience = type === 'reload' ? { signal: AbortSignal.timeout(1000) } : { ifAvailable: true };
+  return new Promise(resolve => {
+    const held = lock => {
+      resolve(lock !== null);
+      return lock && new Promise(() => {});
+    };
+    navigator.locks.request('room', patience, held).catch(() => resolve(false));
+  });
 }
 
 /** The room in the tab of who opened it. */
@@ -102,6 +123,7 @@ export class HostRoom extends Room {
 
   leave() {
     this.#leaving = true;
+    for (const { chat } of this.#guests.values()) chat.close(CODES.over, 'the host closed the room');
     this.#server?.close();
   }
 
@@ -142,11 +164,13 @@ export class HostRoom extends Room {
 
   #admit(socket, { ticket }) {
     const guest = [...this.#guests.values()].find(candidate => candidate.ticket === ticket);
-    if (!guest || guest.files) return socket.close(CODES.unexpected, 'no guest has this ticket');
+    if (!guest) return socket.close(CODES.unexpected, 'no guest has this ticket');
+    // One that was cut off while it connected comes again, maybe before the end of the first is seen here.
+    guest.files?.close();
     guest.files = socket;
     watchPath(socket, () => this.#tellPeople());
     socket.addEventListener('close', () => {
-      guest.files = null;
+      if (guest.files === socket) guest.files = null;
       this.#tellPeople();
     });
     this.emit('files', { socket, person: guest });
@@ -202,6 +226,8 @@ export class HostRoom extends Room {
 export class GuestRoom extends Room {
   #chat = null;
   #files = null;
+  /** How often it has been tried since it worked. */
+  #failures = 0;
   isHost = false;
 
   constructor(relayUrl, name, serverId) {
@@ -214,17 +240,30 @@ export class GuestRoom extends Room {
   }
 
   open() {
+    this.#failures = 0;
+    this.#connect();
+  }
+
+  #connect() {
     this.enter('connecting');
     this.people = [];
+    this.me = null;
     try {
       this.#chat = PeerToPeerWebSocket.toPort(PORTS.chat, this.serverId, this.relayUrl);
     } catch (error) {
       // Such as a link that was cut off: its server ID's checksum does not match.
       return this.enter('closed', { name: 'bad-link', reason: error.message });
     }
-    this.#follow(this.#chat);
-    this.#chat.addEventListener('open', () => tell(this.#chat, { type: 'hello', name: this.name }));
-    this.#chat.addEventListener('message', ({ data }) => this.#hear(parse(data)));
+    const chat = this.#chat;
+    this.#follow(chat, cause => {
+      // What was cut off before the host's welcome came has lost nothing: it is as if it were opened later.
+      const again = this.me === null && !FINAL.includes(cause.name) && !FINAL.includes(cause.code);
+      if (!again || this.#failures >= ATTEMPTS.length) return this.#end(cause);
+      this.#chat = null;
+      this.#later(() => this.#chat === null && this.state.phase === 'connecting' && this.#connect());
+    });
+    chat.addEventListener('open', () => tell(chat, { type: 'hello', name: this.name }));
+    chat.addEventListener('message', ({ data }) => this.#hear(parse(data)));
   }
 
   say(text) {
@@ -245,6 +284,7 @@ export class GuestRoom extends Room {
   #hear(message) {
     if (message?.type === 'welcome') {
       this.me = message.id;
+      this.#failures = 0;
       for (const said of message.history ?? []) this.emit('said', said);
       this.enter('open');
       this.#openFiles(message.ticket);
@@ -264,8 +304,16 @@ export class GuestRoom extends Room {
   #openFiles(ticket) {
     const socket = PeerToPeerWebSocket.toPort(PORTS.files, this.serverId, this.relayUrl);
     this.#files = socket;
-    this.#follow(socket);
+    // The room goes on without files, and tries to have them again.
+    this.#follow(socket, ({ code }) => {
+      this.#files = null;
+      this.#showPath();
+      if (code === CODES.unexpected || this.#failures >= ATTEMPTS.length) return;
+      const chat = this.#chat;
+      this.#later(() => chat && this.#chat === chat && !this.#files && this.#openFiles(ticket));
+    });
     socket.addEventListener('open', () => {
+      this.#failures = 0;
       tell(socket, { type: 'join', ticket });
       this.emit('files', {
         socket,
@@ -274,17 +322,27 @@ export class GuestRoom extends Room {
     });
   }
 
-  /** The room is as well as its two sockets are: when one ends, so does the other. */
-  #follow(socket) {
-    watchPath(socket, () => this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open'));
+  /** Tries something again after a while that grows with the number of failures. */
+  #later(attempt) {
+    setTimeout(attempt, ATTEMPTS[this.#failures++]);
+  }
+
+  /** Shows how the path of a socket is, and calls `ended` with the cause if it ends by itself. */
+  #follow(socket, ended) {
+    // One that is being closed may still lose its path.
+    watchPath(socket, () => this.sockets.includes(socket) && this.#showPath());
     socket.addEventListener('close', async ({ code, reason }) => {
       // What went wrong has a name of its own, which the event cannot carry.
       const name = await socket.closed.then(
         () => undefined,
         error => error.code,
       );
-      if (this.sockets.includes(socket)) this.#end({ name, code, reason });
+      if (this.sockets.includes(socket)) ended({ name, code, reason });
     });
+  }
+
+  #showPath() {
+    if (this.me !== null) this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open');
   }
 
   #end(cause) {

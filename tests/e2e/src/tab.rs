@@ -45,6 +45,8 @@ pub enum Width {
     Desktop,
     /// 390 by 844 points.
     Phone,
+    /// So many points wide, with a touch screen if that is narrow, and 900 high.
+    Points(u32),
 }
 
 /// A tab, in a window of its own, so that none is hidden behind another.
@@ -160,6 +162,7 @@ impl<'a> Tab<'a> {
         let (width, height, mobile) = match width {
             Width::Desktop => (1280, 800, false),
             Width::Phone => (390, 844, true),
+            Width::Points(width) => (width, 900, width < 760),
         };
         let scheme = if look == Look::Dark { "dark" } else { "light" };
         let _turn = self.turn().await?;

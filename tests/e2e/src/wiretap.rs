@@ -1,13 +1,14 @@
 //! Reads the frames between one client and a relay.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_websockets::{ClientBuilder, ServerBuilder};
 use tunnel_protocol::{Frame, SUBPROTOCOL};
@@ -28,32 +29,49 @@ pub enum Way {
 pub struct Wiretap {
     address: SocketAddr,
     frames: Mutex<UnboundedReceiver<(Way, Frame)>>,
+    cuts: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Wiretap {
     /// Listens on a free port of the loopback address. Frames for which `keeps_back` is true are not passed on.
-    pub async fn start(relay: SocketAddr, keeps_back: fn(&Frame) -> bool) -> Result<Self> {
+    pub async fn start(
+        relay: SocketAddr,
+        keeps_back: impl Fn(&Frame) -> bool + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
         let (sender, frames) = unbounded_channel();
+        let (cuts, cut) = watch::channel(());
+        let keeps_back = Arc::new(keeps_back);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let sender = sender.clone();
+                let (sender, keeps_back, mut cut) = (sender.clone(), keeps_back.clone(), cut.clone());
+                cut.mark_unchanged();
                 connections.spawn(async move {
-                    if let Err(error) = pass_on(stream, relay, keeps_back, &sender).await {
-                        eprintln!("a connection through the wiretap ended: {error:#}");
+                    tokio::select! {
+                        ended = pass_on(stream, relay, &*keeps_back, &sender) => {
+                            if let Err(error) = ended {
+                                eprintln!("a connection through the wiretap ended: {error:#}");
+                            }
+                        }
+                        _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Ok(Self { address, frames: Mutex::new(frames), task })
+        Ok(Self { address, frames: Mutex::new(frames), cuts, task })
     }
 
     /// `ws://127.0.0.1:PORT`, for pages.
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
+    }
+
+    /// Ends all connections that there are now.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// The frames since the last call.
@@ -75,7 +93,7 @@ impl Drop for Wiretap {
 async fn pass_on(
     stream: TcpStream,
     relay: SocketAddr,
-    keeps_back: fn(&Frame) -> bool,
+    keeps_back: &(dyn Fn(&Frame) -> bool + Send + Sync),
     frames: &UnboundedSender<(Way, Frame)>,
 ) -> Result<()> {
     let name = HeaderName::from_static("sec-websocket-protocol");
@@ -109,7 +127,11 @@ async fn pass_on(
             if message.is_binary()
                 && let Some(frame) = Frame::decode(message.as_payload().clone().into())?
             {
+                let kept = keeps_back(&frame);
                 frames.send((Way::ToPage, frame))?;
+                if kept {
+                    continue;
+                }
             }
             to_page.send(message).await?;
         }
