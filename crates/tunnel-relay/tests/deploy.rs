@@ -24,6 +24,25 @@ async fn the_settings_are_understood() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn images_of_others_are_pinned_to_a_full_version() {
+    const FILES: [&str; 2] =
+        [include_str!("../../../deploy/Dockerfile"), include_str!("../../../deploy/compose.yaml")];
+    let lines = FILES.iter().flat_map(|file| file.lines()).map(str::trim);
+    let named = lines.filter_map(|line| line.strip_prefix("FROM ").or_else(|| line.strip_prefix("image: ")));
+    let images: Vec<_> = named.filter_map(|line| line.split_whitespace().next()).collect();
+    let theirs = images.iter().filter(|image| !["scratch", "tunnel-relay"].contains(image));
+    let is_pinned = |image: &str| {
+        let version = image.split_once(':').map_or("", |(_, tag)| tag).trim_start_matches('v');
+        let numbers = version.split(['-', '@']).next().unwrap_or_default().split('.');
+        numbers.filter(|number| number.parse::<u32>().is_ok()).count() == 3
+    };
+    for image in theirs.clone() {
+        assert!(is_pinned(image), "{image}: name a version with three numbers, which is published once");
+    }
+    assert!(theirs.count() >= 3, "{images:?}");
+}
+
 #[tokio::test]
 async fn the_unit_runs_a_command_that_exists() {
     let line = UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
