@@ -18,9 +18,14 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     report.step("setup", || setup::setup(workspace, &Needs::for_tests(browsers)))?;
     lint::format(workspace, &mut report)?;
     lint::clippy(workspace, &mut report)?;
+    lint::dependencies(workspace, &mut report)?;
     report.step("native tests", || {
         // The multi-tab tests need the package: they come last.
         run(workspace.cargo().args(["test", "--workspace", "--exclude", "tunnel-e2e"]))
+    })?;
+    report.step("relay without ACME", || {
+        let config = ["test", "-p", "tunnel-relay", "--no-default-features", "--lib", "config::"];
+        run(workspace.cargo().args(config))
     })?;
     report.step("cipher tests in WebAssembly", || cipher_tests(workspace))?;
     report.step("package", || {

@@ -292,6 +292,19 @@ impl Config {
                 "there is a certificate in files already: leave one out".to_owned(),
             ));
         }
+        #[cfg(not(feature = "acme"))]
+        {
+            let given = [
+                ("acme_domains", !self.acme_domains.is_empty()),
+                ("acme_contacts", !self.acme_contacts.is_empty()),
+                ("acme_cache", self.acme_cache.is_some()),
+                ("acme_directory", self.acme_directory != Self::default().acme_directory),
+                ("acme_root", self.acme_root.is_some()),
+            ];
+            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Some((field, crate::tls::WITHOUT_ACME.to_owned()));
+            }
+        }
         at_most("channel_low", self.channel_low, "channel-high", self.channel_high)
             .or_else(|| at_most("channel_high", self.channel_high, "channel-buffer", self.channel_buffer))
             .or_else(|| at_most("channel_buffer", self.channel_buffer, "link-buffer", self.link_buffer))

@@ -1,26 +1,27 @@
 //! TLS: certificates from files, read again when they change, or from an ACME directory such as Let's Encrypt.
 
+#[cfg(feature = "acme")]
+mod acme;
+
 use crate::Config;
-use futures_core::Stream as _;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_acme::caches::DirCache;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
-/// What the protocol's ALPN name is for the challenge that proves to an ACME directory who answers under a name.
-const ACME_ALPN: &[u8] = b"acme-tls/1";
+/// Says that a relay was built without the feature `acme`, and what to do.
+#[cfg(not(feature = "acme"))]
+pub(crate) const WITHOUT_ACME: &str = "this relay was built without ACME: leave the `acme-` settings out and name a \
+                                       certificate in files, or build the relay with its feature `acme`";
 
 /// What turns TCP streams into TLS streams.
 pub(crate) struct Tls {
@@ -30,6 +31,7 @@ pub(crate) struct Tls {
 
 enum Source {
     Files(Arc<Files>),
+    #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
     Acme(tokio::task::JoinHandle<()>),
 }
 
@@ -55,7 +57,10 @@ impl Tls {
                 let acceptor = acceptor(files.clone(), &[b"http/1.1"])?;
                 Ok(Some(Self { acceptor, source: Source::Files(files) }))
             }
-            _ if !config.acme_domains.is_empty() => Self::acme(config).map(Some),
+            #[cfg(feature = "acme")]
+            _ if !config.acme_domains.is_empty() => acme::order(config).map(Some),
+            #[cfg(not(feature = "acme"))]
+            _ if !config.acme_domains.is_empty() => Err(io::Error::other(WITHOUT_ACME)),
             _ => Ok(None),
         }
     }
@@ -65,31 +70,11 @@ impl Tls {
         if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
             Files::read(certificate, key)?;
         }
+        #[cfg(feature = "acme")]
         if !config.acme_domains.is_empty() {
-            acme_client(config)?;
+            acme::client(config)?;
         }
         Ok(())
-    }
-
-    fn acme(config: &Config) -> io::Result<Self> {
-        let contacts = config.acme_contacts.iter().map(|address| format!("mailto:{address}"));
-        let mut state =
-            rustls_acme::AcmeConfig::new_with_client_config(&config.acme_domains, acme_client(config)?)
-                .contact(contacts)
-                .cache_option(config.acme_cache.clone().map(DirCache::new))
-                .directory(&config.acme_directory)
-                .state();
-        let acceptor = acceptor(state.resolver(), &[b"http/1.1", ACME_ALPN])?;
-        let ordering = tokio::spawn(async move {
-            while let Some(event) = poll_fn(|cx| Pin::new(&mut state).poll_next(cx)).await {
-                match event {
-                    Ok(event) => info!(?event, "certificate"),
-                    // It tries again by itself, later and later.
-                    Err(error) => error!(%error, "no certificate from the ACME directory"),
-                }
-            }
-        });
-        Ok(Self { acceptor, source: Source::Acme(ordering) })
     }
 
     /// Reads the files again. If that fails, those of before stay in use.
@@ -204,23 +189,4 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         return Err(explain(&"there is no certificate in it: it has to be PEM"));
     }
     Ok(chain)
-}
-
-/// How the ACME directory is spoken to.
-fn acme_client(config: &Config) -> io::Result<Arc<rustls::ClientConfig>> {
-    let mut roots = rustls::RootCertStore::empty();
-    match &config.acme_root {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(io::Error::other)?;
-            }
-        }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-    }
-    let client = rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(client))
 }

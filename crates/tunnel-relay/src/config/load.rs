@@ -280,6 +280,26 @@ mod tests {
         assert_eq!(config.max_waiting_per_link, Config::default().max_waiting_per_link);
     }
 
+    #[cfg(not(feature = "acme"))]
+    #[test]
+    fn a_relay_without_acme_refuses_each_of_its_settings_and_says_what_to_do() {
+        for text in [
+            "acme-domains = [\"relay.example.org\"]",
+            "acme-contacts = [\"me@example.org\"]",
+            "acme-cache = \"/var/lib/relay\"",
+            "acme-directory = \"https://example.org/\"",
+            "acme-root = \"root.pem\"",
+        ] {
+            let (setting, _) = text.split_once(' ').unwrap();
+            let problem = from_file(text).unwrap_err();
+            assert!(problem.contains(setting), "{problem}");
+            assert!(
+                problem.contains("built without ACME") && problem.contains("feature `acme`"),
+                "{problem}"
+            );
+        }
+    }
+
     #[test]
     fn a_list_is_an_array_or_has_commas() {
         let config = from_file("www = [\"a\", \"/b=c\"]").unwrap().config;
