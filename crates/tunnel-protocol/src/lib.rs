@@ -27,6 +27,7 @@ pub mod session;
 pub mod sorted;
 pub mod text;
 pub mod time;
+pub mod tunnel_url;
 
 pub use close::CloseCode;
 pub use frame::{ChannelId, Frame};

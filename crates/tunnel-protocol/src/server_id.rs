@@ -32,7 +32,8 @@ pub enum ServerId {
 
 /// Version of the text form of keys.
 const ID_VERSION: u8 = 1;
-const KEY_ID_LEN: usize = 56;
+/// Characters of a key's text form.
+pub(crate) const KEY_ID_LEN: usize = 56;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// A text is no server ID; nothing was sent.
