@@ -166,25 +166,13 @@ export function toRelayUrl(value) {
   return url;
 }
 
-const SERVER_ID = /^([a-z2-7]{56}|\d{1,9})$/i;
+export const tunnelUrl = (relay, serverId, port) => `${tunnel.serverUrl(relay.href, serverId)}/${port}`;
 
-export const tunnelUrl = (relay, ...segments) => `${relay.href.replace(/\/*(\?.*)?$/, '')}/${segments.join('/')}`;
-
-/** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart. */
-export function splitTunnelUrl(url) {
-  const segments = url.pathname.split('/');
-  const at = segments.findIndex(
-    (segment, index) => SERVER_ID.test(segment) && /^\d+$/.test(segments[index + 1]) && segments[index + 1] <= 65535,
-  );
-  const invalid = why => new DOMException(`The URL '${url.href}' is no tunnel's: ${why}.`, 'SyntaxError');
-  if (at < 0) throw invalid("expected the relay's URL, then /SERVER_ID/PORT");
-  const serverId = segments[at];
-  const problem = tunnel.serverIdProblem(serverId);
-  if (problem) throw invalid(problem);
-  const rest = segments.slice(at + 2);
-  const path = rest.length || url.search ? `/${rest.join('/')}${url.search}` : '';
-  const relay = new URL(`${segments.slice(0, at).join('/')}/`, url);
-  return { relay, serverId, port: Number(segments[at + 1]), path };
+/** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart; `livecode` is whether the server may be a number. */
+export function splitTunnelUrl({ href }, livecode) {
+  const [problem, relay, serverId, port, path] = tunnel.splitTunnelUrl(href, livecode);
+  if (problem) throw new DOMException(`The URL '${href}' is no tunnel's: ${problem}.`, 'SyntaxError');
+  return { relay: new URL(relay), serverId, port: Number(port), path, livecode };
 }
 
 /** Members are enumerable, as WebIDL has them and classes don't. */

@@ -67,7 +67,7 @@ function toNumber(value) {
 function toServerId(value) {
   const text = String(value).toLowerCase();
   if (text.length !== 56) return toNumber(value);
-  const problem = connector().serverIdProblem(text);
+  const problem = connector().serverIdProblem(text, false);
   if (problem) throw fail('bad-server-id', `'${text}' is not a server ID: ${problem}`);
   return text;
 }

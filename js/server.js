@@ -106,7 +106,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     return openServer(toRelayUrl(relayUrl), options ?? {});
   }
 
-  static async #open(relay, { identity, token, signal, protocols, allowPlain }) {
+  static async #open(relay, { identity, token, signal, protocols, livecode, allowPlain }) {
     const server = new ForwardingServerWebSocket(INTERNAL);
     server.#relay = relay;
     server.#protocols = toChooser(protocols);
@@ -115,7 +115,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       server.#identity = await takeIdentity(`${identity}`);
       server.#ended.promise.then(server.#identity.release);
     }
-    server.#core = tunnel.host(server, addressOf(relay), `${token ?? ''}`, !!allowPlain, server.#identity);
+    const address = addressOf(relay);
+    server.#core = tunnel.host(server, address, `${token ?? ''}`, !!livecode, !!allowPlain, server.#identity);
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -135,7 +136,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   get url() {
-    return tunnelUrl(this.#relay, this.#serverId);
+    return tunnel.serverUrl(this.#relay.href, this.#serverId);
   }
 
   get relayUrl() {
@@ -259,6 +260,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         path: offer.path,
         remoteAddress: offer.remoteAddress,
         remoteId: offer.remoteId,
+        verified: offer.verified,
         encrypted: !offer.plain,
       };
       const socket = openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer);
@@ -321,10 +323,10 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       server.dispatchEvent(new Event(again ? 'reconnected' : 'open'));
     };
 
-    fireOffer = (server, core, channel, port, remoteAddress, remoteId, protocols, path, plain) => {
+    fireOffer = (server, core, channel, port, remoteAddress, remoteId, verified, protocols, path, plain) => {
       path ||= '/';
       remoteId ??= null;
-      server.#answer(core, { channel, port, remoteAddress, remoteId, protocols, path, plain });
+      server.#answer(core, { channel, port, remoteAddress, remoteId, verified, protocols, path, plain });
     };
 
     fireServerClosed = (server, code, name, reason) => {
@@ -358,7 +360,7 @@ export async function warmUp(end) {
   server.listen(0, client => {
     client.onmessage = ({ data }) => client.send(data);
   });
-  const socket = openOutgoing({ relay: WARM_UP, serverId: server.serverId, port: 0, path: '' }, {});
+  const socket = openOutgoing({ relay: WARM_UP, serverId: server.serverId, port: 0, path: '' }, [], {});
   socket.onopen = () => socket.send(new Uint8Array(1));
   socket.onmessage = () => socket.close();
   socket.onclose = () => {

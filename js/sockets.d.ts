@@ -5,7 +5,7 @@ export class TunnelError extends Error {
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
    * `relay-unreachable`, `protocol-error`, `overflow`, `timeout`, `aborted`, `draining`, `peer-reloaded`, `port-taken`,
-   * `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, …
+   * `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, `livecode-relay`, …
    */
   readonly code: string;
   /**
@@ -34,6 +34,12 @@ export interface SocketOptions {
   signal?: AbortSignal;
   /** Access token, for relays that want one. */
   token?: string;
+  /**
+   * Whether the relay may speak the livecode dialect, where servers are numbers and nothing proves who answers under one:
+   * false. Without it, a relay that answers in the dialect fails the socket with `livecode-relay`, and a number in a text
+   * or URL is no server ID.
+   */
+  livecode?: boolean;
   /** Whether a server of the livecode dialect that does not encrypt will do: false. */
   allowPlain?: boolean;
 }
@@ -96,10 +102,18 @@ export interface PeerToPeerWebSocketEventMap extends WebSocketEventMap {
  * All of the standard's members behave as the standard says. `bufferedAmount` falls when bytes go to the relay's link.
  */
 export class PeerToPeerWebSocket extends EventTarget {
-  /** `url` is a tunnel URL: the relay's URL, then `/SERVER_ID/PORT`; a path and query behind it reach the server. */
-  constructor(url: string | URL, protocols?: string | string[]);
+  /**
+   * `url` is a tunnel URL: the relay's URL, then `/SERVER_ID/PORT`; a path and query behind it reach the server. The relay's
+   * URL may have a path and a query of its own, as `server.url` has them.
+   *
+   * Throws a `SyntaxError` for a URL that is no tunnel's or could name two servers: one with two server IDs between its
+   * slashes. With the option `livecode` a number counts as a server ID if there is no other one.
+   */
+  constructor(url: string | URL, protocols?: string | string[], options?: Omit<SocketOptions, 'protocols'>);
   /**
    * Connects to a port of a server; returns at once, in CONNECTING. The relay's URL may also begin with `http`.
+   *
+   * A server ID that is a number, and no text, asks for the livecode dialect, like the option `livecode`.
    *
    * Throws a `TypeError` for a bad port, a `TunnelError` for a mistyped server ID, a `SyntaxError` for a bad URL.
    */
@@ -185,7 +199,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   /** The server's port, 0 to 65535. */
   readonly port: number;
-  /** The server's ID: at a livecoding relay it may be a number. */
+  /** The server's ID: at a livecoding relay it is a number. */
   readonly serverId: string;
   /** Path and query that the client asked for: `/` if it named none. */
   readonly path: string;
@@ -193,9 +207,17 @@ export class PeerToPeerWebSocket extends EventTarget {
   readonly channel: number | null;
   /** The peer's address as the relay sees it, if it says so. */
   readonly remoteAddress: string | null;
-  /** The peer's key, which it has proven to hold. A client's is fresh for each socket. */
+  /** The peer's key, which it has proven to hold; null until it has. A client's is fresh for each socket. */
   readonly remoteId: string | null;
-  /** Whether the socket is encrypted end to end; always, but with a plain peer of the livecode dialect. */
+  /**
+   * Whether the peer has proven to hold the key that is its ID and, for a server, whether that is the ID that was asked for.
+   * False until `open`, and for servers of the livecode dialect: anybody whom the relay likes can answer for one.
+   */
+  readonly verified: boolean;
+  /**
+   * Whether the socket is encrypted end to end; always, but with a plain peer of the livecode dialect. It does not say with
+   * whom: that is `verified`.
+   */
   readonly encrypted: boolean;
   /** Counters; the last ones, once the socket has ended. */
   getStats(): SocketStats;
@@ -223,8 +245,13 @@ export interface ConnectionOffer {
   readonly port: number;
   /** Its address as the relay sees it. */
   readonly remoteAddress: string;
-  /** Its key, which it has proven to hold; null if it does not encrypt. */
+  /** The key that its handshake was made with; null if it does not encrypt. The socket opens only if it holds that key. */
   readonly remoteId: string | null;
+  /**
+   * Whether it has proven already that it holds the key: false, since the handshake may be a recording that somebody plays
+   * again, which never becomes an open socket. The socket's own `verified` is true when it opens.
+   */
+  readonly verified: boolean;
   /** Subprotocols, in the client's order of preference. */
   readonly protocols: readonly string[];
   /** Path and query that it asks for: `/` if it names none. */
@@ -252,6 +279,12 @@ export interface ServerOptions {
   signal?: AbortSignal;
   /** For all listeners that say nothing about subprotocols. */
   protocols?: ProtocolChoice;
+  /**
+   * Whether the relay may speak the livecode dialect, where the server gets a number for an ID and clients can't verify it:
+   * false. Without it, a relay that answers in the dialect ends the server with `livecode-relay`. A server that has an ID
+   * never gets another one: it ends instead.
+   */
+  livecode?: boolean;
   /** Whether clients of the livecode dialect that do not encrypt are let in: false. Their messages are texts. */
   allowPlain?: boolean;
 }
@@ -302,9 +335,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** Registers a server. Rejects with a `TunnelError`, or the signal's reason. */
   static newThrough(relayUrl: string | URL, options?: ServerOptions): Promise<ForwardingServerWebSocket>;
 
-  /** What clients connect to: 56 characters that name the server's key. */
+  /** What clients connect to: 56 characters that name the server's key; a number with the option `livecode`. It never changes. */
   readonly serverId: string;
-  /** The tunnel URL to share: append `/PORT`. */
+  /** The tunnel URL to share: append `/PORT`. It begins with the relay's URL, path and query included. */
   readonly url: string;
   /** The relay's URL. */
   readonly relayUrl: string;

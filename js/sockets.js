@@ -125,7 +125,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** How it ended: what the streams end with. */
   #end;
 
-  constructor(url, protocols = undefined) {
+  constructor(url, protocols = undefined, options = undefined) {
     super();
     if (url === INTERNAL) return;
     requireArguments(arguments, 1, 'PeerToPeerWebSocket');
@@ -133,15 +133,19 @@ export class PeerToPeerWebSocket extends EventTarget {
     const text = `${url}`;
     const list = toStrings(protocols);
     const full = toRelayUrl(text);
-    this.#dial(full.href, splitTunnelUrl(full), { protocols: list });
+    const target = splitTunnelUrl(full, !!options?.livecode);
+    this.#dial(full.href, target, list, options ?? {});
   }
 
   static toPort(port, serverId, relayUrl, options) {
     requireArguments(arguments, 3, 'PeerToPeerWebSocket', 'toPort');
-    const problem = connector().serverIdProblem(`${serverId}`);
+    // A text may come from a link: only a number of the page's own says that the livecode dialect is wanted.
+    const livecode = typeof serverId === 'number' || !!options?.livecode;
+    const problem = connector().serverIdProblem(`${serverId}`, livecode);
     if (problem) throw new TunnelError(`'${serverId}' is not a server ID: ${problem}`, { code: 'bad-server-id' });
     const relay = toRelayUrl(relayUrl);
-    return openOutgoing({ relay, serverId: `${serverId}`.toLowerCase(), port: toPort(port), path: '' }, options ?? {});
+    const target = { relay, serverId: `${serverId}`.toLowerCase(), port: toPort(port), path: '', livecode };
+    return openOutgoing(target, options?.protocols, options ?? {});
   }
 
   static throughChannel(channel, server) {
@@ -151,17 +155,19 @@ export class PeerToPeerWebSocket extends EventTarget {
     throw new TunnelError(`the server has no open channel ${channel}`, { code: 'no-such-channel' });
   }
 
-  #dial(url, { relay, serverId, port, path }, options) {
-    const { protocols, identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain } = options;
+  #dial(url, { relay, serverId, port, path, livecode }, protocols, options) {
+    const { identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain } = options;
     toSignal(signal);
     this.#url = url;
     this.#origin = relay.origin;
-    this.#peer = { port, serverId, path: path || '/', remoteAddress: null, remoteId: null, encrypted: true };
+    const unknown = { remoteAddress: null, remoteId: null, verified: false, encrypted: true };
+    this.#peer = { port, serverId, path: path || '/', ...unknown };
     this.#core = tunnel.connect(this, addressOf(relay), `${token ?? ''}`, serverId, port, {
       path,
       protocols: checkProtocols(toStrings(protocols)),
       resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
+      livecode: !!livecode,
       allowPlain: !!allowPlain,
     });
     if (identity === undefined) this.#core.dial();
@@ -421,6 +427,10 @@ export class PeerToPeerWebSocket extends EventTarget {
     return this.#peer.remoteId;
   }
 
+  get verified() {
+    return this.#peer.verified;
+  }
+
   get encrypted() {
     return this.#peer.encrypted;
   }
@@ -446,9 +456,9 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   static {
-    openOutgoing = (target, options) => {
+    openOutgoing = (target, protocols, options) => {
       const socket = new PeerToPeerWebSocket(INTERNAL);
-      socket.#dial(tunnelUrl(target.relay, target.serverId, target.port), target, options);
+      socket.#dial(tunnelUrl(target.relay, target.serverId, target.port), target, protocols, options);
       return socket;
     };
 
@@ -478,12 +488,13 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.#core.close(1011, reason);
     };
 
-    fireOpen = (socket, protocol, remoteAddress, remoteId, encrypted) => {
+    fireOpen = (socket, protocol, remoteAddress, remoteId, verified, encrypted) => {
       if (socket.#readyState !== 0) return;
       socket.#readyState = 1;
       socket.#wasOpen = true;
       socket.#protocol = protocol;
-      Object.assign(socket.#peer, { remoteAddress: remoteAddress || null, remoteId: remoteId ?? null, encrypted });
+      const peer = { remoteAddress: remoteAddress || null, remoteId: remoteId ?? null, verified, encrypted };
+      Object.assign(socket.#peer, peer);
       const result = { protocol, extensions: '' };
       for (const name of ['readable', 'writable']) {
         Object.defineProperty(result, name, { get: () => socket[name], enumerable: true });

@@ -16,7 +16,7 @@ if (url) {
     socket.onmessage = ({ data }) => socket.send(`you said ${data}`)
   })
   const link = document.createElement('a')
-  link.href = `?server=${server.url}`
+  link.href = `?server=${encodeURIComponent(server.url)}`
   link.target = '_blank'
   link.textContent = 'Open this in another tab'
   document.body.append(link)

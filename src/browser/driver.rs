@@ -81,7 +81,7 @@ impl Driver {
 
     pub(crate) fn new(relay: Relay, server: Option<Rc<dyn ServerSink>>, allow_plain: bool) -> Rc<Self> {
         let (origin, token) = (relay.host.clone(), relay.token.clone());
-        let config = Config { origin, token, allow_plain, ..Config::default() };
+        let config = Config { origin, token, livecode: relay.livecode, allow_plain, ..Config::default() };
         let mut endpoint = Endpoint::new(config, random());
         endpoint.stock(SPARE_KEYS.take());
         let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {

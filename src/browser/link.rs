@@ -39,6 +39,8 @@ pub(crate) struct Relay {
     /// Host, and port unless it is the scheme's own, in lower case.
     pub(crate) host: String,
     pub(crate) token: String,
+    /// Whether the application allows the livecode dialect.
+    pub(crate) livecode: bool,
 }
 
 /// What carries frames to a relay. It is closed when it is dropped.

@@ -68,10 +68,14 @@ const options: SocketOptions = {
   absentTimeout: 15_000,
   signal: AbortSignal.timeout(1000),
   token: 'secret',
+  livecode: true,
   allowPlain: true,
 }
 const socket = PeerToPeerWebSocket.toPort(1337, 'a'.repeat(56), new URL('wss://relay.example'), options)
 PeerToPeerWebSocket.toPort(0, 7, 'ws://localhost:8087', { protocols: 'chat' })
+new PeerToPeerWebSocket('ws://localhost:8087/7/0', ['chat'], { livecode: true, token: 'secret' })
+// @ts-expect-error: the second argument has them
+new PeerToPeerWebSocket('ws://localhost:8087/7/0', [], { protocols: 'chat' })
 // @ts-expect-error: a port is a number
 PeerToPeerWebSocket.toPort('1337', 'id', 'ws://localhost')
 // @ts-expect-error: no such option
@@ -90,7 +94,7 @@ const texts: string[] = [socket.url, socket.extensions, socket.protocol, socket.
 const numbers: number[] = [socket.readyState, socket.bufferedAmount, socket.port]
 const peer: (string | null)[] = [socket.remoteAddress, socket.remoteId]
 const channel: number | null = socket.channel
-const encrypted: boolean = socket.encrypted
+const encrypted: boolean = socket.encrypted && socket.verified
 socket.binaryType = 'arraybuffer'
 for (const message of ['text', new Blob(), new ArrayBuffer(1), new Uint8Array(1), new DataView(new ArrayBuffer(1))]) {
   socket.send(message)
@@ -153,6 +157,7 @@ const serverOptions: ServerOptions = {
   token: 'secret',
   signal: AbortSignal.timeout(1000),
   protocols: choose,
+  livecode: false,
   allowPlain: false,
 }
 const server = await ForwardingServerWebSocket.newThrough('wss://relay.example', serverOptions)
@@ -166,8 +171,8 @@ same<typeof ForwardingServerWebSocket.OPEN, 1>(true)
 const allPorts: Ports = [80, { first: 6000, last: 6009 }, [443]]
 const listenOptions: ListenOptions = {
   protocols: new Set(['chat']),
-  accept: async ({ channel, port, remoteAddress, remoteId, protocols, path, plain }: ConnectionOffer) => {
-    void [channel, remoteId, protocols, path, plain]
+  accept: async ({ channel, port, remoteAddress, remoteId, verified, protocols, path, plain }: ConnectionOffer) => {
+    void [channel, remoteId, verified, protocols, path, plain]
     return port !== 0 && remoteAddress !== '192.0.2.1'
   },
 }

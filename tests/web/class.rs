@@ -118,6 +118,7 @@ async fn the_constructor_takes_a_tunnel_url_with_a_path() {
         same([data, origin], ['/chat/room?name=x', new URL(relay).origin])
         same([offers[0].port, offers[0].path, offers[0].plain], [9, '/chat/room?name=x', false])
         same([socket.port, socket.serverId, socket.remoteId, socket.encrypted], [9, server.serverId, server.serverId, true])
+        same([socket.verified, offers[0].verified, [...server.clients][0].verified], [true, false, true])
         const [peer] = server.clients
         same([peer.port, peer.serverId, peer.remoteId, typeof peer.remoteAddress], [9, server.serverId, offers[0].remoteId, 'string'])
         same(PeerToPeerWebSocket.throughChannel(peer.channel, server) === peer, true)";

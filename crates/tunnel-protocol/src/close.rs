@@ -75,6 +75,8 @@ close_codes! {
     RELAY_UNREACHABLE = 3712, "relay-unreachable";
     /// The application gave up: through `abort()`, an `AbortSignal` or a close while connecting.
     ABORTED = 3713, "aborted";
+    /// The relay speaks the livecode dialect, which the application did not ask for.
+    LIVECODE_RELAY = 3714, "livecode-relay";
 }
 
 impl CloseCode {

@@ -109,6 +109,11 @@ pub enum LinkError {
     Silent,
     /// The relay registered this server under an ID that does not belong to its key, or that it did not have before.
     WrongServerId,
+    /// The relay speaks the livecode dialect where the application has not asked for it, or a server would lose its ID.
+    UnwantedDialect {
+        /// What to do about it.
+        reason: &'static str,
+    },
     /// What speaks the livecode dialect says so.
     Livecode {
         /// The code that goes with it.
@@ -128,6 +133,7 @@ impl LinkError {
             }
             Self::Ended { code, .. } | Self::Livecode { code, .. } => *code,
             Self::Silent => CloseCode::TIMEOUT,
+            Self::UnwantedDialect { .. } => CloseCode::LIVECODE_RELAY,
         }
     }
 }
@@ -148,6 +154,7 @@ impl ToText for LinkError {
             Self::WrongServerId => {
                 append!(text, "the relay registered this server under an ID that is not its own")
             }
+            Self::UnwantedDialect { reason } => append!(text, *reason),
             Self::Livecode { reason, .. } => append!(text, reason),
         }
     }

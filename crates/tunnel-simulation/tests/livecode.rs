@@ -1,4 +1,4 @@
-//! Stories of two tabs at a relay that speaks the livecode dialect: nobody tells them, they find out.
+//! Stories of two tabs at a relay that speaks the livecode dialect, which both allow.
 #![allow(clippy::unwrap_used)] // A story that breaks off has failed.
 
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Event, SocketId};
@@ -17,6 +17,7 @@ fn tabs(config: Config) -> (World, ServerId) {
     let livecode = LivecodeConfig { credential: "secret".to_owned(), secret: [1; 32] };
     let mut world = World::new(3, router::Config { livecode: Some(livecode), ..router::Config::default() });
     world.dialect = Dialect::Livecode;
+    let config = Config { livecode: true, ..config };
     world.add_peer(config.clone());
     world.add_peer(config);
     world.host(SERVER, [42; 32]);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tunnel_protocol::endpoint::{ConnectOptions, Liveness};
 use tunnel_protocol::text::ToText;
 use tunnel_protocol::time::Duration;
+use tunnel_protocol::tunnel_url::{self, TunnelUrl};
 use tunnel_protocol::{CloseCode, Message, ServerId};
 use wasm_bindgen::prelude::*;
 use web_sys::Url;
@@ -31,6 +32,8 @@ extern "C" {
     /// In milliseconds.
     #[wasm_bindgen(method, getter, js_name = absentTimeout)]
     fn absent_timeout(this: &ConnectDictionary) -> f64;
+    #[wasm_bindgen(method, getter)]
+    fn livecode(this: &ConnectDictionary) -> bool;
     #[wasm_bindgen(method, getter, js_name = allowPlain)]
     fn allow_plain(this: &ConnectDictionary) -> bool;
 }
@@ -51,8 +54,9 @@ impl From<&ConnectDictionary> for ConnectOptions {
 }
 
 /// A relay's URL as JavaScript has checked it; `None` is the relay of the warm-up.
-fn relay(url: Option<&Url>, token: &str) -> Relay {
-    Relay { url: url.map(Url::href), host: url.map(Url::host).unwrap_or_default(), token: token.to_owned() }
+fn relay(url: Option<&Url>, token: &str, livecode: bool) -> Relay {
+    let host = url.map(Url::host).unwrap_or_default();
+    Relay { url: url.map(Url::href), host, token: token.to_owned(), livecode }
 }
 
 /// What the classes call before they have a handle.
@@ -72,7 +76,7 @@ impl Tunnel {
         port: u16,
         options: &ConnectDictionary,
     ) -> SocketHandle {
-        let relay = relay(url.as_ref(), token);
+        let relay = relay(url.as_ref(), token, options.livecode());
         SocketHandle(SocketCore::outgoing(target, relay, server_id, port, options.into()))
     }
 
@@ -82,17 +86,44 @@ impl Tunnel {
         target: JsValue,
         url: Option<Url>,
         token: &str,
+        livecode: bool,
         allow_plain: bool,
         identity: Option<TakenIdentity>,
     ) -> ServerHandle {
         let key = identity.and_then(|identity| identity.static_key());
-        ServerHandle(Server::host(target, relay(url.as_ref(), token), allow_plain, key))
+        ServerHandle(Server::host(target, relay(url.as_ref(), token, livecode), allow_plain, key))
     }
 
-    /// Says what is wrong with a text that should be a server ID; `undefined` if nothing is.
+    /// Says what is wrong with a text that should be a server ID; `undefined` if nothing is. A number is wrong unless
+    /// `livecode` allows it.
     #[wasm_bindgen(js_name = serverIdProblem)]
-    pub fn server_id_problem(&self, text: &str) -> Option<String> {
-        text.parse::<ServerId>().err().map(|problem| problem.to_text())
+    pub fn server_id_problem(&self, text: &str, livecode: bool) -> Option<String> {
+        match text.parse() {
+            Ok(ServerId::Number(_)) if !livecode => Some(
+                "a number proves nothing about the server; the option { livecode: true } allows it"
+                    .to_owned(),
+            ),
+            Ok(_) => None,
+            Err(problem) => Some(problem.to_text()),
+        }
+    }
+
+    /// Takes a tunnel URL apart: an empty text, then the relay's URL, server ID, port and path; or a text that says what is
+    /// wrong.
+    #[wasm_bindgen(js_name = splitTunnelUrl)]
+    pub fn split_tunnel_url(&self, url: &str, livecode: bool) -> Vec<String> {
+        match TunnelUrl::parse(url, livecode) {
+            Ok(TunnelUrl { relay, server, port, path }) => {
+                vec![String::new(), relay.to_owned(), server.to_text(), u64::from(port).to_text(), path]
+            }
+            Err(problem) => vec![problem.to_text()],
+        }
+    }
+
+    /// The URL of a server, to which `/PORT` can be appended.
+    #[wasm_bindgen(js_name = serverUrl)]
+    pub fn server_url(&self, relay: &str, server_id: &str) -> String {
+        server_id.parse().map_or_else(|_| String::new(), |id| tunnel_url::server_url(relay, &id))
     }
 
     /// Calls `task` in a task of its own, behind the events that wait for theirs.

@@ -31,6 +31,7 @@ extern "C" {
         port: u16,
         address: &str,
         remote_id: Option<String>,
+        verified: bool,
         protocols: Vec<String>,
         path: &str,
         plain: bool,
@@ -97,7 +98,7 @@ fn ask(target: Option<JsValue>, driver: Rc<Driver>, socket: SocketId, offer: Off
         return core.refuse(CloseCode::PORT_CLOSED, "the server is closed");
     };
     let remote_id = offer.remote.map(|key| ServerId::Key(key).to_text());
-    let Offer { port, address, protocols, path, plain, .. } = offer;
-    let core = SocketHandle(core);
-    fire_offer(&target, core, socket.0 as f64, port, &address, remote_id, protocols, &path, plain);
+    let Offer { port, address, verified, protocols, path, plain, .. } = offer;
+    let (core, channel) = (SocketHandle(core), socket.0 as f64);
+    fire_offer(&target, core, channel, port, &address, remote_id, verified, protocols, &path, plain);
 }

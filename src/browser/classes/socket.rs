@@ -30,6 +30,7 @@ extern "C" {
         protocol: &str,
         address: Option<String>,
         remote_id: Option<String>,
+        verified: bool,
         encrypted: bool,
     );
     #[wasm_bindgen(js_name = fireMessage)]
@@ -87,7 +88,7 @@ impl Socket {
         match event {
             Event::Opened { protocol, remote, .. } => {
                 let remote_id = remote_id(&remote);
-                fire_open(&target, &protocol, remote.address, remote_id, remote.encrypted);
+                fire_open(&target, &protocol, remote.address, remote_id, remote.verified, remote.encrypted);
             }
             Event::Message { message, .. } => {
                 self.inbox.borrow_mut().push_back(message);

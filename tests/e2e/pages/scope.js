@@ -8,16 +8,16 @@ let server
 
 const COMMANDS = {
   // Hosts an echo server; says where.
-  host: async ({ relay, identity }) => {
-    server = await ForwardingServerWebSocket.newThrough(relay, { identity })
+  host: async ({ relay, identity, livecode }) => {
+    server = await ForwardingServerWebSocket.newThrough(relay, { identity, livecode })
     server.listen(1, socket => {
       socket.onmessage = ({ data }) => socket.send(`${data} ${globalThis.constructor.name}`)
     })
     return `${server.url}/1`
   },
   // Says something to a server and returns what it answers.
-  connect: async ({ url, text }) => {
-    const socket = new PeerToPeerWebSocket(url)
+  connect: async ({ url, text, livecode }) => {
+    const socket = new PeerToPeerWebSocket(url, [], { livecode })
     const answer = await new Promise((resolve, reject) => {
       socket.onopen = () => socket.send(text)
       socket.onmessage = ({ data }) => resolve(data)

@@ -17,22 +17,24 @@ async fn tab<'a>(stage: &'a Stage, name: &str, url: &str, credential: Option<&st
     Ok(tab)
 }
 
-/// An echo server in one tab, configured by it, and clients in two others, all through the server at `url`.
-async fn converse(stage: &Stage, url: &str) -> Result<()> {
+/// An echo server in one tab, configured by it, and clients in two others, all through the server at `url`. Clients can
+/// verify the server if that speaks `tunnel.v1`.
+async fn converse(stage: &Stage, url: &str, verified: bool) -> Result<()> {
     let server = tab(stage, "server", url, Some(CREDENTIAL)).await?;
     let id = server
         .run(
-            "globalThis.server = await ForwardingServerWebSocket.newThrough(node)
+            "globalThis.server = await ForwardingServerWebSocket.newThrough(node, { livecode: true })
              server.listen(1337, socket => { socket.onmessage = event => socket.send(event.data) })
              return server.serverId",
         )
         .await?;
+    let remote_id = if verified { id.clone() } else { Value::Null };
     for name in ["one", "two"] {
         let client = tab(stage, name, url, None).await?;
         let answers = client
             .run_with(
                 id.clone(),
-                "const socket = await opened(PeerToPeerWebSocket.toPort(1337, given, node))
+                "const socket = await opened(PeerToPeerWebSocket.toPort(1337, given, node, { livecode: true }))
                  globalThis.socket = socket
                  const answers = []
                  for (const message of ['grüße 🚇', new Uint8Array([0, 1, 255]), 'x'.repeat(200000)]) {
@@ -40,10 +42,14 @@ async fn converse(stage: &Stage, url: &str) -> Result<()> {
                    const { data } = await next(socket, 'message')
                    answers.push(data instanceof Blob ? [...new Uint8Array(await data.arrayBuffer())] : data)
                  }
-                 return [answers[0], answers[1], answers[2].length, socket.encrypted]",
+                 return [answers[0], answers[1], answers[2].length, socket.encrypted, socket.verified, socket.remoteId]",
             )
             .await?;
-        assert_eq!(answers, json!(["grüße 🚇", [0, 1, 255], 200_000, true]), "client {name}");
+        assert_eq!(
+            answers,
+            json!(["grüße 🚇", [0, 1, 255], 200_000, true, verified, remote_id]),
+            "client {name}"
+        );
     }
     Ok(())
 }
@@ -52,7 +58,7 @@ async fn converse(stage: &Stage, url: &str) -> Result<()> {
 fn an_echo_conversation_runs_through_a_livecoding_server_that_a_tab_has_configured() {
     on_stage(async |stage| {
         let (_node, url) = livecode_server(CREDENTIAL)?;
-        converse(stage, &url).await
+        converse(stage, &url, false).await
     });
 }
 
@@ -60,7 +66,7 @@ fn an_echo_conversation_runs_through_a_livecoding_server_that_a_tab_has_configur
 fn a_relay_of_ours_takes_the_same_configurer() {
     on_stage(async |stage| {
         let relay = Relay::start(&["--livecode-credential", CREDENTIAL])?;
-        converse(stage, &relay.url).await
+        converse(stage, &relay.url, true).await
     });
 }
 
@@ -72,7 +78,7 @@ fn a_server_that_allows_it_takes_clients_that_do_not_encrypt_and_knows_it() {
         let client = tab(stage, "client", &url, None).await?;
         let id = server
             .run(
-                "const server = await ForwardingServerWebSocket.newThrough(node, { allowPlain: true })
+                "const server = await ForwardingServerWebSocket.newThrough(node, { livecode: true, allowPlain: true })
                  server.listen(80, socket => {
                    socket.onmessage = ({ data }) => socket.send(`${data}, encrypted: ${socket.encrypted}`)
                  })

@@ -8,6 +8,7 @@ mod identity;
 mod known_answers;
 mod late_listeners;
 mod libraries;
+mod lies;
 mod livecode;
 mod memory;
 mod misuse;

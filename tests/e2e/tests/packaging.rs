@@ -46,6 +46,27 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The examples' scripts.
+const SCRIPTS: [&str; 5] =
+    ["esbuild/main.js", "import-map/main.js", "module/main.js", "vite/main.js", "webpack/src/index.js"];
+
+/// Has the examples allow the livecode dialect, so that their bundles load its module.
+fn allow_livecode(folder: &Path) -> Result<()> {
+    let changes = [
+        ("newThrough(relay)", "newThrough(relay, { livecode: true })"),
+        ("PeerToPeerWebSocket(`${url}/7`)", "PeerToPeerWebSocket(`${url}/7`, [], { livecode: true })"),
+    ];
+    for script in SCRIPTS.map(|script| folder.join(script)) {
+        let mut text = fs::read_to_string(&script)?;
+        for (from, to) in changes {
+            ensure!(text.contains(from), "{} does not call {from}", script.display());
+            text = text.replace(from, to);
+        }
+        fs::write(&script, text)?;
+    }
+    Ok(())
+}
+
 /// A folder with all examples in it and the package installed, in `how` npm is told to.
 fn install(name: &str, how: &[&str]) -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -53,6 +74,7 @@ fn install(name: &str, how: &[&str]) -> Result<PathBuf> {
         fs::remove_dir_all(&folder)?;
     }
     copy(&root().join("examples"), &folder)?;
+    allow_livecode(&folder)?;
     fs::write(folder.join("package.json"), r#"{ "private": true }"#)?;
     let package = root().join("pkg").canonicalize().context("run `cargo xtask build`")?;
     let quietly = ["install", "--offline", "--no-audit", "--no-fund", "--no-package-lock"];

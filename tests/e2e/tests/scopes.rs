@@ -60,11 +60,11 @@ fn every_kind_of_scope_speaks_the_livecode_dialect_a_service_worker_when_it_is_g
                       const answers = []
                       for (const kind of kinds) {
                         if (kind === 'ServiceWorker') {
-                          answers.push(await inScope(kind, { command: 'host', relay: given }).catch(({ message }) => message))
+                          answers.push(await inScope(kind, { command: 'host', relay: given, livecode: true }).catch(({ message }) => message))
                           await inScope(kind, { command: 'useLivecode' })
                         }
-                        const url = await inScope(kind, { command: 'host', relay: given })
-                        const [answer] = await inScope(kind, { command: 'connect', url, text: 'from' })
+                        const url = await inScope(kind, { command: 'host', relay: given, livecode: true })
+                        const [answer] = await inScope(kind, { command: 'connect', url, text: 'from', livecode: true })
                         answers.push(answer)
                       }
                       return answers";

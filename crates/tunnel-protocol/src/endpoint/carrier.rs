@@ -15,7 +15,8 @@ const MAX_LIVECODE_RECORD: usize = 45_000;
 /// Texts that may come before somebody reads them: the answers to HELLO and to a CONNECT behind it, and some.
 const MAX_UNREAD: usize = 8;
 
-/// One WebSocket to the relay, as far as it has got. The relay's answer to HELLO tells its dialect.
+/// One WebSocket to the relay, as far as it has got. The relay's answer to HELLO tells its dialect; the endpoint ends
+/// the link if the application has not asked for that dialect.
 #[derive(Debug)]
 pub(super) enum Carrier {
     Tunnel(Link),

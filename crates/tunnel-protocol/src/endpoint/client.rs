@@ -3,6 +3,7 @@
 mod handshake;
 
 use super::carrier::Carrier;
+use super::links::is_lasting;
 use super::socket::{ConnectOptions, Path, Remote, Side, Socket, describe, prologue, retry_wait};
 use super::{Endpoint, Event, LinkId, SocketId};
 use crate::frame::ChannelKind;
@@ -245,8 +246,8 @@ impl Endpoint {
             code,
             CloseCode::PEER_GONE | CloseCode::TRY_AGAIN_LATER | CloseCode::DRAINING | CloseCode::ABNORMAL
         );
-        let again = if code == CloseCode::BAD_CREDENTIAL {
-            false // it would show the same access token again
+        let again = if is_lasting(code) {
+            false
         } else if entry.opened {
             !client.options.resume_timeout.is_zero()
         } else {

@@ -14,6 +14,9 @@ pub struct Config {
     pub max_suspended: usize,
     /// Most clients whose handshake is not finished.
     pub max_pending: usize,
+    /// Whether the relay may speak the livecode dialect, in which a server's ID proves nothing about who answers. This is
+    /// the application's choice: without it, a relay that answers in the dialect is an error.
+    pub livecode: bool,
     /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
     pub allow_plain: bool,
     /// Bounds of each session.
@@ -31,6 +34,7 @@ impl Default for Config {
             resume_timeout: Duration::from_secs(300),
             max_suspended: 256,
             max_pending: 1_024,
+            livecode: false,
             allow_plain: false,
             session: session::Config::default(),
             total_buffer: 16 * 1024 * 1024,

@@ -1,7 +1,7 @@
 //! The WebSockets to the relay: dialling, what arrives, and what becomes of the sockets on one that is lost.
 
 use super::carrier::Carrier;
-use super::server;
+use super::server::{self, Host};
 use super::socket::{Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
 use crate::link::{Link, LinkError, LinkEvent};
@@ -52,14 +52,29 @@ impl Endpoint {
     pub fn handle_message(&mut self, id: LinkId, message: LinkMessage, now: Instant) {
         let Some(link) = self.links.get_mut(id) else { return };
         let was_foreign = link.is_foreign();
-        let result = link.handle_message(message, now);
+        let mut result = link.handle_message(message, now);
         if link.is_foreign() && !was_foreign {
-            self.events.push_back(Event::Livecode { link: id });
+            result = self.allow_livecode();
+            if result.is_ok() {
+                self.events.push_back(Event::Livecode { link: id });
+            }
         }
         self.handle_link_events(id, now);
         if let Err(error) = result {
             self.end_link(id, &error, now);
         }
+    }
+
+    /// Whether the relay may go on in the livecode dialect. The application decides that, not the relay: in the dialect, a
+    /// server is a number, and whoever the relay likes can answer for it.
+    fn allow_livecode(&self) -> Result<(), LinkError> {
+        let hosts_under_key = self.host.as_ref().is_some_and(Host::has_key_for_id);
+        let reason = match (self.config.livecode, hosts_under_key) {
+            (true, false) => return Ok(()),
+            (true, true) => "the relay speaks the livecode dialect now, which would change this server's ID",
+            (false, _) => "the relay speaks the livecode dialect: allow it by { livecode: true }",
+        };
+        Err(LinkError::UnwantedDialect { reason })
     }
 
     /// Takes in the answer to [`Event::Livecode`]: who speaks the dialect on that WebSocket.
@@ -188,7 +203,7 @@ impl Endpoint {
         }
         let Some(link) = self.links.remove(id) else { return };
         let was_ready = link.is_ready();
-        let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL);
+        let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL | CloseCode::LIVECODE_RELAY);
         let code = if was_ready || told { code } else { CloseCode::RELAY_UNREACHABLE };
         let owner = self.take_link(id);
         let was_shared = self.main == Some(id) && !self.is_livecode;
@@ -208,9 +223,9 @@ impl Endpoint {
         for socket in self.sockets.keys() {
             let Some(entry) = self.sockets.get_mut(socket) else { continue };
             let on_it = on_it.contains(&socket);
-            // What waits for a first link fails with it; what has been open goes on waiting, unless it would show the
-            // same access token again.
-            let may_fail = !entry.opened || code == CloseCode::BAD_CREDENTIAL;
+            // What waits for a first link fails with it; what has been open goes on waiting, unless the next try would
+            // find the same.
+            let may_fail = !entry.opened || is_lasting(code);
             let waits_for_it = may_fail && (owner == Some(socket) || owner.is_none() && entry.wants_path());
             match &mut entry.side {
                 Side::Server(serving) if on_it => serving.candidates.clear(),
@@ -258,4 +273,10 @@ impl Endpoint {
             link.close(path.channel, code, reason);
         }
     }
+}
+
+/// Whether a link that ended with this code would end so again: the same access token would be shown, or the same
+/// dialect refused.
+pub(super) const fn is_lasting(code: CloseCode) -> bool {
+    matches!(code, CloseCode::BAD_CREDENTIAL | CloseCode::LIVECODE_RELAY)
 }

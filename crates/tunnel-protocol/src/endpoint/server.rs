@@ -3,6 +3,7 @@
 mod incoming;
 
 use super::carrier::Carrier;
+use super::links::is_lasting;
 use super::socket::{Offer, Path, Remote, Side, prologue};
 use super::{Endpoint, Event, LinkId, SocketId};
 use crate::frame::ChannelKind;
@@ -104,6 +105,13 @@ struct Guest {
     client_epoch: Epoch,
     greeting: Greeting,
     session: Session,
+}
+
+impl Host {
+    /// Whether it is registered under the ID of its key, or was.
+    pub(super) const fn has_key_for_id(&self) -> bool {
+        matches!(self.server_id, Some(ServerId::Key(_)))
+    }
 }
 
 impl Serving {
@@ -343,10 +351,8 @@ impl Endpoint {
         let was_registered = std::mem::replace(&mut host.registered, false);
         host.waiting.clear();
         host.asked.clear();
-        let final_word = matches!(
-            code,
-            CloseCode::ID_TAKEN_OVER | CloseCode::BAD_CREDENTIAL | CloseCode::POLICY | CloseCode::REFUSED
-        );
+        let final_word = matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::POLICY | CloseCode::REFUSED)
+            || is_lasting(code);
         if final_word || host.server_id.is_none() || host.closing {
             self.close_host(code, reason, now);
         } else if was_registered {

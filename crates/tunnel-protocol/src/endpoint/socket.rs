@@ -52,8 +52,11 @@ pub struct Offer {
     pub port: u16,
     /// Its address as the relay sees it.
     pub address: String,
-    /// Its key; it has proven that it holds it once the socket opens.
+    /// The key that its handshake was made with; it has proven that it holds it once the socket opens.
     pub remote: Option<PublicKey>,
+    /// Whether it has proven already that it holds the key. It has not when the application is asked: the first handshake
+    /// message may be a recording, which never becomes an open socket.
+    pub verified: bool,
     /// Subprotocols offered, in order of preference.
     pub protocols: Vec<String>,
     /// Path and query behind the port in the tunnel URL.
@@ -67,8 +70,8 @@ pub struct Offer {
 pub struct Remote {
     /// The key that it holds.
     pub key: Option<PublicKey>,
-    /// Whether that key is the one that was asked for, or the client's own; false for servers of the livecode dialect,
-    /// whose IDs say nothing about keys.
+    /// Whether it has proven that it holds that key and, for a server, whether that is the key that was asked for: false
+    /// for servers of the livecode dialect, whose IDs say nothing about keys.
     pub verified: bool,
     /// Its address as the relay sees it, if the relay said so.
     pub address: Option<String>,

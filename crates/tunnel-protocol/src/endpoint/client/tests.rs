@@ -30,9 +30,15 @@ fn sent(endpoint: &mut Endpoint, link: LinkId) -> Vec<&'static str> {
     names
 }
 
-/// A new client of a server whose path is so long, and the link that it asks for.
+/// A new client of a server whose path is so long, and the link that it asks for. The relay may speak any dialect if the
+/// server has a number.
 fn new_client(server: ServerId, path_len: usize) -> (Endpoint, LinkId) {
-    let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+    let livecode = matches!(server, ServerId::Number(_));
+    new_client_of(Config { livecode, ..Config::default() }, server, path_len)
+}
+
+fn new_client_of(config: Config, server: ServerId, path_len: usize) -> (Endpoint, LinkId) {
+    let mut endpoint = Endpoint::new(config, [1; 32]);
     let path = "p".repeat(path_len);
     endpoint.connect(server, 1, ConnectOptions { path, ..ConnectOptions::default() }, START);
     let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
@@ -170,7 +176,8 @@ fn a_connect_that_a_relay_might_not_take_waits_for_its_limits() {
 
 #[test]
 fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
-    let (mut endpoint, link) = new_client(some_server(), 0);
+    let (mut endpoint, link) =
+        new_client_of(Config { livecode: true, ..Config::default() }, some_server(), 0);
     endpoint.handle_link_opened(link, false, START);
     sent(&mut endpoint, link);
     let text = "server: rejected malformed command";
@@ -184,6 +191,46 @@ fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
         _ => None,
     });
     assert!(reason.unwrap().contains("livecode dialect"));
+}
+
+/// How the socket of a client ends whose relay has just answered HELLO in the livecode dialect.
+fn refuse_livecode(endpoint: &mut Endpoint, link: LinkId) -> Option<(CloseCode, String)> {
+    let text = "server: rejected malformed command";
+    endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
+    let mut end = None;
+    while let Some(event) = endpoint.poll_event() {
+        match event {
+            Event::Closed { code, reason, .. } => end = Some((code, reason)),
+            Event::Livecode { .. } | Event::Dial { .. } => panic!("nobody has asked for {event:?}"),
+            _ => {}
+        }
+    }
+    end
+}
+
+#[test]
+fn a_relay_that_answers_in_the_livecode_dialect_unasked_is_an_error_that_names_the_option() {
+    for server in [some_server(), ServerId::Number(1)] {
+        let (mut endpoint, link) = new_client_of(Config::default(), server, 0);
+        endpoint.handle_link_opened(link, false, START);
+        let (code, reason) = refuse_livecode(&mut endpoint, link).expect("the socket ends");
+        assert_eq!(code, CloseCode::LIVECODE_RELAY);
+        assert!(reason.contains("{ livecode: true }"), "{reason}");
+        // What a page adds, and what fits into a close frame.
+        let longest = text!["livecode-relay: ", reason.replacen("port 1 ", "port 65535 ", 1)];
+        assert_eq!(crate::close::truncate_reason(&longest), longest);
+    }
+}
+
+#[test]
+fn an_open_socket_ends_with_the_reason_when_a_later_relay_speaks_the_livecode_dialect() {
+    let (mut endpoint, link) = client_of_an_absent_server();
+    endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
+    endpoint.handle_timeout(START + Duration::from_secs(11));
+    let link = dialled(&mut endpoint).expect("it dials again");
+    endpoint.handle_link_opened(link, false, START);
+    let (code, _) = refuse_livecode(&mut endpoint, link).expect("the socket ends");
+    assert_eq!(code, CloseCode::LIVECODE_RELAY);
 }
 
 #[test]

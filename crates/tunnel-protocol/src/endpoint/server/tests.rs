@@ -42,11 +42,35 @@ fn greet(endpoint: &mut Endpoint) -> LinkId {
     link
 }
 
-fn new_host() -> (Endpoint, LinkId) {
-    let mut endpoint = Endpoint::new(Config::default(), [1; 32]);
+fn new_host_of(config: Config) -> Endpoint {
+    let mut endpoint = Endpoint::new(config, [1; 32]);
     endpoint.host(key(7), NOW);
+    endpoint
+}
+
+fn new_host() -> (Endpoint, LinkId) {
+    let mut endpoint = new_host_of(Config::default());
     let link = greet(&mut endpoint);
     (endpoint, link)
+}
+
+/// The link that is asked for last.
+fn dialled(endpoint: &mut Endpoint) -> LinkId {
+    let last = events(endpoint).pop();
+    let Some(Event::Dial { link }) = last else { panic!("it does not dial, instead: {last:?}") };
+    link
+}
+
+/// The relay answers HELLO as a livecoding server does; returns how the server ends.
+fn answer_in_livecode(endpoint: &mut Endpoint, link: LinkId) -> Option<(CloseCode, String)> {
+    endpoint.handle_link_opened(link, false, NOW);
+    let text = "server: rejected malformed command".to_owned();
+    endpoint.handle_message(link, LinkMessage::Text(text), NOW);
+    events(endpoint).into_iter().find_map(|event| match event {
+        Event::HostClosed { code, reason } => Some((code, reason)),
+        Event::Livecode { .. } => panic!("nobody speaks the dialect"),
+        _ => None,
+    })
 }
 
 /// How the endpoint ends a link whose relay lies about the server's ID, and the server with it.
@@ -77,8 +101,7 @@ fn a_relay_that_changes_the_id_when_the_server_comes_back_ends_the_server() {
     let (mut endpoint, link) = new_host();
     say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
     endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", NOW);
-    let dialled = events(&mut endpoint).pop();
-    let Some(Event::Dial { link }) = dialled else { panic!("it dials again, instead: {dialled:?}") };
+    let link = dialled(&mut endpoint);
     endpoint.handle_link_opened(link, false, NOW);
     say(&mut endpoint, link, &welcome());
     say(&mut endpoint, link, &Frame::Registered { server_id: id(8) });
@@ -94,4 +117,40 @@ fn a_registration_that_was_not_asked_for_ends_the_link_with_1002() {
     say(&mut endpoint, link, &registered);
     let Some(Event::HangUp { code, .. }) = endpoint.poll_event() else { panic!("the link ends") };
     assert_eq!(code, CloseCode::PROTOCOL_ERROR);
+}
+
+#[test]
+fn a_server_whose_relay_speaks_the_livecode_dialect_unasked_ends_with_an_error_that_names_the_option() {
+    let mut endpoint = new_host_of(Config::default());
+    let link = dialled(&mut endpoint);
+    let (code, reason) = answer_in_livecode(&mut endpoint, link).expect("it ends");
+    assert_eq!(code, CloseCode::LIVECODE_RELAY);
+    assert!(reason.contains("{ livecode: true }"), "{reason}");
+    assert_eq!(endpoint.poll_timeout().map(|at| at > NOW), None, "nothing is dialled any more");
+}
+
+#[test]
+fn a_server_never_becomes_a_number_when_its_relay_changes_to_the_livecode_dialect() {
+    for livecode in [false, true] {
+        let mut endpoint = new_host_of(Config { livecode, ..Config::default() });
+        let link = greet(&mut endpoint);
+        say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
+        endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", NOW);
+        let link = dialled(&mut endpoint);
+        let (code, reason) = answer_in_livecode(&mut endpoint, link).expect("it ends");
+        assert_eq!(code, CloseCode::LIVECODE_RELAY);
+        assert!(reason.contains(if livecode { "ID" } else { "{ livecode: true }" }), "{reason}");
+    }
+}
+
+#[test]
+fn a_server_under_a_number_ends_when_its_relay_gives_it_another_id() {
+    for other in [ServerId::Number(2), id(7)] {
+        let mut endpoint = new_host_of(Config { livecode: true, ..Config::default() });
+        let link = dialled(&mut endpoint);
+        endpoint.handle_registered(link, ServerId::Number(1), NOW);
+        endpoint.handle_registered(link, other, NOW);
+        let hosting = Event::Hosting { server_id: ServerId::Number(1), again: false };
+        assert_eq!(events(&mut endpoint), [vec![hosting], ends(link).to_vec()].concat());
+    }
 }
