@@ -7,6 +7,7 @@ use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use percent_encoding::percent_decode_str;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -92,10 +93,20 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
 /// The path without its percent signs; `None` if it could lead out of a folder or to a hidden file on any system.
 fn decode(path: &str) -> Option<String> {
     let path = percent_decode_str(path).decode_utf8().ok()?;
-    let hidden = |name: &str| name.starts_with('.') && name != ".well-known";
     let odd = |char: char| char.is_control() || matches!(char, '\\' | ':');
-    let harmless = path.starts_with('/') && !path.split('/').any(hidden) && !path.contains(odd);
+    let harmless = path.starts_with('/') && !path.split('/').any(is_hidden) && !path.contains(odd);
     harmless.then(|| path.into_owned())
+}
+
+/// Whether a file or folder of this name is not for others to see.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') && name != ".well-known"
+}
+
+/// Whether a path that has no symbolic links any more is of something that the folder shows.
+fn is_shown(path: &Path, folder: &Path) -> bool {
+    let hidden = |name: &OsStr| is_hidden(&name.to_string_lossy());
+    path.strip_prefix(folder).is_ok_and(|within| !within.iter().any(hidden))
 }
 
 fn find(mounts: &[Mount], path: &str) -> Found {
@@ -119,7 +130,7 @@ fn find_in(folder: &Path, within: &str) -> io::Result<Found> {
     // `within` is made relative: an absolute path would replace the folder.
     let mut path = folder.join(within.trim_start_matches('/')).canonicalize()?;
     let names_a_folder = within.is_empty() || within.ends_with('/');
-    if path.starts_with(folder) && path.is_dir() {
+    if is_shown(&path, folder) && path.is_dir() {
         if !names_a_folder {
             return Ok(Found::Folder); // without the slash, the page's relative links would lead elsewhere
         }
@@ -127,9 +138,9 @@ fn find_in(folder: &Path, within: &str) -> io::Result<Found> {
     } else if names_a_folder {
         return Ok(Found::Nothing);
     }
-    // A symbolic link may lead out of the folder, and opening a pipe would wait for its other end.
+    // A symbolic link may lead out of the folder or to a hidden file, and opening a pipe would wait for its other end.
     let metadata = path.metadata()?;
-    if !path.starts_with(folder) || !metadata.is_file() {
+    if !is_shown(&path, folder) || !metadata.is_file() {
         return Ok(Found::Nothing);
     }
     Ok(Found::File(Regular {

@@ -81,6 +81,12 @@ async fn nothing_outside_the_folders_is_served() {
         std::os::unix::fs::symlink(folder.path().join("secret.txt"), folder.path().join("www/link.txt"))
             .unwrap();
         std::os::unix::fs::symlink(folder.path(), folder.path().join("www/up")).unwrap();
+        for (target, link) in
+            [(".hidden/secret.txt", "shown.txt"), (".hidden", "shown"), (".hidden", "sub/deep")]
+        {
+            let target = folder.path().join("www").join(target);
+            std::os::unix::fs::symlink(target, folder.path().join("www").join(link)).unwrap();
+        }
     }
     for path in [
         "/../secret.txt",
@@ -95,6 +101,11 @@ async fn nothing_outside_the_folders_is_served() {
         "/link.txt",
         "/up/secret.txt",
         "/.hidden/secret.txt",
+        "/shown.txt",
+        "/shown",
+        "/shown/",
+        "/shown/secret.txt",
+        "/sub/deep/secret.txt",
         "/nothing",
         "/app.mjs/",
         "/pkg/",
