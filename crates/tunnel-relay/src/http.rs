@@ -183,7 +183,9 @@ async fn answer(
     visitor: Arc<Visitor>,
     admitted: Arc<Mutex<Option<Guest>>>,
 ) -> Result<Answer, Infallible> {
-    let mut answer = if upgrade::is_wanted(request.headers()) {
+    let mut answer = if request.headers().get_all(header::HOST).iter().count() > 1 {
+        files::text(StatusCode::BAD_REQUEST, "a request has one Host header\n")
+    } else if upgrade::is_wanted(request.headers()) {
         open_web_socket(&shared, &request.into_parts().0, &visitor, &admitted)
     } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");

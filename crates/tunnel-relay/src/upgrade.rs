@@ -27,6 +27,12 @@ pub(crate) struct Handshake {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     NotGet,
+    /// There is a body, or a header that announces one.
+    Body,
+    /// There is no `Host` header, or more than one.
+    Host,
+    /// There is more than one `Origin` header.
+    Origins,
     /// The page's origin is none of those that are allowed.
     Origin,
     Version,
@@ -40,7 +46,13 @@ impl Refusal {
     /// What it is counted as.
     pub(crate) const fn metric(self) -> Refused {
         match self {
-            Self::NotGet | Self::Version | Self::Connection | Self::Key => Refused::Handshake,
+            Self::NotGet
+            | Self::Body
+            | Self::Host
+            | Self::Origins
+            | Self::Version
+            | Self::Connection
+            | Self::Key => Refused::Handshake,
             Self::Origin => Refused::Origin,
             Self::Subprotocol => Refused::Subprotocol,
             Self::LivecodeIsOff => Refused::LivecodeIsOff,
@@ -52,7 +64,13 @@ impl Refusal {
             Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Connection | Self::Key | Self::Subprotocol | Self::LivecodeIsOff => StatusCode::BAD_REQUEST,
+            Self::Body
+            | Self::Host
+            | Self::Origins
+            | Self::Connection
+            | Self::Key
+            | Self::Subprotocol
+            | Self::LivecodeIsOff => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -60,6 +78,9 @@ impl Refusal {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::NotGet => "a WebSocket handshake is a GET request of HTTP/1.1\n",
+            Self::Body => "a WebSocket handshake has no body\n",
+            Self::Host => "a WebSocket handshake has one Host header\n",
+            Self::Origins => "a WebSocket handshake has at most one Origin header\n",
             Self::Origin => "pages of this origin may not use this relay: its operator has not allowed it\n",
             Self::Version => "this relay speaks version 13 of the WebSocket protocol\n",
             Self::Connection => "Connection: Upgrade is missing from the WebSocket handshake\n",
@@ -83,6 +104,16 @@ impl Handshake {
         let headers = &request.headers;
         if request.method != Method::GET || request.version != Version::HTTP_11 {
             return Err(Refusal::NotGet);
+        }
+        if has_body(headers) {
+            return Err(Refusal::Body);
+        }
+        // A proxy and the relay could each believe another one of two.
+        if headers.get_all(header::HOST).iter().count() != 1 {
+            return Err(Refusal::Host);
+        }
+        if headers.get_all(header::ORIGIN).iter().count() > 1 {
+            return Err(Refusal::Origins);
         }
         if !has_token(headers, header::CONNECTION, "upgrade") {
             return Err(Refusal::Connection);
@@ -136,6 +167,13 @@ fn early_frames(headers: &HeaderMap) -> Option<Vec<Bytes>> {
     early::decode(URL_SAFE_NO_PAD.decode(frames).ok()?.into())
 }
 
+/// Whether bytes that belong to the request may follow its head: the WebSocket would take them for its own.
+fn has_body(headers: &HeaderMap) -> bool {
+    let is_empty = |len: &HeaderValue| len == "0";
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || !headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
+}
+
 /// Whether one of the comma-separated lists under `name` holds `token`, in any case of its letters.
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|one| one.eq_ignore_ascii_case(token.as_bytes()))
@@ -157,6 +195,7 @@ mod tests {
     fn check(changes: &[(&str, &str)], livecode: bool) -> Result<Handshake, Refusal> {
         let mut request = Request::get("/any/path?at=all").body(()).unwrap();
         let usual = [
+            ("host", "relay.example"),
             ("connection", "keep-alive, Upgrade"),
             ("upgrade", "websocket"),
             ("sec-websocket-version", "13"),
@@ -243,6 +282,10 @@ mod tests {
             (("sec-websocket-key", ""), Refusal::Key),
             (("sec-websocket-key", "dGhlIHNhbXBsZSBub25j"), Refusal::Key),
             (("sec-websocket-key", "????????????????????????"), Refusal::Key),
+            (("host", ""), Refusal::Host),
+            (("content-length", "1"), Refusal::Body),
+            (("content-length", "00"), Refusal::Body),
+            (("transfer-encoding", "chunked"), Refusal::Body),
         ] {
             assert_eq!(check(&[change], true).map(drop), Err(refusal), "{change:?}");
         }

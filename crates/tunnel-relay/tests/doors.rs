@@ -58,6 +58,31 @@ async fn pages_of_other_origins_are_refused_before_the_upgrade() {
 }
 
 #[tokio::test]
+async fn a_handshake_with_two_hosts_two_origins_or_a_body_is_refused() {
+    let relay = relay_with(|_| {}).await;
+    for (headers, text) in [
+        ("host: relay.example\r\n", "one Host header"),
+        ("origin: https://a.example\r\norigin: https://b.example\r\n", "at most one Origin header"),
+        ("origin: https://a.example\r\norigin: https://a.example\r\n", "at most one Origin header"),
+        ("content-length: 4\r\n", "no body"),
+        ("transfer-encoding: chunked\r\n", "no body"),
+    ] {
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             sec-websocket-protocol: tunnel.v1\r\n{headers}\r\n",
+            relay.address()
+        );
+        let answer = request(relay.address(), &head).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{headers}");
+        assert!(answer.text().contains(text), "{headers}: {answer:?}");
+    }
+    let head = "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n";
+    assert_eq!(request(relay.address(), head).await.status, StatusCode::BAD_REQUEST, "no handshake");
+    assert_eq!(relay.stats().links, 0);
+}
+
+#[tokio::test]
 async fn who_is_in_is_served_while_newcomers_are_told_that_the_relay_is_full() {
     let relay = relay_with(|config| config.max_connections = 2).await;
     let (mut client, mut server) = Peer::pair(&relay).await;

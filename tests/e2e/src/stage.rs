@@ -124,7 +124,9 @@ fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
 
 /// What the relay's command prints, such as an access token.
 pub fn relay_prints(arguments: &[&str]) -> Result<String> {
-    let output = Command::new(paths::relay()?).args(arguments).output().context("cannot run the relay")?;
+    let mut command = Command::new(paths::relay()?);
+    let output =
+        command.env_remove("TUNNEL_RELAY_BINARY").args(arguments).output().context("cannot run the relay")?;
     if !output.status.success() {
         bail!("the relay says: {}", String::from_utf8_lossy(&output.stderr));
     }
