@@ -8,7 +8,7 @@ use crate::socket::{ReceiveError, Scratch, Socket};
 use crate::switchboard::{Link, Message, Next};
 use crate::transport::Transport;
 use crate::websocket::Received;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,8 +67,6 @@ struct Connection<'a> {
     socket: Socket,
     link: Link<'a>,
     peer: Arc<Peer>,
-    /// The last REGISTER that the peer sent.
-    registration: Option<Box<Registration>>,
     limits: &'a Config,
     /// After which silence pongs keep the link.
     pongs_count_after: Duration,
@@ -115,7 +113,6 @@ pub(crate) async fn run(
         socket: Socket::new(transport, max_message, limits.max_fragments),
         link: shared.switchboard.open_link(peer.clone()),
         peer: peer.clone(),
-        registration: None,
         limits,
         pongs_count_after: limits.idle_timeout / 2,
         received: Vec::new(),
@@ -127,7 +124,7 @@ pub(crate) async fn run(
         allowance: Allowance::new(limits, now.into_std()),
         quiet_until: None,
     };
-    connection.received = early.into_iter().map(|frame| connection.checked(frame.into())).collect();
+    connection.received = early.into_iter().map(|frame| Message::Binary(frame.into())).collect();
     let mourner = Mourner(&shared.metrics);
     let end = poll_fn(|cx| connection.poll(cx)).await;
     drop(mourner);
@@ -172,13 +169,12 @@ impl Connection<'_> {
         self.socket.pause(scratch);
         let flushed = if self.stalled.is_some() { self.flush(cx, scratch) } else { Ok(()) };
         let budget = if self.stalled.is_some() { 0 } else { WRITE_BYTES };
-        let Self { socket, link, received, .. } = self;
-        let next = link.exchange(received, budget, cx.waker(), |transmit| socket.send(transmit));
+        let next = self.exchange(cx, budget);
         flushed?;
         match next {
             Next::Close(code, reason) => return Err(End::Router(code, reason)),
             Next::Killed => return Err(End::Killed),
-            Next::More | Next::Wait => {}
+            Next::More | Next::Wait | Next::Prove => {}
         }
         // Not earlier: what the peer sent before it ended has been handed on.
         let more_to_read = read?;
@@ -232,8 +228,7 @@ impl Connection<'_> {
                     #[cfg(test)]
                     tests::trip(tests::WHILE_READING, &message);
                     *bytes += message.len();
-                    let message = self.checked(message);
-                    self.received.push(message);
+                    self.received.push(Message::Binary(message));
                 }
                 Some(Ok(Received::Text(text))) => {
                     *bytes += text.len();
@@ -252,13 +247,18 @@ impl Connection<'_> {
         Ok(true)
     }
 
-    /// Checks the proof of a REGISTER, which takes too long for the router's lock.
-    fn checked(&mut self, message: BytesMut) -> Message {
-        match Registration::of_message(&message, &self.peer, self.registration.as_deref()) {
-            None => Message::Binary(message),
-            Some(registration) => {
-                self.registration = Some(Box::new(registration));
-                Message::Registration(registration)
+    /// Has the router decide about what was received, and checks the proof of a REGISTER for it.
+    fn exchange(&mut self, cx: &Context<'_>, budget: usize) -> Next {
+        let Self { socket, link, received, .. } = self;
+        loop {
+            let next = link.exchange(received, budget, cx.waker(), |transmit| socket.send(transmit));
+            let (Next::Prove, Some(Message::Binary(message))) = (&next, received.first()) else {
+                return next;
+            };
+            // At most once or twice for each link: a wrong proof ends it, and a right one is not asked for again.
+            match Registration::of_message(message, &self.peer) {
+                Some(registration) => received[0] = Message::Registration(registration),
+                None => return next,
             }
         }
     }

@@ -367,8 +367,14 @@ impl Snapshot {
     }
 
     fn write_traffic(&self, page: &mut Page) {
-        let Traffic { messages_in, bytes_in, messages_out, bytes_out, opened, waits, .. } = &self.traffic;
+        let Traffic { messages_in, bytes_in, messages_out, bytes_out, opened, proofs, waits, .. } =
+            &self.traffic;
         page.counter("tunnel_relay_links_opened_total", "Links opened.", opened);
+        page.counter(
+            "tunnel_relay_proofs_checked_total",
+            "Proofs of registration that were checked, right ones and wrong ones: a key agreement each.",
+            proofs,
+        );
         page.labelled(
             "tunnel_relay_messages_total",
             Kind::Counter,

@@ -43,7 +43,7 @@ struct Seat {
 pub(crate) enum Message {
     Binary(BytesMut),
     Text(String),
-    /// A REGISTER, its proof checked.
+    /// A REGISTER that the router wanted to be checked, and the result.
     Registration(Registration),
     /// A sign of life, without words.
     Alive,
@@ -52,6 +52,8 @@ pub(crate) enum Message {
 /// What an exchange leaves to do.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Next {
+    /// The first message that is left is a REGISTER whose proof has to be checked, which takes too long for the lock.
+    Prove,
     /// The task is woken when there is something.
     Wait,
     /// There is more for the peer.
@@ -193,6 +195,32 @@ impl Switchboard {
 }
 
 impl State {
+    /// Hands a message to the router, unless its proof has to be checked before: then it comes back.
+    fn take(&mut self, link: LinkId, message: Message, now: Instant) -> Option<Message> {
+        match message {
+            Message::Binary(message) => {
+                if self.router.wants_proof(link, &message) {
+                    return Some(Message::Binary(message));
+                }
+                #[cfg(test)]
+                crate::connection::tests::trip(crate::connection::tests::UNDER_THE_LOCK, &message);
+                self.traffic.received(message.len());
+                self.router.handle_message(link, message, now);
+            }
+            Message::Text(text) => {
+                self.traffic.received(text.len());
+                self.router.handle_text(link, &text, now);
+            }
+            Message::Registration(registration) => {
+                self.traffic.received(Registration::LEN);
+                self.traffic.proven();
+                self.router.handle_registration(link, &registration, now);
+            }
+            Message::Alive => self.router.handle_alive(link, now),
+        }
+        None
+    }
+
     /// Takes the router's events; those for `own` need no waking.
     fn settle(&mut self, own: Option<LinkId>) -> Aftermath {
         let mut aftermath = Aftermath::default();
@@ -241,7 +269,7 @@ impl Link<'_> {
         self.id
     }
 
-    /// Hands the peer's messages to the router and takes up to about `budget` bytes of what it has for the peer.
+    /// Hands the peer's messages to the router, up to one whose proof has to be checked, and takes up to about `budget` bytes of what it has for the peer.
     ///
     /// When it has no more, `waker` is woken as soon as it has.
     pub(crate) fn exchange(
@@ -253,25 +281,11 @@ impl Link<'_> {
     ) -> Next {
         let now = self.switchboard.now();
         let mut state = self.switchboard.lock();
-        for message in received.drain(..) {
-            match message {
-                Message::Binary(message) => {
-                    #[cfg(test)]
-                    crate::connection::tests::trip(crate::connection::tests::UNDER_THE_LOCK, &message);
-                    state.traffic.received(message.len());
-                    state.router.handle_message(self.id, message, now);
-                }
-                Message::Text(text) => {
-                    state.traffic.received(text.len());
-                    state.router.handle_text(self.id, &text, now);
-                }
-                Message::Registration(registration) => {
-                    state.traffic.received(Registration::LEN);
-                    state.router.handle_registration(self.id, &registration, now);
-                }
-                Message::Alive => state.router.handle_alive(self.id, now),
-            }
-        }
+        let mut left = received.drain(..);
+        let unproven = left.by_ref().find_map(|message| state.take(self.id, message, now));
+        let has_unproven = unproven.is_some();
+        let left = unproven.into_iter().chain(left).collect::<Vec<_>>();
+        received.extend(left);
         let mut taken = 0;
         let drained = loop {
             if taken >= budget {
@@ -288,6 +302,7 @@ impl Link<'_> {
         // After the transmits: room in a queue is an event for whoever fills it.
         let aftermath = state.settle(Some(self.id));
         let next = state.next(self.id, drained, waker);
+        let next = if has_unproven && matches!(next, Next::Wait | Next::More) { Next::Prove } else { next };
         drop(state);
         self.switchboard.finish(aftermath);
         next

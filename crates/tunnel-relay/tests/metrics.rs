@@ -174,6 +174,38 @@ async fn refusals_and_drops_are_counted_with_their_reasons() {
 }
 
 #[tokio::test]
+async fn a_proof_is_checked_after_hello_and_token_and_once() {
+    let known = format!("sha256:{} host", "0".repeat(64)).parse().unwrap();
+    let closed = relay_with(|config| {
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+        config.access_tokens = vec![known];
+    })
+    .await;
+    let open = watched().await;
+    let register = |secret: u8| Frame::Register { key: support::key(secret).public(), proof: [7; 32] };
+    let checked = "tunnel_relay_proofs_checked_total";
+    for (relay, frames) in [(&open, vec![register(1)]), (&closed, vec![support::hello(), register(1)])] {
+        let mut peer = Peer::open(relay.address(), Some("tunnel.v1")).await.unwrap();
+        for frame in frames {
+            peer.send(frame).await;
+        }
+        peer.socket_end().await;
+        assert_eq!(Scrape::of(relay).await.value(checked), 0.0);
+    }
+    let (mut server, welcome) = Peer::link_to(open.address()).await;
+    for _ in 0..10 {
+        server.register(1, &welcome).await;
+    }
+    assert_eq!(Scrape::of(&open).await.value(checked), 1.0);
+    let mut forger = Peer::link(&open).await;
+    for secret in 2..10 {
+        forger.send(register(secret)).await;
+    }
+    forger.socket_end().await;
+    assert_eq!(Scrape::of(&open).await.value(checked), 2.0, "the first wrong proof ends the link");
+}
+
+#[tokio::test]
 async fn what_waits_for_a_slow_reader_shows_as_queue_and_memory() {
     let relay = watched().await;
     let (mut client, server) = Peer::pair(&relay).await;

@@ -2,7 +2,7 @@ use super::channel::{EndKey, EndStage};
 use super::config::FRAME_OVERHEAD;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
-use super::{Dialect, Drain, Event, Grant, LinkId, Registration, Router, Transmit, Violation};
+use super::{Dialect, Drain, Event, Grant, LinkId, Peer, Registration, Router, Transmit, Violation};
 use crate::codec::DecodeError;
 use crate::frame::{ACCEPT, ChannelId, ChannelKind, DATA, Frame, HEADER_LEN, Welcome, restamp};
 use crate::livecode::{DELIMITER, Notification};
@@ -41,11 +41,9 @@ impl Router {
                 self.hello(link, min_version..=max_version, features, &token)
             }
             frame if !greeted => Err(Violation::new(format!("{} before HELLO", frame.name()))),
-            Frame::Register { key, proof } => {
-                let Some(state) = self.links.get(link.0) else { return Ok(()) };
-                let registration = Registration::check(key, proof, &state.peer);
-                self.register(link, &registration)
-            }
+            Frame::Register { key, proof } => self.register(link, ServerId::Key(key), proof, |peer| {
+                Registration::check(key, proof, peer).is_proven
+            }),
             Frame::Connect { channel, server_id, port, kind, payload } => {
                 self.connect(link, channel, Request { server_id, port, kind, payload }, now)
             }
@@ -113,12 +111,19 @@ impl Router {
         if self.stage(link) != Some(Stage::Ready) {
             return Err(Violation::new("REGISTER before HELLO"));
         }
-        self.register(link, registration)
+        let Registration { server_id, proof, is_proven } = *registration;
+        self.register(link, server_id, proof, |_| is_proven)
     }
 
-    fn register(&mut self, link: LinkId, registration: &Registration) -> Result<(), Violation> {
-        let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
-        let Registration { server_id, proof, is_proven } = *registration;
+    /// The proof is looked at last: it costs a key agreement.
+    fn register(
+        &mut self,
+        link: LinkId,
+        server_id: ServerId,
+        proof: [u8; 32],
+        is_proven: impl FnOnce(&Peer) -> bool,
+    ) -> Result<(), Violation> {
+        let Some(state) = self.links.get(link.0) else { return Ok(()) };
         match state.registered {
             // The same question again: the proof is known to be right.
             Some(registered) if registered == (server_id, proof) => {}
@@ -130,19 +135,16 @@ impl Router {
                 return Ok(());
             }
             None => {
-                if let Some(text) = state.grant.as_ref().and_then(|grant| grant.forbids_host(&server_id)) {
-                    return Err(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
+                if let Some(violation) = self.forbids(link, &server_id) {
+                    return Err(violation);
                 }
-                if !is_proven {
+                if !is_proven(&state.peer) {
                     let text = "REGISTER's proof does not fit key, challenge and host";
                     return Err(Violation { code: CloseCode::HANDSHAKE_FAILED, text: text.to_owned() });
                 }
-                let known = self.registrations.contains_key(&server_id);
-                if !known && self.registrations.len() >= self.config.max_registrations {
-                    let text = "the relay has as many servers as it takes: try again later".to_owned();
-                    return Err(Violation { code: CloseCode::TRY_AGAIN_LATER, text });
+                if let Some(state) = self.links.get_mut(link.0) {
+                    state.registered = Some((server_id, proof));
                 }
-                state.registered = Some((server_id, proof));
                 self.take_over(link, server_id);
             }
         }

@@ -1,12 +1,13 @@
-use super::{Dialect, Peer};
+use super::link::Stage;
+use super::{Dialect, Drain, LinkId, Peer, Router, Violation};
 use crate::frame::{Frame, HEADER_LEN};
 use crate::server_id::PublicKey;
-use crate::{ServerId, registration};
+use crate::{CloseCode, ServerId, registration};
 
 /// A REGISTER and whether its proof is right.
 ///
 /// Checking takes a key agreement, as long as forwarding a hundred messages. An owner that has the router behind a
-/// lock checks before it takes the lock and calls
+/// lock asks [`Router::wants_proof`](super::Router::wants_proof) first, checks without the lock, and calls
 /// [`Router::handle_registration`](super::Router::handle_registration).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Registration {
@@ -19,22 +20,56 @@ impl Registration {
     /// Length of the message, in bytes: a header, a key and a proof.
     pub const LEN: usize = HEADER_LEN + 64;
 
-    /// Checks a message of a peer, if it is a REGISTER. `known` is the last one of the same peer that was checked:
-    /// the same question again costs nothing.
+    /// Checks a message of a peer, if it is a REGISTER.
     #[must_use]
-    pub fn of_message(message: &[u8], peer: &Peer, known: Option<&Self>) -> Option<Self> {
-        if peer.dialect != Dialect::Tunnel || message.first() != Some(&crate::frame::REGISTER) {
-            return None;
-        }
-        let Ok(Some(Frame::Register { key, proof })) = Frame::decode(message.to_vec().into()) else {
-            return None;
-        };
-        let known = known.filter(|known| known.server_id == ServerId::Key(key) && known.proof == proof);
-        Some(known.copied().unwrap_or_else(|| Self::check(key, proof, peer)))
+    pub fn of_message(message: &[u8], peer: &Peer) -> Option<Self> {
+        let (key, proof) = read(message, peer)?;
+        Some(Self::check(key, proof, peer))
     }
 
     pub(super) fn check(key: PublicKey, proof: [u8; 32], peer: &Peer) -> Self {
         let is_proven = registration::verify(&peer.challenge, &key, &peer.origin, &proof);
         Self { server_id: ServerId::Key(key), proof, is_proven }
+    }
+}
+
+/// The key and the proof of a REGISTER; `None` if the message is another one.
+fn read(message: &[u8], peer: &Peer) -> Option<(PublicKey, [u8; 32])> {
+    if peer.dialect != Dialect::Tunnel || message.first() != Some(&crate::frame::REGISTER) {
+        return None;
+    }
+    match Frame::decode(message.to_vec().into()) {
+        Ok(Some(Frame::Register { key, proof })) => Some((key, proof)),
+        _ => None,
+    }
+}
+
+impl Router {
+    /// Whether the message is a REGISTER whose proof is all that is left to check: its link has said HELLO, may host
+    /// this server, and there is room for it. What [`handle_message`](Self::handle_message) refuses for another
+    /// reason, or answers again, costs no key agreement.
+    #[must_use]
+    pub fn wants_proof(&self, link: LinkId, message: &[u8]) -> bool {
+        let Some(state) = self.links.get(link.0).filter(|state| state.stage == Stage::Ready) else {
+            return false;
+        };
+        read(message, &state.peer).is_some_and(|(key, _)| {
+            state.registered.is_none()
+                && self.drain == Drain::No
+                && self.forbids(link, &ServerId::Key(key)).is_none()
+        })
+    }
+
+    /// Why a link may not register a server, whatever its proof is.
+    pub(super) fn forbids(&self, link: LinkId, server_id: &ServerId) -> Option<Violation> {
+        let state = self.links.get(link.0)?;
+        if let Some(text) = state.grant.as_ref().and_then(|grant| grant.forbids_host(server_id)) {
+            return Some(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
+        }
+        let known = self.registrations.contains_key(server_id);
+        (!known && self.registrations.len() >= self.config.max_registrations).then(|| {
+            let text = "the relay has as many servers as it takes: try again later".to_owned();
+            Violation { code: CloseCode::TRY_AGAIN_LATER, text }
+        })
     }
 }

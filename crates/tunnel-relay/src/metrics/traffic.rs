@@ -21,6 +21,8 @@ pub(crate) struct Traffic {
     pub(super) messages_out: u64,
     pub(super) bytes_out: u64,
     pub(super) opened: u64,
+    /// Proofs of registration that were checked.
+    pub(super) proofs: u64,
     /// Channels that the router refused or ended.
     refused: Codes,
     /// Links that the router ended.
@@ -44,6 +46,11 @@ impl Traffic {
     /// A link was opened.
     pub(crate) const fn opened(&mut self) {
         self.opened += 1;
+    }
+
+    /// A proof of registration was checked.
+    pub(crate) const fn proven(&mut self) {
+        self.proofs += 1;
     }
 
     /// A peer's message came in.

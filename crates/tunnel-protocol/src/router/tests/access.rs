@@ -143,3 +143,14 @@ fn other_limits_hold_from_now_on_and_take_nothing_away() {
     assert_eq!(net.welcomed().1.max_frame, 65_536, "peers were told so");
     assert_eq!(net.welcomed().1.max_channels, 1);
 }
+
+#[test]
+fn who_may_not_host_costs_no_check_of_a_proof() {
+    let mut net = guarded();
+    for (token, wanted) in [("all", true), ("host 1", true), ("connect", false), ("", false)] {
+        let (link, welcome) = net.shows(token);
+        let challenge = welcome.map_or_else(|| server_key(9).public(), |welcome| welcome.challenge);
+        let message = register(1, &challenge).encode();
+        assert_eq!(net.router.wants_proof(link, &message), wanted, "{token}");
+    }
+}

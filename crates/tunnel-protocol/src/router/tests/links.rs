@@ -176,15 +176,34 @@ fn a_proof_that_the_owner_has_checked_counts_as_if_the_router_had() {
         // What the link's own challenge is, `Net` counts.
         let own = StaticKey::from_secret([net.opened; 32]).public();
         let message = register(1, &own).encode();
-        let checked = Registration::of_message(&message, &peer(challenge), None).expect("a REGISTER");
+        let checked = Registration::of_message(&message, &peer(challenge)).expect("a REGISTER");
         net.router.handle_registration(link, &checked, net.now);
         assert_eq!(net.received(link), [expected], "challenge {challenge}");
-        assert_eq!(Registration::of_message(&message, &peer(77), Some(&checked)), Some(checked), "known");
     }
     assert_eq!(net.router.stats().registrations, 1);
     for message in [hello().encode(), Bytes::new(), Bytes::from_static(&[0x83, 0, 0])] {
-        assert_eq!(Registration::of_message(&message, &peer(1), None), None);
+        assert_eq!(Registration::of_message(&message, &peer(1)), None);
     }
+}
+
+#[test]
+fn a_proof_is_wanted_only_when_nothing_else_is_left_to_check() {
+    let mut net = Net::new(Config { max_registrations: 1, ..config() });
+    let (link, welcome) = net.welcomed();
+    let silent = net.socket();
+    let message = register(1, &welcome.challenge).encode();
+    assert!(!net.router.wants_proof(silent, &message), "before HELLO");
+    assert!(!net.router.wants_proof(link, &hello().encode()), "another frame");
+    assert!(!net.router.wants_proof(link, &message[..40]), "half a REGISTER");
+    assert!(net.router.wants_proof(link, &message));
+    net.send_bytes(link, &message);
+    assert!(!net.router.wants_proof(link, &message), "the same question again");
+    let other = net.link();
+    assert!(net.router.wants_proof(other, &message), "who takes an ID over needs no room");
+    let another = register(2, &welcome.challenge).encode();
+    assert!(!net.router.wants_proof(other, &another), "there is no room for a second server");
+    net.router.drain(Duration::from_secs(1), "", net.now);
+    assert!(!net.router.wants_proof(other, &message), "while the relay drains");
 }
 
 #[test]
