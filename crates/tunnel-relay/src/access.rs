@@ -34,10 +34,10 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Those of the configuration; `None` if nobody needs one.
+    /// Those of the configuration; `None` if nobody needs one. Where there are none, none opens the relay.
     pub(crate) fn of(config: &Config) -> Option<Arc<dyn Access>> {
         let tokens = Self { known: config.access_tokens.clone(), secret: config.token_secret.clone() };
-        (!tokens.known.is_empty() || tokens.secret.is_some()).then(|| Arc::new(tokens) as Arc<dyn Access>)
+        config.wants_tokens().then(|| Arc::new(tokens) as Arc<dyn Access>)
     }
 
     fn check_at(&self, token: &str, now: SystemTime) -> Result<Grant, String> {

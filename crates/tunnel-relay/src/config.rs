@@ -13,7 +13,7 @@ mod values;
 pub use crate::origins::{Origin, ParseOriginError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
-pub use values::{AddressSource, LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
+pub use values::{AccessMode, AddressSource, LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
 
 use crate::access::{KnownToken, TokenSecret, Tokens};
 use ipnet::IpNet;
@@ -84,14 +84,20 @@ macros::settings! {
             "what most proxies write unless told otherwise";
     }
     "Access" {
-        allowed_origins: Vec<Origin> as List<Form> = Vec::new(), reload,
+        access: AccessMode as Choice = AccessMode::Open, reload,
+            "who may use the relay: `open` is everybody who reaches it, `tokens` whoever shows an access token. If it is not \
+             set, it is `tokens` as soon as `access-tokens` or `token-secret` is given, even if that is empty. What makes it \
+             `open` waits for a restart",
+            "the relay listens for this machine only until it is told otherwise, and reads nothing of what it forwards";
+        allowed_origins: Vec<Origin> as List<Form> = vec![Origin::Any], reload,
             "origins of the pages whose scripts may open WebSockets, such as `https://example.org` or `https://*.example.org` (the \
-             hosts below it); `null` is a page without one, `absent` a program that is no browser. Others get 403",
-            "any: nothing here hangs on cookies, and server IDs prove themselves";
+             hosts below it); `null` is a page without one, `absent` a program that is no browser, `any` all of them. Others get 403. An \
+             empty list lets nobody in; going back to `any` waits for a restart",
+            "nothing here hangs on cookies, and server IDs prove themselves";
         access_tokens: Vec<KnownToken> as List<Form> = Vec::new(), reload,
             "random tokens that peers may show: the hash of each and what it allows, `sha256:HASH host connect server=ID \
              ports=FIRST-LAST` (the words left out: everything). `tunnel-relay token new` makes one",
-            "none: everybody may use the relay, unless this or `token-secret` is set";
+            "none: it is for `access = \"tokens\"`";
         token_secret: Option<TokenSecret> as Optional<TokenKey> = None, reload,
             "the secret of signed tokens, which say themselves what they allow and until when. `tunnel-relay token secret` makes \
              one, `tunnel-relay token sign` uses it",
@@ -260,6 +266,50 @@ impl Config {
         }
     }
 
+    /// Whether only those get in who show an access token.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.access == AccessMode::Tokens || !self.access_tokens.is_empty() || self.token_secret.is_some()
+    }
+
+    /// Which setting keeps everybody out, and what to do about it.
+    fn keeps_all_out(&self) -> Option<(&'static str, &'static str)> {
+        if self.wants_tokens() && self.access_tokens.is_empty() && self.token_secret.is_none() {
+            let why = "access is by tokens and there is none, so nobody gets in: `tunnel-relay token new` makes one, \
+                       and access = \"open\" lets everybody in";
+            return Some(("access_tokens", why));
+        }
+        let why = "no origin is allowed, so nobody gets in: \"any\" lets all in";
+        self.allowed_origins.is_empty().then_some(("allowed_origins", why))
+    }
+
+    /// Why `new` would let in whom this configuration keeps out: the setting that was closed and would be open.
+    #[must_use]
+    pub(crate) fn opened_by(&self, new: &Self) -> Option<&'static str> {
+        let any = |config: &Self| config.allowed_origins.contains(&Origin::Any);
+        if self.wants_tokens() && !new.wants_tokens() {
+            Some("access is by tokens, and would be open to everybody")
+        } else if !any(self) && any(new) {
+            Some("allowed-origins is a list, and would be any origin")
+        } else {
+            None
+        }
+    }
+
+    /// Who may use the relay, in words.
+    #[must_use]
+    pub fn describe_access(&self) -> String {
+        let access = match (self.wants_tokens(), self.access_tokens.len(), self.token_secret.is_some()) {
+            (false, ..) => "everybody who reaches it".to_owned(),
+            (true, known, false) => format!("whoever shows one of {known} access tokens"),
+            (true, known, true) => format!("whoever shows one of {known} access tokens or a signed one"),
+        };
+        if self.allowed_origins.contains(&Origin::Any) {
+            return format!("{access}, from pages of any origin");
+        }
+        let origins: Vec<_> = self.allowed_origins.iter().map(Origin::to_string).collect();
+        format!("{access}, from {}", origins.join(", "))
+    }
+
     /// What does not fit together: the setting that is wrong, and what is allowed.
     fn contradiction(&self) -> Option<(&'static str, String)> {
         let at_most = |field, value, other, bound| {
@@ -269,9 +319,11 @@ impl Config {
             ("websocket_ping_interval", self.websocket_ping_interval),
             ("ping_interval", self.ping_interval),
         ];
-        if self.livecode_credential.is_some()
-            && (!self.access_tokens.is_empty() || self.token_secret.is_some())
-        {
+        if self.access == AccessMode::Open && self.wants_tokens() {
+            let why = "it is open, and there are access tokens or a token-secret: leave one of them out";
+            return Some(("access", why.to_owned()));
+        }
+        if self.livecode_credential.is_some() && self.wants_tokens() {
             let why = "the livecode dialect has no place for access tokens: leave one of them out";
             return Some(("livecode_credential", why.to_owned()));
         }

@@ -58,4 +58,4 @@ mod upgrade;
 mod websocket;
 
 pub use config::{Config, Mount, Secret};
-pub use server::Relay;
+pub use server::{Relay, ReloadError};

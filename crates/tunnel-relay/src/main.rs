@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 use tunnel_relay::access::{Claims, KnownToken, TokenSecret};
 use tunnel_relay::config::{self, Loaded, LogFormat, Sources};
-use tunnel_relay::{Config, Relay};
+use tunnel_relay::{Config, Relay, ReloadError};
 
 /// The static binary's: see Cargo.toml.
 #[cfg(target_env = "musl")]
@@ -87,6 +87,11 @@ fn check(loaded: &Loaded) -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
+    if let Some(closed) = &loaded.closed {
+        eprintln!("error: {closed}");
+        return ExitCode::from(MISUSE);
+    }
+    println!("the relay may be used by {}", loaded.config.describe_access());
     println!("the configuration is good");
     ExitCode::SUCCESS
 }
@@ -98,6 +103,10 @@ fn serve(sources: Sources, loaded: Loaded) -> ExitCode {
     }
     for warning in &loaded.warnings {
         warn!(%warning, "configuration");
+    }
+    if let Some(closed) = &loaded.closed {
+        error!(%closed, "the relay can't run");
+        return ExitCode::from(MISUSE);
     }
     raise_descriptor_limit();
     match tokio::runtime::Builder::new_multi_thread()
@@ -172,10 +181,16 @@ fn reload(relay: &Relay, sources: &Sources) {
     for warning in &loaded.warnings {
         warn!(%warning, "configuration");
     }
+    if let Some(closed) = &loaded.closed {
+        error!(%closed, "the configuration keeps everybody out");
+    }
     match relay.reload(loaded.config) {
         Ok(waiting) if waiting.is_empty() => info!("configuration read again"),
         Ok(waiting) => {
             warn!(settings = waiting.join(", "), "configuration read again; some settings wait for a restart")
+        }
+        Err(error @ ReloadError::Opens(_)) => {
+            error!(%error, "the configuration would open the relay, that of before stays")
         }
         Err(error) => error!(%error, "configuration read again, but the certificate of before stays"),
     }

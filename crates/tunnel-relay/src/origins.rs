@@ -22,18 +22,20 @@ pub enum Origin {
     Null,
     /// No header: a program that is no browser.
     Absent,
+    /// Whatever the header says, and none: no header says this.
+    Any,
 }
 
-/// Whether a request may open a WebSocket; an empty list lets all in.
+/// Whether a request may open a WebSocket; an empty list lets nobody in.
 pub(crate) fn admit(allowed: &[Origin], headers: &HeaderMap) -> bool {
-    if allowed.is_empty() {
+    if allowed.contains(&Origin::Any) {
         return true;
     }
     let mut values = headers.get_all(header::ORIGIN).iter();
     let found = match (values.next(), values.next()) {
         (None, _) => Some(Origin::Absent),
         (Some(value), None) => value.to_str().ok().and_then(|text| match text {
-            "absent" => None,
+            "absent" | "any" => None,
             text => text.parse().ok().filter(|origin| !matches!(origin, Origin::Page { below: true, .. })),
         }),
         (Some(_), Some(_)) => None, // no browser sends two
@@ -65,6 +67,7 @@ impl fmt::Display for Origin {
             }
             Self::Null => f.write_str("null"),
             Self::Absent => f.write_str("absent"),
+            Self::Any => f.write_str("any"),
         }
     }
 }
@@ -76,6 +79,7 @@ impl FromStr for Origin {
         match text {
             "null" => return Ok(Self::Null),
             "absent" => return Ok(Self::Absent),
+            "any" => return Ok(Self::Any),
             _ => {}
         }
         let text = text.to_ascii_lowercase();
@@ -143,6 +147,7 @@ mod tests {
         for bad in [
             "null",
             "absent",
+            "any",
             "",
             "*",
             "https://",
@@ -179,15 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_all_are_let_in() {
-        for found in [&[][..], &["null"], &["https://example.org"], &["nonsense"]] {
-            assert!(admits(&[], found));
+    fn any_lets_all_in_and_an_empty_list_nobody() {
+        for found in [&[][..], &["null"], &["https://example.org"], &["nonsense"], &["any"]] {
+            assert!(admits(&["any"], found), "{found:?}");
+            assert!(!admits(&[], found), "{found:?}");
         }
     }
 
     #[test]
     fn an_origin_has_a_scheme_and_a_host_and_no_more() {
-        for text in ["https://example.org", "https://[::1]:8080", "http://*.a.example:81", "null", "absent"] {
+        for text in
+            ["https://example.org", "https://[::1]:8080", "http://*.a.example:81", "null", "absent", "any"]
+        {
             assert_eq!(text.parse::<Origin>().unwrap().to_string(), text);
         }
         for wrong in

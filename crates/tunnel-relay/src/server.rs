@@ -157,8 +157,9 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// The certificates can't be used: those of before stay in use. All else is taken over.
-    pub fn reload(&self, config: Config) -> io::Result<Vec<String>> {
+    /// The configuration would let in whom that of before keeps out: nothing is taken over. Or the certificates can't
+    /// be used: those of before stay in use, and all else is taken over.
+    pub fn reload(&self, config: Config) -> Result<Vec<String>, ReloadError> {
         self.shared.reload(config)
     }
 
@@ -208,6 +209,19 @@ impl Relay {
     }
 }
 
+/// Why a configuration was not taken over, or not all of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// It would let in whom that of before keeps out. That takes a restart: a file that was cut off, or a last token
+    /// that was taken back, must not open the relay.
+    #[error("{0}; a restart does that")]
+    Opens(&'static str),
+    /// All but the certificates was taken over.
+    #[error("{0}")]
+    Certificates(io::Error),
+}
+
 /// What the router is told: the livecode dialect's secret is drawn here.
 fn router_config(config: &Config) -> io::Result<router::Config> {
     let mut router = config.router();
@@ -237,12 +251,15 @@ impl Shared {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn reload(&self, new: Config) -> io::Result<Vec<String>> {
+    fn reload(&self, new: Config) -> Result<Vec<String>, ReloadError> {
+        if let Some(why) = self.config().opened_by(&new) {
+            return Err(ReloadError::Opens(why));
+        }
         let (config, waiting) = self.config().reloaded(new);
         self.admission.configure(&config, max_descriptors(&config));
         self.switchboard.configure(config.router());
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        self.tls.as_ref().map_or(Ok(()), Tls::reload)?;
+        self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(ReloadError::Certificates)?;
         Ok(waiting)
     }
 

@@ -136,7 +136,10 @@ async fn what_it_prints_as_its_configuration_is_a_file_that_it_takes() {
     let again = prints(command(&["serve", "--print-config"]).env("TUNNEL_RELAY_CONFIG", &file)).await;
     assert_eq!(again, printed);
     let checked = prints(&mut command(&["check-config", "--config", file.to_str().unwrap()])).await;
-    assert_eq!(checked, "the configuration is good\n");
+    assert_eq!(
+        checked,
+        "the relay may be used by everybody who reaches it, from pages of any origin\nthe configuration is good\n"
+    );
 }
 
 #[tokio::test]
@@ -200,6 +203,88 @@ async fn shows(address: std::net::SocketAddr, token: &str) -> (Peer, Frame) {
     peer.send(Frame::Hello { min_version: 1, max_version: 1, features: 0, token: token.to_owned() }).await;
     let answer = peer.frame().await;
     (peer, answer)
+}
+
+#[tokio::test]
+async fn what_is_empty_where_a_list_was_meant_does_not_open_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    for (variable, value, lines, word) in [
+        (
+            "TUNNEL_RELAY_ACCESS_TOKENS",
+            "",
+            "node = 'a'",
+            "access is by tokens and there is none, so nobody gets in",
+        ),
+        (
+            "TUNNEL_RELAY_ACCESS",
+            "tokens",
+            "node = 'a'",
+            "access is by tokens and there is none, so nobody gets in",
+        ),
+        ("TUNNEL_RELAY_ACCESS", "", "node = 'a'", "TUNNEL_RELAY_ACCESS: \"\" is not one of them"),
+        ("TUNNEL_RELAY_TOKEN_SECRET", "", "node = 'a'", "TUNNEL_RELAY_TOKEN_SECRET: the value is wrong"),
+        ("TUNNEL_RELAY_ALLOWED_ORIGINS", "", "node = 'a'", "no origin is allowed, so nobody gets in"),
+        ("TUNNEL_RELAY_ACESS_TOKENS", "x", "node = 'a'", "no such setting; is access-tokens meant?"),
+        ("TUNNEL_RELAY_NODE", "b", "access-tokens = []", "access is by tokens and there is none"),
+        ("TUNNEL_RELAY_NODE", "b", "", "it is empty, as a file that was cut off is"),
+    ] {
+        std::fs::write(&file, lines).unwrap();
+        for request in ["check-config", "serve"] {
+            let arguments = [request, "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()];
+            let output = within("the end", command(&arguments).env(variable, value).output()).await.unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{variable}={value} {lines}: {said}");
+            assert!(said.contains(word), "{variable}={value} {lines}: {said}");
+            assert!(!String::from_utf8(output.stdout).unwrap().contains("good"));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_without_the_last_token_or_the_list_of_origins_does_not_open_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let drawn = prints(&mut command(&["token", "new"])).await;
+    let (token, entry) = drawn.trim_end().split_once('\n').unwrap();
+    let closed = format!("access-tokens = [\"{entry}\"]\nallowed-origins = [\"absent\"]\n");
+    std::fs::write(&file, &closed).unwrap();
+    let process = Process::serve(None, &["--config", file.to_str().unwrap()]).await;
+    let logged = async |times: usize, what: &str| {
+        within(what, async {
+            while process.log().matches(what).count() < times {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let would_open = "the configuration would open the relay, that of before stays";
+    for (times, lines) in
+        ["node = 'a'\n", "access = 'open'\nallowed-origins = ['absent']\n", "access = 'tokens'\n"]
+            .iter()
+            .enumerate()
+    {
+        std::fs::write(&file, lines).unwrap();
+        process.signal("-HUP");
+        logged(times + 1, would_open).await;
+        let (_, answer) = shows(process.address, "").await;
+        assert_eq!(code(&answer), CloseCode::BAD_CREDENTIAL, "{lines}");
+        assert!(matches!(shows(process.address, token).await.1, Frame::Welcome(_)), "{lines}");
+    }
+    let told = process.log();
+    assert!(told.contains("access is by tokens, and would be open to everybody"), "{told}");
+    assert!(told.contains("allowed-origins is a list, and would be any origin"), "{told}");
+
+    // The last token is taken back: it stays closed, and to that token, too.
+    std::fs::write(&file, "access-tokens = []\nallowed-origins = ['absent']\n").unwrap();
+    process.signal("-HUP");
+    logged(1, "configuration read again").await;
+    for shown in ["", token] {
+        let (_, answer) = shows(process.address, shown).await;
+        assert_eq!(code(&answer), CloseCode::BAD_CREDENTIAL);
+    }
+    assert!(process.log().contains("the configuration keeps everybody out"), "{}", process.log());
 }
 
 #[tokio::test]

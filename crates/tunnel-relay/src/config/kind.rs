@@ -1,6 +1,6 @@
 //! How values are written: the same in flags, environment and file.
 
-use super::values::{AddressSource, LogFormat, Mount, Secret};
+use super::values::{AccessMode, AddressSource, LogFormat, Mount, Secret};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::origins::Origin;
 use ipnet::IpNet;
@@ -151,7 +151,7 @@ impl Written for KnownToken {
 impl Written for Origin {
     const FORM: &'static str = "ORIGIN";
     const ALLOWED: &'static str =
-        "SCHEME://HOST or SCHEME://HOST:PORT, where HOST may begin with \"*.\"; null; or absent";
+        "SCHEME://HOST or SCHEME://HOST:PORT, where HOST may begin with \"*.\"; null; absent; or any";
 }
 
 impl Written for Mount {
@@ -254,6 +254,12 @@ impl Named for LogFormat {
     const FORM: &'static str = "FORMAT";
     const ALLOWED: &'static str = "human or json";
     const ALL: &'static [(&'static str, Self)] = &[("human", Self::Human), ("json", Self::Json)];
+}
+
+impl Named for AccessMode {
+    const FORM: &'static str = "MODE";
+    const ALLOWED: &'static str = "open or tokens";
+    const ALL: &'static [(&'static str, Self)] = &[("open", Self::Open), ("tokens", Self::Tokens)];
 }
 
 impl Named for AddressSource {

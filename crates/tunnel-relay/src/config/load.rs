@@ -1,7 +1,7 @@
 //! Puts a configuration together: flags before environment before file before defaults.
 
-use super::Config;
 use super::print::{Setting, name};
+use super::{AccessMode, Config};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,9 @@ impl Sources {
     /// The environment of this process and nothing else.
     #[must_use]
     pub fn from_environment() -> Self {
+        // What is no UTF-8 must not count as not set.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
         Self { environment: std::env::vars_os().filter_map(text).collect(), ..Self::default() }
     }
@@ -40,8 +41,11 @@ impl Sources {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What has no effect but may have been meant to have one.
+    /// What may have been meant otherwise.
     pub warnings: Vec<String>,
+    /// Why nobody gets in, if so. A relay has no reason to start like this; one that runs, and is told to forget its
+    /// last token, goes on.
+    pub closed: Option<String>,
 }
 
 /// All that is wrong with a configuration, one line each: where, which setting, what, and what is allowed.
@@ -113,6 +117,9 @@ impl Loader {
             if OTHER_NAMES.contains(&variable.as_str()) {
                 continue;
             }
+            if is_service_link(rest, value) {
+                continue;
+            }
             let name = rest.to_ascii_lowercase().replace('_', "-");
             match self.settings.iter().find(|setting| setting.name() == name) {
                 Some(setting) if setting.many => {
@@ -124,9 +131,9 @@ impl Loader {
                     self.set(&name, &texts, variable);
                 }
                 Some(_) => self.set(&name, std::slice::from_ref(value), variable),
-                // No error: orchestrators set variables that begin with the name of a service.
+                // Not a warning: what was to close the relay must not be overlooked.
                 None => {
-                    self.warnings.push(format!("{variable}: there is no such setting{}", self.meant(&name)))
+                    self.problems.push(format!("{variable}: there is no such setting{}", self.meant(&name)))
                 }
             }
         }
@@ -138,6 +145,12 @@ impl Loader {
             Ok(text) => text,
             Err(error) => return self.problems.push(format!("{shown}: it can't be read: {error}")),
         };
+        if text.trim().is_empty() {
+            let hint = "leave it out to run with the defaults";
+            return self
+                .problems
+                .push(format!("{shown}: it is empty, as a file that was cut off is: {hint}"));
+        }
         let line = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let table = match DeTable::parse(&text) {
             Ok(table) => table.into_inner(),
@@ -183,19 +196,53 @@ impl Loader {
         }
     }
 
+    /// Where the value of a setting comes from.
+    fn place(&self, field: &str) -> String {
+        self.places.get(field).cloned().unwrap_or_else(|| format!("{} (default)", name(field)))
+    }
+
+    /// Who may use the relay if nobody has said so: whoever gives tokens, and be it none, does not mean everybody.
+    fn decide_access(&mut self) {
+        if self.places.contains_key("access") {
+            return;
+        }
+        if ["access_tokens", "token_secret"].iter().any(|field| self.places.contains_key(field)) {
+            self.config.access = AccessMode::Tokens;
+        } else if !self.config.listen.ip().is_loopback() {
+            self.warnings.push(format!(
+                "{}: everybody who reaches this address may use the relay: say access = \"open\" if that is meant",
+                self.place("listen")
+            ));
+        }
+    }
+
     fn finish(mut self) -> Result<Loaded, Problems> {
+        self.decide_access();
         if self.problems.is_empty()
             && let Some((field, error)) = self.config.contradiction()
         {
-            let place =
-                self.places.get(field).cloned().unwrap_or_else(|| format!("{} (default)", name(field)));
-            self.problems.push(format!("{place}: {error}"));
+            self.problems.push(format!("{}: {error}", self.place(field)));
         }
         if self.problems.is_empty() {
-            Ok(Loaded { config: self.config, warnings: self.warnings })
+            let closed =
+                self.config.keeps_all_out().map(|(field, why)| format!("{}: {why}", self.place(field)));
+            Ok(Loaded { config: self.config, warnings: self.warnings, closed })
         } else {
             Err(Problems(self.problems))
         }
+    }
+}
+
+/// Whether a variable is one of those that Kubernetes and Docker set for a service that is called `tunnel-relay`.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match rest.strip_prefix("PORT") {
+        Some("") => value.contains("://"),
+        Some(port) => {
+            let number = port.strip_prefix('_').and_then(|port| port.split('_').next());
+            number.is_some_and(is_number)
+        }
+        None => rest == "SERVICE_HOST" || rest.starts_with("SERVICE_PORT") && is_number(value),
     }
 }
 
@@ -356,13 +403,80 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_no_setting_is_a_warning() {
-        let variables = environment(&[("TUNNEL_RELAY_MAX_CHANEL", "1"), ("TUNNEL_RELAY_CONFIG", "x")]);
-        let loaded = load(&Sources { environment: variables, ..Sources::default() }).unwrap();
+    fn a_variable_that_is_no_setting_is_refused_but_those_of_orchestrators_are_not() {
+        let variables = environment(&[
+            ("TUNNEL_RELAY_ACCES_TOKENS", "1"),
+            ("TUNNEL_RELAY_CONFIG", "x"),
+            ("TUNNEL_RELAY_PORT", "8087"),
+        ]);
+        let problems = load(&Sources { environment: variables, ..Sources::default() }).unwrap_err();
         assert_eq!(
-            loaded.warnings,
-            ["TUNNEL_RELAY_MAX_CHANEL: there is no such setting; is max-channels meant?"]
+            problems.to_string(),
+            "TUNNEL_RELAY_ACCES_TOKENS: there is no such setting; is access-tokens meant?\n\
+             TUNNEL_RELAY_PORT: there is no such setting"
         );
+        let variables = environment(&[
+            ("TUNNEL_RELAY_SERVICE_HOST", "10.0.0.7"),
+            ("TUNNEL_RELAY_SERVICE_PORT", "8087"),
+            ("TUNNEL_RELAY_SERVICE_PORT_WS", "8087"),
+            ("TUNNEL_RELAY_PORT", "tcp://10.0.0.7:8087"),
+            ("TUNNEL_RELAY_PORT_8087_TCP", "tcp://10.0.0.7:8087"),
+            ("TUNNEL_RELAY_PORT_8087_TCP_PROTO", "tcp"),
+        ]);
+        load(&Sources { environment: variables, ..Sources::default() }).unwrap();
+    }
+
+    /// What is loaded of these variables: who may use the relay, and whether nobody gets in; or what is wrong.
+    fn access(pairs: &[(&str, &str)]) -> Result<(AccessMode, bool), String> {
+        let sources = Sources { environment: environment(pairs), ..Sources::default() };
+        let loaded = load(&sources).map_err(|problems| problems.to_string())?;
+        assert_eq!(loaded.config.wants_tokens(), loaded.config.access == AccessMode::Tokens);
+        Ok((loaded.config.access, loaded.closed.is_some()))
+    }
+
+    #[test]
+    fn nothing_that_is_empty_opens_the_relay() {
+        const TOKEN: &str = "sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f";
+        let (mode, tokens) = ("TUNNEL_RELAY_ACCESS", "TUNNEL_RELAY_ACCESS_TOKENS");
+        let origins = "TUNNEL_RELAY_ALLOWED_ORIGINS";
+        for (variables, expected) in [
+            (&[][..], Some((AccessMode::Open, false))),
+            (&[(mode, "open")], Some((AccessMode::Open, false))),
+            (&[(mode, "")], None),
+            (&[(mode, "tokens")], Some((AccessMode::Tokens, true))),
+            (&[(tokens, "")], Some((AccessMode::Tokens, true))),
+            (&[(tokens, " , ")], Some((AccessMode::Tokens, true))),
+            (&[(tokens, TOKEN)], Some((AccessMode::Tokens, false))),
+            (&[(mode, "tokens"), (tokens, TOKEN)], Some((AccessMode::Tokens, false))),
+            (&[(mode, "open"), (tokens, "")], Some((AccessMode::Open, false))),
+            (&[(mode, "open"), (tokens, TOKEN)], None),
+            (&[("TUNNEL_RELAY_TOKEN_SECRET", "")], None),
+            (&[(origins, "")], Some((AccessMode::Open, true))),
+            (&[(origins, "any")], Some((AccessMode::Open, false))),
+        ] {
+            assert_eq!(access(variables).ok(), expected, "{variables:?}");
+        }
+        let file = from_file(&format!("access-tokens = ['{TOKEN}']\nallowed-origins = []"));
+        let closed = file.unwrap().closed.unwrap();
+        assert!(
+            closed.ends_with("allowed-origins: no origin is allowed, so nobody gets in: \"any\" lets all in")
+        );
+        assert!(
+            from_file("access-tokens = []").unwrap().closed.unwrap().contains(":1: access-tokens: access is")
+        );
+        assert!(from_file(" \n").unwrap_err().starts_with("FILE: it is empty"));
+    }
+
+    #[test]
+    fn an_address_that_others_reach_wants_to_be_told_that_it_is_open() {
+        let warned = |pairs: &[(&str, &str)]| {
+            load(&Sources { environment: environment(pairs), ..Sources::default() }).unwrap().warnings.len()
+        };
+        let listen = ("TUNNEL_RELAY_LISTEN", "0.0.0.0:8087");
+        assert_eq!(warned(&[listen]), 1);
+        assert_eq!(warned(&[listen, ("TUNNEL_RELAY_ACCESS", "open")]), 0);
+        assert_eq!(warned(&[listen, ("TUNNEL_RELAY_ACCESS_TOKENS", "")]), 0);
+        assert_eq!(warned(&[]), 0);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub fn print(config: &Config) -> String {
         let _never_fails = match config.toml(setting.field) {
             Some(_) if setting.secret => writeln!(text, "# {name} = (set, and not shown)"),
             Some(value) => writeln!(text, "{name} = {value}"),
+            // Left out, it would be read as its default.
+            None if setting.many && setting.default != "–" => writeln!(text, "{name} = []"),
             None => writeln!(
                 text,
                 "# {name} = ({} {})",
@@ -114,6 +116,7 @@ mod tests {
             "10.0.0.0/8",
             "https://*.example.org:81",
             "forwarded",
+            "tokens",
             "sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f connect ports=1-9",
             "AAECAwQFBgcICQoLDA0ODwABAgMEBQYHCAkKCwwNDg8",
         ];
@@ -137,7 +140,8 @@ mod tests {
         (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);
         changed.acme_domains = Vec::new();
         changed.livecode_credential = None;
-        for config in [Config::default(), changed] {
+        let closed = Config { allowed_origins: Vec::new(), ..changed.clone() };
+        for config in [Config::default(), changed, closed] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), print(&config)).unwrap();
             let mut sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };

@@ -11,6 +11,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// Who may use the relay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AccessMode {
+    /// Everybody who reaches it.
+    Open,
+    /// Whoever shows an access token; without any that it takes, nobody.
+    Tokens,
+}
+
 /// Who says which address a peer has that comes through a trusted proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AddressSource {

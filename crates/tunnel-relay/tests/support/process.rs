@@ -69,6 +69,12 @@ async fn keep(from: impl AsyncRead + Unpin, to: Arc<Mutex<String>>) {
 
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tunnel-relay"));
-    command.args(arguments).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    // The relay takes all that begins with TUNNEL_RELAY_ for settings of its own.
+    command
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .env_remove("TUNNEL_RELAY_SIEGE")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
