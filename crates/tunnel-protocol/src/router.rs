@@ -11,6 +11,7 @@ mod access;
 mod channel;
 mod config;
 mod event;
+mod ledger;
 mod link;
 mod livecode;
 mod load;
@@ -32,6 +33,7 @@ use crate::frame::{ChannelId, Frame};
 use crate::{CloseCode, Instant, ServerId};
 use bytes::BytesMut;
 use channel::End;
+use ledger::Ledger;
 use link::{Link, Stage};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,8 +55,8 @@ pub struct Router {
     checks: BTreeSet<(Instant, LinkId)>,
     events: VecDeque<Event>,
     drain: Drain,
-    /// Bytes held for all links.
-    buffered: usize,
+    /// What is held for all links.
+    ledger: Ledger,
     /// Which links were looked at for one that fills the buffers.
     sampled: usize,
     /// Nonces of the PINGs.
@@ -108,7 +110,7 @@ impl Router {
             checks: BTreeSet::new(),
             events: VecDeque::new(),
             drain: Drain::No,
-            buffered: 0,
+            ledger: Ledger::default(),
             sampled: 0,
             pings: 0,
             last_livecode_server: 0,
@@ -128,7 +130,7 @@ impl Router {
     /// Whether so much is held for the links that no new ones should be taken in.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.buffered > self.config.total_buffer / 4 * 3
+        self.ledger.total() > self.config.total_buffer / 4 * 3
     }
 
     /// Takes in a new WebSocket. Each link opened is given back with
@@ -268,7 +270,7 @@ impl Router {
             registrations: self.registrations.len(),
             channel_ends: self.ends.len(),
             waiting: self.waiting.len(),
-            buffered: self.buffered,
+            buffered: self.ledger.total(),
             ..self.totals
         }
     }
@@ -289,17 +291,17 @@ impl Router {
     /// Queues a frame that concerns no open channel, unless more than `max` bytes of such would wait.
     fn control(&mut self, link: LinkId, transmit: Transmit, max: usize) -> bool {
         let Some(state) = self.links.get_mut(link.0) else { return false };
-        let Some(cost) = state.outbox.push_control(transmit, max) else { return false };
-        self.buffered += cost;
-        self.announce(link);
-        true
+        let queued = state.outbox.push_control(&mut self.ledger, transmit, max);
+        if queued {
+            self.announce(link);
+        }
+        queued
     }
 
     /// The next frame that concerns no open channel.
     fn next_control(&mut self, link: LinkId) -> Option<Transmit> {
         let state = self.links.get_mut(link.0)?;
-        if let Some((transmit, cost)) = state.outbox.pop_control() {
-            self.buffered -= cost;
+        if let Some(transmit) = state.outbox.pop_control(&mut self.ledger) {
             return Some(transmit);
         }
         let registered = state.registered.as_ref().map(|(server_id, _)| *server_id);
@@ -308,7 +310,7 @@ impl Router {
 
     fn clear_control(&mut self, link: LinkId) {
         if let Some(state) = self.links.get_mut(link.0) {
-            self.buffered -= state.outbox.clear_control();
+            state.outbox.clear_control(&mut self.ledger);
         }
     }
 

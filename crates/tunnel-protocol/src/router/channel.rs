@@ -1,4 +1,4 @@
-use super::config::FRAME_OVERHEAD;
+use super::ledger::{Queue, cost};
 use super::link::is_opened_by_peer;
 use super::slab::Key;
 use super::waiting::WaitKey;
@@ -6,7 +6,6 @@ use super::{Dialect, Event, LinkId, Router, Transmit};
 use crate::frame::{ChannelId, Frame};
 use crate::livecode::Packet;
 use crate::{CloseCode, Instant};
-use std::collections::VecDeque;
 
 /// Where an [`End`] is in the router.
 pub(super) type EndKey = Key;
@@ -20,9 +19,7 @@ pub(super) struct End {
     pub(super) stage: EndStage,
     /// What the peer at this end speaks.
     pub(super) dialect: Dialect,
-    queue: VecDeque<Transmit>,
-    /// Bytes in the queue, overhead included.
-    queued: usize,
+    queue: Queue,
     /// How many bytes the channel may send in this turn.
     deficit: usize,
     /// Whether the peer got anything on the channel, and so knows of it.
@@ -62,7 +59,7 @@ pub(super) enum Queued {
 impl End {
     /// Takes the first frame's length off what the channel may send in this turn, if that is enough.
     pub(super) fn spend(&mut self) -> bool {
-        match self.queue.front() {
+        match self.queue.first() {
             Some(head) if head.len() <= self.deficit && !self.is_held() => {
                 self.deficit -= head.len();
                 true
@@ -88,7 +85,7 @@ impl End {
 
     /// Bytes in the queue, overhead included.
     pub(super) const fn queued(&self) -> usize {
-        self.queued
+        self.queue.cost()
     }
 
     /// Whether the peer at this end was told to pause.
@@ -98,7 +95,7 @@ impl End {
 
     /// Memory of the queue's places, in bytes; what the frames themselves hold is not counted.
     pub(super) fn queue_memory(&self) -> usize {
-        self.queue.capacity() * size_of::<Transmit>()
+        self.queue.memory()
     }
 
     /// Measures how long the last frame of the queue will have waited, unless another one is measured.
@@ -120,7 +117,7 @@ impl End {
 
     #[cfg(test)]
     pub(super) fn cost_of_queue(&self) -> usize {
-        self.queue.iter().map(|transmit| transmit.len() + FRAME_OVERHEAD).sum()
+        self.queue.added_up()
     }
 
     /// The end at the other peer, if it is still there.
@@ -141,8 +138,7 @@ impl Router {
             id,
             stage,
             dialect: state.peer.dialect,
-            queue: VecDeque::new(),
-            queued: 0,
+            queue: Queue::default(),
             deficit: 0,
             known: is_opened_by_peer(id),
             behind: false,
@@ -163,13 +159,12 @@ impl Router {
 
     /// Removes an end with what is queued; the other end is not told.
     fn remove_end(&mut self, key: EndKey) -> Option<End> {
-        let end = self.ends.remove(key)?;
-        self.buffered -= end.queued;
+        let mut end = self.ends.remove(key)?;
         if let Some(link) = self.links.get_mut(end.link.0) {
             link.channels.remove(&end.id);
             link.outbox.flow.remove(&end.id);
             link.outbox.ready.remove(&end.id.into());
-            link.outbox.buffered -= end.queued;
+            self.ledger.clear(&mut link.outbox.account, &mut end.queue);
             if let Some(livecode) = &mut link.livecode {
                 livecode.forget(end.id, key);
             }
@@ -251,19 +246,16 @@ impl Router {
 
     fn clear_queue(&mut self, key: EndKey) {
         let Some(end) = self.ends.get_mut(key) else { return };
-        let freed = std::mem::take(&mut end.queued);
-        end.queue = VecDeque::new();
         end.sample = None;
-        self.buffered -= freed;
         if let Some(link) = self.links.get_mut(end.link.0) {
             link.outbox.ready.remove(&end.id.into());
-            link.outbox.buffered -= freed;
+            self.ledger.clear(&mut link.outbox.account, &mut end.queue);
         }
     }
 
     /// Queues what one peer sent for the other, or ends the channel if there is no room.
     pub(super) fn forward(&mut self, from: EndKey, to: EndKey, transmit: Transmit) {
-        if let Err(reason) = self.make_room(to, transmit.len() + FRAME_OVERHEAD) {
+        if let Err(reason) = self.make_room(to, cost(transmit.len())) {
             return self.lose_channel(from, to, CloseCode::OVERFLOW, reason);
         }
         self.enqueue(to, transmit);
@@ -272,7 +264,7 @@ impl Router {
         if end.behind {
             return;
         }
-        let (link, queued) = (end.link, end.queued);
+        let (link, queued) = (end.link, end.queued());
         let crowded = self.is_crowded(link);
         let high = if crowded { self.config.channel_low } else { self.config.channel_high };
         if queued > high {
@@ -308,14 +300,10 @@ impl Router {
     /// Queues a frame for the peer at this end, whatever the limits are.
     pub(super) fn enqueue(&mut self, key: EndKey, transmit: Transmit) {
         let Some(end) = self.ends.get_mut(key) else { return };
-        let cost = transmit.len() + FRAME_OVERHEAD;
-        let was_empty = end.queue.is_empty();
-        end.queue.push_back(transmit);
-        end.queued += cost;
-        self.buffered += cost;
         let (id, link_id) = (end.id, end.link);
         let Some(link) = self.links.get_mut(link_id.0) else { return };
-        link.outbox.buffered += cost;
+        let was_empty = end.queue.is_empty();
+        self.ledger.push(&mut link.outbox.account, &mut end.queue, transmit);
         if end.is_held() {
             return;
         }
@@ -331,28 +319,22 @@ impl Router {
         let link = self.links.get_mut(link_id.0)?;
         let key = link.outbox.next_channel(&mut self.ends, self.config.max_frame as usize)?;
         let end = self.ends.get_mut(key)?;
-        let transmit = end.queue.pop_front()?;
-        let cost = transmit.len() + FRAME_OVERHEAD;
+        let transmit = self.ledger.pop(&mut link.outbox.account, &mut end.queue)?;
         if let Some(since) = end.step_sample() {
             self.waited_since = Some(self.waited_since.map_or(since, |known| known.min(since)));
         }
         end.known = true;
-        end.queued -= cost;
-        self.buffered -= cost;
-        link.outbox.buffered -= cost;
         if end.queue.is_empty() {
             link.outbox.ready.remove(&end.id.into());
             if end.stage == EndStage::Closing {
                 self.remove_end(key);
                 return Some(transmit);
             }
-            if end.queue.capacity() > 16 {
-                end.queue = VecDeque::new();
-            }
+            end.queue.shrink(16);
         } else if end.is_held() {
             link.outbox.ready.remove(&end.id.into());
         }
-        if end.behind && end.queued <= self.config.channel_low {
+        if end.behind && end.queued() <= self.config.channel_low {
             self.set_behind(key, false);
         }
         Some(transmit)

@@ -1,11 +1,11 @@
 use super::channel::{End, EndKey};
-use super::config::FRAME_OVERHEAD;
+use super::ledger::{Account, Ledger, Queue, cost};
 use super::livecode::LivecodeLink;
 use super::slab::Slab;
 use super::{Dialect, Grant, Peer, Transmit};
 use crate::frame::{ChannelId, Frame};
 use crate::{Instant, ServerId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -53,9 +53,7 @@ pub(super) enum Stage {
 /// What waits to be sent to one peer, beside what the ends of its channels hold.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    control: VecDeque<Transmit>,
-    /// Bytes in it, overhead included.
-    control_len: usize,
+    control: Queue,
     /// Whether a REGISTERED is due; answers to repeated questions do not pile up.
     pub(super) registered: bool,
     /// The nonce of the PING that is due.
@@ -68,8 +66,8 @@ pub(super) struct Outbox {
     pub(super) ready: BTreeMap<Turn, EndKey>,
     /// The channel whose turn it is, or was if it holds nothing any more.
     turn: Option<(Turn, EndKey)>,
-    /// Bytes held for the link, overhead included.
-    pub(super) buffered: usize,
+    /// What is held for the link.
+    pub(super) account: Account,
     /// Whether the owner was told that there is something.
     pub(super) announced: bool,
 }
@@ -120,7 +118,7 @@ impl Link {
         self.peer.address.capacity()
             + self.peer.origin.capacity()
             + self.channels.len() * size_of::<(ChannelId, EndKey)>()
-            + self.outbox.control.capacity() * size_of::<Transmit>()
+            + self.outbox.control.memory()
             + if self.livecode.is_some() { size_of::<LivecodeLink>() } else { 0 }
     }
 }
@@ -131,43 +129,34 @@ pub(super) const fn is_opened_by_peer(channel: ChannelId) -> bool {
 }
 
 impl Outbox {
+    /// What the frames cost that concern no open channel, as it is noted and added up.
     #[cfg(test)]
-    pub(super) const fn control_len(&self) -> usize {
-        self.control_len
+    pub(super) fn control_cost(&self) -> (usize, usize) {
+        (self.control.cost(), self.control.added_up())
     }
 
-    /// Queues a frame if no more than `max` bytes wait with it; what it costs.
-    pub(super) fn push_control(&mut self, transmit: Transmit, max: usize) -> Option<usize> {
-        let cost = transmit.len() + FRAME_OVERHEAD;
-        if self.control_len + cost > max {
-            return None;
+    /// Queues a frame if no more than `max` bytes wait with it; whether it did.
+    pub(super) fn push_control(&mut self, ledger: &mut Ledger, transmit: Transmit, max: usize) -> bool {
+        let has_room = self.control.cost() + cost(transmit.len()) <= max;
+        if has_room {
+            ledger.push(&mut self.account, &mut self.control, transmit);
         }
-        self.control_len += cost;
-        self.buffered += cost;
-        self.control.push_back(transmit);
-        Some(cost)
+        has_room
     }
 
-    /// The next frame that was queued, and what it cost.
-    pub(super) fn pop_control(&mut self) -> Option<(Transmit, usize)> {
-        let transmit = self.control.pop_front()?;
-        let cost = transmit.len() + FRAME_OVERHEAD;
-        self.control_len -= cost;
-        self.buffered -= cost;
-        if self.control.is_empty() {
-            self.control = VecDeque::new();
-        }
-        Some((transmit, cost))
+    /// The next frame that was queued.
+    pub(super) fn pop_control(&mut self, ledger: &mut Ledger) -> Option<Transmit> {
+        let transmit = ledger.pop(&mut self.account, &mut self.control)?;
+        self.control.shrink(0);
+        Some(transmit)
     }
 
-    /// Forgets all that does not concern a channel; what it cost.
-    pub(super) fn clear_control(&mut self) -> usize {
-        self.control = VecDeque::new();
+    /// Forgets all that does not concern a channel.
+    pub(super) fn clear_control(&mut self, ledger: &mut Ledger) {
+        ledger.clear(&mut self.account, &mut self.control);
         self.registered = false;
         self.ping = None;
         self.pong = None;
-        self.buffered -= self.control_len;
-        std::mem::take(&mut self.control_len)
     }
 
     /// The next answer that is due.

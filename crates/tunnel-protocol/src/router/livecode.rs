@@ -1,5 +1,6 @@
 use super::channel::{EndKey, EndStage};
-use super::config::{FRAME_OVERHEAD, LivecodeConfig, is_same_secret};
+use super::config::{LivecodeConfig, is_same_secret};
+use super::ledger::cost;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request as Connect;
 use super::{Dialect, Drain, Event, LinkId, Router, Transmit};
@@ -210,7 +211,7 @@ impl Router {
             Dialect::Livecode => Transmit::Text(self.text_for(to, data)),
         };
         let too_long = end.dialect == Dialect::Tunnel && transmit.len() > self.config.max_frame as usize;
-        if too_long || self.make_room(to, transmit.len() + FRAME_OVERHEAD).is_err() {
+        if too_long || self.make_room(to, cost(transmit.len())).is_err() {
             return false;
         }
         self.note(from, to, data.as_bytes());

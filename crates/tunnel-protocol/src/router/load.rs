@@ -52,7 +52,7 @@ impl Router {
 
 impl Load {
     fn add_link(&mut self, link: &Link) {
-        let buffered = link.outbox.buffered;
+        let buffered = link.outbox.account.held();
         self.links_waiting += usize::from(buffered > 0);
         self.longest_queue = self.longest_queue.max(buffered);
         self.links_memory += link.memory();

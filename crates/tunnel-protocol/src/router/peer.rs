@@ -1,5 +1,5 @@
 use super::channel::{EndKey, EndStage};
-use super::config::FRAME_OVERHEAD;
+use super::ledger;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
 use super::{Dialect, Drain, Event, Grant, LinkId, Peer, Registration, Router, Transmit, Violation};
@@ -258,7 +258,7 @@ impl Router {
                 Transmit::Text(connected.encode(DELIMITER))
             }
         };
-        let cost = offer.len() + FRAME_OVERHEAD;
+        let cost = ledger::cost(offer.len());
         if offer.len() > self.config.max_frame as usize {
             return Err((CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded"));
         }

@@ -33,24 +33,25 @@ impl Router {
 
     /// Whether a link can get `cost` bytes more without a channel being lost.
     pub(super) fn has_room(&self, link: LinkId, cost: usize) -> bool {
-        let held = self.links.get(link.0).map_or(0, |state| state.outbox.buffered);
-        held + cost <= self.config.link_buffer && self.buffered + cost <= self.config.total_buffer
+        let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
+        held + cost <= self.config.link_buffer && self.ledger.total() + cost <= self.config.total_buffer
     }
 
     /// Whether so much is held for a link, or in all, that senders are paused early.
     pub(super) fn is_crowded(&self, link: LinkId) -> bool {
-        let held = self.links.get(link.0).map_or(0, |state| state.outbox.buffered);
-        held > self.config.link_buffer / 2 || self.buffered > self.config.total_buffer / 2
+        let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
+        held > self.config.link_buffer / 2 || self.ledger.total() > self.config.total_buffer / 2
     }
 
     /// A link that has to lose a channel before `link` gets `cost` bytes more.
     fn full_link(&mut self, link: LinkId, cost: usize) -> Option<LinkId> {
-        let held =
-            |router: &Self, link: LinkId| router.links.get(link.0).map_or(0, |state| state.outbox.buffered);
+        let held = |router: &Self, link: LinkId| {
+            router.links.get(link.0).map_or(0, |state| state.outbox.account.held())
+        };
         if held(self, link) + cost > self.config.link_buffer {
             return Some(link);
         }
-        if self.buffered + cost <= self.config.total_buffer {
+        if self.ledger.total() + cost <= self.config.total_buffer {
             return None;
         }
         self.sampled += SAMPLE;

@@ -1,5 +1,5 @@
 use super::channel::{EndKey, EndStage, Queued};
-use super::config::FRAME_OVERHEAD;
+use super::ledger::{Hold, cost};
 use super::{LinkId, Router};
 use crate::frame::ChannelKind;
 use crate::{CloseCode, Instant, ServerId};
@@ -12,9 +12,18 @@ pub(super) type WaitKey = (Instant, u64);
 /// CONNECTs to servers that are not registered.
 #[derive(Debug, Default)]
 pub(super) struct WaitingRoom {
-    requests: BTreeMap<WaitKey, (EndKey, Request)>,
+    requests: BTreeMap<WaitKey, Waiting>,
     servers: BTreeMap<ServerId, BTreeSet<WaitKey>>,
     arrivals: u64,
+}
+
+/// One that waits.
+#[derive(Debug)]
+struct Waiting {
+    end: EndKey,
+    request: Request,
+    /// What the ledger holds for it.
+    hold: Hold,
 }
 
 /// What a client asks for.
@@ -28,7 +37,7 @@ pub(super) struct Request {
 
 impl Request {
     fn cost(&self) -> usize {
-        self.payload.len() + FRAME_OVERHEAD
+        cost(self.payload.len())
     }
 }
 
@@ -44,36 +53,38 @@ impl WaitingRoom {
 
     #[cfg(test)]
     pub(super) fn cost(&self) -> usize {
-        self.requests.values().map(|(_, request)| request.cost()).sum()
+        self.requests.values().map(|waiting| waiting.hold.bytes()).sum()
     }
 
     #[cfg(test)]
     pub(super) fn cost_of(&self, link: LinkId, ends: &super::Slab<super::End>) -> usize {
         let of_link = |end: EndKey| ends.get(end).is_some_and(|end| end.link == link);
-        self.requests.values().filter(|(end, _)| of_link(*end)).map(|(_, request)| request.cost()).sum()
+        let waiting = self.requests.values().filter(|waiting| of_link(waiting.end));
+        waiting.map(|waiting| waiting.hold.bytes()).sum()
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.requests.first_key_value().map(|(key, _)| key.0)
     }
 
-    fn add(&mut self, until: Instant, end: EndKey, request: Request) -> WaitKey {
+    fn add(&mut self, until: Instant, waiting: Waiting) -> WaitKey {
         self.arrivals += 1;
         let key = (until, self.arrivals);
-        self.servers.entry(request.server_id).or_default().insert(key);
-        self.requests.insert(key, (end, request));
+        self.servers.entry(waiting.request.server_id).or_default().insert(key);
+        self.requests.insert(key, waiting);
         key
     }
 
-    fn remove(&mut self, key: WaitKey) -> Option<(EndKey, Request)> {
-        let (end, request) = self.requests.remove(&key)?;
-        if let Some(keys) = self.servers.get_mut(&request.server_id) {
+    fn remove(&mut self, key: WaitKey) -> Option<Waiting> {
+        let waiting = self.requests.remove(&key)?;
+        let server_id = &waiting.request.server_id;
+        if let Some(keys) = self.servers.get_mut(server_id) {
             keys.remove(&key);
             if keys.is_empty() {
-                self.servers.remove(&request.server_id);
+                self.servers.remove(server_id);
             }
         }
-        Some((end, request))
+        Some(waiting)
     }
 
     fn first_for(&self, server_id: &ServerId) -> Option<WaitKey> {
@@ -104,9 +115,8 @@ impl Router {
             );
         }
         link.waiting += 1;
-        link.outbox.buffered += cost;
-        self.buffered += cost;
-        let key = self.waiting.add(now + self.config.absent_wait, end, request);
+        let hold = self.ledger.hold(&mut link.outbox.account, cost);
+        let key = self.waiting.add(now + self.config.absent_wait, Waiting { end, request, hold });
         if let Some(end) = self.ends.get_mut(end) {
             end.stage = EndStage::Waiting(key);
         }
@@ -114,17 +124,15 @@ impl Router {
 
     /// Frees a place in the waiting room whose end is removed already.
     pub(super) fn stop_waiting(&mut self, key: WaitKey, link: LinkId) {
-        if let Some((_, request)) = self.waiting.remove(key) {
-            self.stopped_waiting(link, &request);
+        if let Some(waiting) = self.waiting.remove(key) {
+            self.stopped_waiting(link, waiting.hold);
         }
     }
 
-    fn stopped_waiting(&mut self, link: LinkId, request: &Request) {
-        let cost = request.cost();
-        self.buffered -= cost;
+    fn stopped_waiting(&mut self, link: LinkId, hold: Hold) {
         if let Some(link) = self.links.get_mut(link.0) {
             link.waiting -= 1;
-            link.outbox.buffered -= cost;
+            self.ledger.release(&mut link.outbox.account, hold);
         }
     }
 
@@ -146,9 +154,9 @@ impl Router {
     }
 
     fn leave(&mut self, key: WaitKey) -> Option<(EndKey, Request)> {
-        let (end, request) = self.waiting.remove(key)?;
+        let Waiting { end, request, hold } = self.waiting.remove(key)?;
         let link = self.ends.get(end)?.link;
-        self.stopped_waiting(link, &request);
+        self.stopped_waiting(link, hold);
         Some((end, request))
     }
 

@@ -15,7 +15,9 @@ impl Router {
         let (mut total, mut ends) = (0, 0);
         for key in self.links.keys() {
             let (id, link) = (LinkId(key), self.links.get(key).expect("a key of the slab"));
-            let mut held = link.outbox.control_len() + self.waiting.cost_of(id, &self.ends);
+            let (control, added_up) = link.outbox.control_cost();
+            assert_eq!(control, added_up, "{when}: {id}");
+            let mut held = control + self.waiting.cost_of(id, &self.ends);
             let (mut opened, mut incoming) = (0, 0);
             for (channel, &end) in &link.channels {
                 let end =
@@ -42,11 +44,11 @@ impl Router {
             assert_eq!((link.opened, link.incoming), (opened, incoming), "{when}: {id}");
             assert!(link.outbox.ready.len() <= link.channels.len(), "{when}: {id}");
             assert!(link.outbox.flow.iter().all(|id| link.channels.contains_key(id)), "{when}: {id}");
-            assert_eq!(link.outbox.buffered, held, "{when}: {id}");
+            assert_eq!(link.outbox.account.held(), held, "{when}: {id}");
             total += held;
             ends += link.channels.len();
         }
-        assert_eq!((self.buffered, self.ends.len()), (total, ends), "{when}");
+        assert_eq!((self.ledger.total(), self.ends.len()), (total, ends), "{when}");
         for (server_id, link) in &self.registrations {
             let link = self.links.get(link.0).unwrap_or_else(|| panic!("{when}: {server_id} has no link"));
             let seat = |livecode: &LivecodeLink| matches!(server_id, ServerId::Number(number) if livecode.seats.contains(number));
