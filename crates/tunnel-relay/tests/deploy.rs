@@ -52,6 +52,13 @@ async fn the_unit_runs_a_command_that_exists() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("--config"), "{output:?}");
 }
 
+#[test]
+fn the_unit_is_started_again_however_often_it_fails() {
+    let (unit, service) = UNIT.split_once("[Service]").unwrap();
+    assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0"), "{unit}");
+    assert!(service.lines().any(|line| line == "Restart=on-failure"), "{service}");
+}
+
 /// Asks systemd, where there is one, about the unit with the binary of this build.
 #[tokio::test]
 async fn the_unit_is_one_for_systemd_and_gives_little_away() {
