@@ -1,31 +1,44 @@
-//! The library in a browser: I/O for the core, and the Rust halves of the classes in `js/`.
+//! The library in a browser: I/O for the core.
 
-#[cfg(feature = "api")]
-mod api;
+#[cfg(feature = "npm")]
+mod class_bindings;
+#[cfg(feature = "npm")]
 mod classes;
 mod driver;
+mod engine;
+#[cfg(feature = "npm")]
 mod frames;
 mod identity;
 mod link;
+#[cfg(feature = "npm")]
 mod livecode;
 mod page;
 mod platform;
 mod tasks;
+#[cfg(feature = "npm")]
 mod warm_up;
 
-#[cfg(feature = "api")]
-pub use api::{ForwardingServerWebSocket, PeerToPeerWebSocket};
+#[cfg(feature = "npm")]
+pub use class_bindings::{ForwardingServerWebSocket, PeerToPeerWebSocket};
+pub(crate) use engine::{connect, host};
+#[cfg(feature = "npm")]
+pub use package::start;
 
-use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
-use wasm_bindgen::prelude::*;
+/// What only the npm package has: an application that uses the crate brings its own allocator, and starts by itself.
+#[cfg(feature = "npm")]
+mod package {
+    use super::classes;
+    use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
+    use wasm_bindgen::prelude::*;
 
-#[global_allocator]
-static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
+    #[global_allocator]
+    static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
 
-/// Runs once, at the end of `init()`; again does nothing.
-#[wasm_bindgen(start)]
-pub fn start() {
-    #[cfg(feature = "debug")]
-    console_error_panic_hook::set_once();
-    classes::start();
+    /// Runs once, at the end of `init()`; again does nothing.
+    #[wasm_bindgen(start)]
+    pub fn start() {
+        #[cfg(feature = "debug")]
+        console_error_panic_hook::set_once();
+        classes::start();
+    }
 }

@@ -1,14 +1,57 @@
-//! Sockets between web browsers: the platform's `WebSocket`, from tab to tab, end-to-end encrypted.
+//! Sockets between web browsers, end-to-end encrypted, through a small relay.
 //!
-//! `browser` has the I/O around [`tunnel_protocol`]'s endpoint, and the Rust halves of the classes in `js/`. What the
-//! classes do is described where their types are: `js/sockets.d.ts`.
+//! A page connects to a port of a server in another page. Its [`Socket`] is a `Stream` and a `Sink` of [`Message`]s:
+//!
+//! ```no_run
+//! use futures_util::{SinkExt, StreamExt};
+//! use tunnel_wasm::{Error, Message, Socket};
+//!
+//! async fn echo(server_id: &str) -> Result<(), Error> {
+//!     let mut socket = Socket::builder("wss://relay.example", server_id, 1337).protocols(["chat"]).connect().await?;
+//!     socket.send(Message::Text("hello".into())).await?;
+//!     while let Some(message) = socket.next().await {
+//!         println!("{:?}", message?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A server is a stream of clients to accept or refuse, for each port that it listens on:
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use tunnel_wasm::{Error, Server};
+//!
+//! async fn serve() -> Result<(), Error> {
+//!     let server = Server::builder("wss://relay.example").identity("my server").host().await?;
+//!     println!("connect to {:?}", server.id());
+//!     let mut clients = server.listen(1337)?;
+//!     while let Some(client) = clients.next().await {
+//!         if client.offer().path.starts_with("/secret") {
+//!             client.refuse("nothing to see here");
+//!         } else {
+//!             let socket = client.accept("").await?;
+//!             println!("{:?} is here", socket.remote());
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The crate compiles for every target. It connects in web pages, workers included, on `wasm32-unknown-unknown`; elsewhere
+//! [`SocketBuilder::connect`] and [`ServerBuilder::host`] return [`Error::Unsupported`].
+//!
+//! The feature `npm` is for the npm package `tunnel-wasm`: it adds the classes of `js/`, exports and an allocator, which
+//! do not belong into an application.
 
+mod api;
 #[cfg(target_family = "wasm")]
 mod browser;
-#[cfg(any(target_family = "wasm", test))]
+#[cfg(any(all(target_family = "wasm", feature = "npm"), test))]
 mod loopback;
 
-#[cfg(target_family = "wasm")]
-pub use browser::start;
-#[cfg(all(target_family = "wasm", feature = "api"))]
-pub use browser::{ForwardingServerWebSocket, PeerToPeerWebSocket};
+pub use api::{Error, Incoming, Listener, PathEvent, Ports, Server, ServerBuilder, Socket, SocketBuilder};
+#[cfg(all(target_family = "wasm", feature = "npm"))]
+pub use browser::{ForwardingServerWebSocket, PeerToPeerWebSocket, start};
+pub use tunnel_protocol::endpoint::{Offer, Remote, SocketStats};
+pub use tunnel_protocol::{CloseCode, Message, ServerId};

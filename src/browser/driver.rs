@@ -2,10 +2,12 @@
 
 use crate::browser::identity;
 use crate::browser::link::{Link, Relay};
+#[cfg(feature = "npm")]
 use crate::browser::livecode;
 use crate::browser::page;
 use crate::browser::platform::{Timer, now, random};
 use crate::browser::tasks;
+#[cfg(feature = "npm")]
 use crate::browser::warm_up;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -197,10 +199,16 @@ impl Driver {
 
     /// Has the livecode dialect spoken on a link, or closes it if nothing speaks it.
     async fn speak_livecode(self: Rc<Self>, link: LinkId) {
-        match livecode::translator().await {
-            Ok(translator) => self.with(|endpoint, now| endpoint.speak_livecode(link, translator, now)),
-            Err(reason) => self.handle_link_closed(link, CloseCode::ABNORMAL, &reason),
-        }
+        #[cfg(feature = "npm")]
+        let reason = match livecode::translator().await {
+            Ok(translator) => {
+                return self.with(|endpoint, now| endpoint.speak_livecode(link, translator, now));
+            }
+            Err(reason) => reason,
+        };
+        #[cfg(not(feature = "npm"))]
+        let reason = "the relay speaks the livecode dialect, and this build does not";
+        self.handle_link_closed(link, CloseCode::ABNORMAL, reason.as_ref());
     }
 
     /// Computes the secret that a key of WebCrypto's shares with `theirs`.
@@ -282,10 +290,12 @@ impl Driver {
                 }
             }
             Event::Hosting { .. } | Event::HostInterrupted | Event::HostClosed { .. } => {
+                #[cfg(feature = "npm")]
                 let begins = matches!(event, Event::Hosting { again: false, .. });
                 if let Some(server) = &self.server {
                     server.clone().handle(&this, event);
                 }
+                #[cfg(feature = "npm")]
                 if begins {
                     tasks::post(warm_up::begin);
                 }
@@ -353,6 +363,7 @@ pub(crate) fn make_keys() {
     SPARE_KEYS.with_borrow_mut(|keys| keys.resize_with(2, || StaticKey::from_secret(random())));
 }
 
+#[cfg(feature = "npm")]
 /// The page is idle: there is time to prepare for its first connection, unless that is already on its way.
 pub(crate) fn handle_idle() {
     if DRIVERS.with_borrow(Vec::is_empty) {

@@ -10,6 +10,10 @@ extern "C" {
     /// Computes the secret that a key of WebCrypto's shares with `theirs`: 32 bytes, all zero if there is none.
     #[wasm_bindgen(js_name = diffieHellman)]
     async fn diffie_hellman(ours: Uint8Array, theirs: Uint8Array) -> JsValue;
+
+    /// Takes the identity of this name, and makes it if there is none. Rejects with a `TunnelError`.
+    #[wasm_bindgen(js_name = takeIdentity, catch)]
+    async fn take_identity(name: &str) -> Result<JsValue, JsValue>;
 }
 
 #[wasm_bindgen]
@@ -25,9 +29,21 @@ extern "C" {
     /// Whether the secret half never leaves WebCrypto.
     #[wasm_bindgen(method, getter)]
     fn protected(this: &TakenIdentity) -> bool;
+
+    /// Says that the page needs it no longer. A promise.
+    #[wasm_bindgen(method)]
+    pub(crate) fn release(this: &TakenIdentity);
 }
 
 impl TakenIdentity {
+    /// Takes the identity of this name. An error says why that can't be, for example because another page has it.
+    pub(crate) async fn take(name: &str) -> Result<Self, String> {
+        match take_identity(name).await {
+            Ok(identity) => Ok(identity.unchecked_into()),
+            Err(error) => Err(error.unchecked_into::<js_sys::Error>().message().into()),
+        }
+    }
+
     /// The key as the endpoint uses it; `None` unless it is 32 bytes long.
     pub(crate) fn static_key(&self) -> Option<StaticKey> {
         let bytes = self.key().try_into().ok()?;

@@ -1,7 +1,9 @@
 //! One WebSocket to a relay, for a [`Driver`].
 
 use crate::browser::driver::Driver;
+#[cfg(feature = "npm")]
 use crate::browser::frames;
+#[cfg(feature = "npm")]
 use crate::browser::warm_up::LoopbackLink;
 use js_sys::{ArrayBuffer, Uint8Array};
 use std::rc::Weak;
@@ -46,6 +48,7 @@ pub(crate) struct Relay {
 /// What carries frames to a relay. It is closed when it is dropped.
 pub(crate) enum Link {
     WebSocket(WebSocketLink),
+    #[cfg(feature = "npm")]
     Loopback(LoopbackLink),
 }
 
@@ -59,7 +62,10 @@ impl Link {
     ) -> Result<Self, String> {
         match &relay.url {
             Some(url) => WebSocketLink::open(driver, id, url, early).map(Self::WebSocket),
+            #[cfg(feature = "npm")]
             None => Ok(Self::Loopback(LoopbackLink::open(driver, id))),
+            #[cfg(not(feature = "npm"))]
+            None => Err("there is no URL".to_owned()),
         }
     }
 
@@ -67,6 +73,7 @@ impl Link {
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::WebSocket(link) => link.socket.ready_state() == WebSocket::OPEN,
+            #[cfg(feature = "npm")]
             Self::Loopback(_) => true,
         }
     }
@@ -75,6 +82,7 @@ impl Link {
     pub(crate) fn has_room(&self) -> bool {
         match self {
             Self::WebSocket(link) => link.socket.buffered_amount() < HIGH_WATER_MARK,
+            #[cfg(feature = "npm")]
             Self::Loopback(_) => true,
         }
     }
@@ -83,12 +91,17 @@ impl Link {
     pub(crate) fn send(&self, message: &LinkMessage) {
         match self {
             Self::WebSocket(link) => link.send(message),
+            #[cfg(feature = "npm")]
             Self::Loopback(link) => link.send(message),
         }
     }
 
     /// Closes it. Nothing more is heard of it.
     pub(crate) fn close(self, code: CloseCode, reason: &str) {
+        #[cfg_attr(
+            not(feature = "npm"),
+            allow(irrefutable_let_patterns, reason = "the other kind is the npm package's")
+        )]
         if let Self::WebSocket(link) = &self {
             // A page may say no other codes.
             let code = if code.is_for_applications() { code } else { CloseCode::NORMAL };
@@ -167,6 +180,7 @@ fn offer(early: &[u8]) -> Vec<String> {
 fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
     if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {
         let bytes = Uint8Array::new(buffer).to_vec();
+        #[cfg(feature = "npm")]
         frames::keep(buffer, bytes.len());
         driver.handle_message(id, LinkMessage::Binary(bytes.into()));
     } else if let Some(text) = data.as_string() {

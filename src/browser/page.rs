@@ -7,6 +7,7 @@ use web_sys::{Document, EventTarget};
 
 #[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
+    #[cfg(feature = "npm")]
     /// Calls the function when the page is idle, or after a while.
     #[wasm_bindgen(js_name = whenIdle)]
     fn when_idle(task: JsValue);
@@ -28,6 +29,7 @@ pub(crate) fn start() -> bool {
     }
     tasks::prepare();
     driver::make_keys();
+    #[cfg(feature = "npm")]
     when_idle(Closure::once_into_js(driver::handle_idle));
     watch();
     true

@@ -152,9 +152,8 @@ fn compile(build: &Build<'_>) -> Result<()> {
     for module in MODULES {
         command.args(["-p", module.krate]);
     }
-    if build.form == Form::Debug {
-        command.args(["--features", "tunnel-wasm/debug"]);
-    }
+    let feature = if build.form == Form::Debug { "debug" } else { "npm" };
+    command.arg("--features").arg(format!("{}/{feature}", MAIN.krate));
     command
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
         .arg("--config")

@@ -87,8 +87,19 @@ pub(crate) fn clippy(workspace: &Workspace, report: &mut Report) -> Result<()> {
     })?;
     let target = &workspace.config.build.rust_target;
     report.step(&format!("clippy, {target}"), || {
-        let arguments =
-            ["clippy", "-p", "tunnel-wasm", "--all-targets", "--target", target, "--", "-D", "warnings"];
+        let arguments = [
+            "clippy",
+            "-p",
+            "tunnel-wasm",
+            "--all-targets",
+            "--features",
+            "npm",
+            "--target",
+            target,
+            "--",
+            "-D",
+            "warnings",
+        ];
         run(workspace.cargo().args(arguments))
     })
 }

@@ -1,0 +1,65 @@
+//! Why something failed.
+
+use tunnel_protocol::CloseCode;
+
+/// Why a socket or a server failed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The relay's URL is none. Nothing was dialled.
+    #[error("'{0}' is no relay's URL: expected one that begins with ws:, wss:, http: or https:")]
+    Url(String),
+    /// The server ID is none. Nothing was dialled.
+    #[error("'{id}' is not a server ID: {problem}")]
+    ServerId {
+        /// The text that was given.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another listener of the server has the port. Nothing was claimed.
+    #[error("port {0} is taken: drop its listener first")]
+    PortTaken(u16),
+    /// The range has no port.
+    #[error("the port range {0} to {1} is empty")]
+    NoPorts(u16, u16),
+    /// The identity could not be taken, for example because another page uses it.
+    #[error("the identity is not available: {0}")]
+    Identity(String),
+    /// The socket never opened, or the server was never registered.
+    #[error("{}: {reason}", name(*.code))]
+    Failed {
+        /// Why, by number.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The socket or server has ended, and what was sent last may be lost unless `was_clean`.
+    #[error("the connection ended with code {}: {reason}", .code.0)]
+    Closed {
+        /// Why, by number.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+        /// Whether both sides took part in closing.
+        was_clean: bool,
+    },
+    /// This platform has no driver. There is one for web pages.
+    #[error("there is no driver for this platform: compile for wasm32-unknown-unknown")]
+    Unsupported,
+}
+
+impl Error {
+    /// The close code, where the network or the other side is the reason.
+    #[must_use]
+    pub const fn code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Failed { code, .. } | Self::Closed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+fn name(code: CloseCode) -> &'static str {
+    code.name().unwrap_or("closed")
+}

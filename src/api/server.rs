@@ -1,0 +1,241 @@
+//! A server: listeners on ports, which are streams of clients that want in.
+
+use super::ports::Claims;
+use super::{Engine, Error, Ports, Socket, SocketState};
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tunnel_protocol::endpoint::{Event, Offer, SocketId};
+use tunnel_protocol::{CloseCode, ServerId};
+
+/// Clients that wait for an answer at one listener; more are refused, as a full `listen` backlog does.
+const MAX_BACKLOG: usize = 128;
+
+/// How a server is hosted. Made by [`Server::builder`].
+#[derive(Debug)]
+#[must_use = "nothing is hosted before `host` is called"]
+pub struct ServerBuilder {
+    plan: ServerPlan,
+}
+
+/// What a [`ServerBuilder`] has collected.
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
+pub(crate) struct ServerPlan {
+    pub(crate) relay: String,
+    pub(crate) token: String,
+    pub(crate) identity: Option<String>,
+}
+
+impl ServerBuilder {
+    /// Hosts under a name that outlives the page: the server keeps its ID.
+    pub fn identity(mut self, name: impl Into<String>) -> Self {
+        self.plan.identity = Some(name.into());
+        self
+    }
+
+    /// The access token of the relay.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.plan.token = token.into();
+        self
+    }
+
+    /// Registers the server at the relay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Url`] and [`Error::Identity`] before anything is dialled; [`Error::Failed`] says why the relay did not
+    /// register the server; [`Error::Unsupported`] outside of web pages.
+    pub async fn host(self) -> Result<Server, Error> {
+        #[cfg(target_family = "wasm")]
+        return crate::browser::host(self.plan).await;
+        #[cfg(not(target_family = "wasm"))]
+        return Err(Error::Unsupported);
+    }
+}
+
+/// A server in this page. When it is dropped, its clients' sockets close with 1001 and it is unregistered.
+pub struct Server {
+    engine: Rc<dyn Engine>,
+    state: Rc<ServerState>,
+    id: ServerId,
+}
+
+impl Server {
+    /// Describes a server that is reached through a relay.
+    pub fn builder(relay: impl Into<String>) -> ServerBuilder {
+        ServerBuilder { plan: ServerPlan { relay: relay.into(), token: String::new(), identity: None } }
+    }
+
+    /// What clients connect to.
+    #[must_use]
+    pub const fn id(&self) -> &ServerId {
+        &self.id
+    }
+
+    /// Claims a port, or a range of ports, until the listener is dropped. Clients of all other ports are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PortTaken`] if another listener has one of the ports, [`Error::NoPorts`] for an empty range.
+    pub fn listen(&self, ports: impl Into<Ports>) -> Result<Listener, Error> {
+        // Beside these, each sender has room for one.
+        let (sender, clients) = mpsc::channel(MAX_BACKLOG - 1);
+        let mut claims = self.state.claims.borrow_mut();
+        claims.retain(|sender| !sender.is_closed());
+        claims.claim(ports.into(), sender)?;
+        Ok(Listener { clients })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Server").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.engine.unhost();
+    }
+}
+
+/// A claim on ports: a stream of the clients that want in. It ends with the server.
+#[derive(Debug)]
+pub struct Listener {
+    clients: mpsc::Receiver<Incoming>,
+}
+
+impl Stream for Listener {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        Pin::new(&mut self.clients).poll_next(context)
+    }
+}
+
+/// A client that wants in. It is refused when this is dropped.
+pub struct Incoming {
+    engine: Rc<dyn Engine>,
+    id: SocketId,
+    offer: Offer,
+    is_answered: bool,
+}
+
+impl Incoming {
+    /// What the client wants, and who it is.
+    #[must_use]
+    pub const fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Lets the client in, with one of the subprotocols that it offers, or empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the client has gone meanwhile.
+    pub async fn accept(mut self, protocol: &str) -> Result<Socket, Error> {
+        self.is_answered = true;
+        let (state, opening) = SocketState::new(None);
+        if self.engine.stats(self.id).is_none() {
+            let reason = "the client has gone".to_owned();
+            return Err(Error::Failed { code: CloseCode::ABORTED, reason });
+        }
+        self.engine.accept(self.id, state.clone(), protocol);
+        opening.socket(self.engine.clone(), self.id, state).await
+    }
+
+    /// Turns the client away; it is told the reason.
+    pub fn refuse(mut self, reason: &str) {
+        self.is_answered = true;
+        self.engine.refuse(self.id, CloseCode::REFUSED, reason);
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Incoming").field("offer", &self.offer).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.engine.refuse(self.id, CloseCode::REFUSED, "the server did not accept the connection");
+        }
+    }
+}
+
+/// What the events of a server change.
+pub(crate) struct ServerState {
+    claims: RefCell<Claims<mpsc::Sender<Incoming>>>,
+    hosting: RefCell<Option<oneshot::Sender<Result<ServerId, Error>>>>,
+    /// Dropped with the end: for example, what keeps an identity.
+    guard: RefCell<Option<Box<dyn Any>>>,
+}
+
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
+impl ServerState {
+    /// The state of a new server, which keeps `guard` until it has ended, and what its registration is waited for with.
+    pub(crate) fn new(guard: Option<Box<dyn Any>>) -> (Rc<Self>, oneshot::Receiver<Result<ServerId, Error>>) {
+        let (sender, hosting) = oneshot::channel();
+        let state = Self {
+            claims: RefCell::default(),
+            hosting: RefCell::new(Some(sender)),
+            guard: RefCell::new(guard),
+        };
+        (Rc::new(state), hosting)
+    }
+
+    /// Waits until the server is registered.
+    pub(crate) async fn server(
+        self: Rc<Self>,
+        hosting: oneshot::Receiver<Result<ServerId, Error>>,
+        engine: Rc<dyn Engine>,
+    ) -> Result<Server, Error> {
+        // The state keeps the sender until it has sent.
+        let id = hosting.await.unwrap_or(Err(Error::Unsupported))?;
+        Ok(Server { engine, state: self, id })
+    }
+
+    /// Takes an event of the server.
+    pub(crate) fn handle(&self, engine: Rc<dyn Engine>, event: Event) {
+        match event {
+            Event::Hosting { server_id, .. } => {
+                if let Some(hosting) = self.hosting.take() {
+                    let _ = hosting.send(Ok(server_id));
+                }
+            }
+            Event::HostClosed { code, reason } => {
+                if let Some(hosting) = self.hosting.take() {
+                    let _ = hosting.send(Err(Error::Failed { code, reason }));
+                }
+                let claims = self.claims.take();
+                drop(claims);
+                self.guard.take();
+            }
+            Event::Offer { socket, offer } => self.ask(engine, socket, offer),
+            _ => {}
+        }
+    }
+
+    fn ask(&self, engine: Rc<dyn Engine>, id: SocketId, offer: Offer) {
+        let port = offer.port;
+        let mut claims = self.claims.borrow_mut();
+        claims.retain(|sender| !sender.is_closed());
+        let Some(listener) = claims.owner(port) else {
+            return engine.refuse(id, CloseCode::PORT_CLOSED, &format!("nobody listens on port {port}"));
+        };
+        let incoming = Incoming { engine: engine.clone(), id, offer, is_answered: false };
+        if let Err(full) = listener.try_send(incoming) {
+            full.into_inner().is_answered = true;
+            let reason = format!("too many connections wait to be accepted on port {port}");
+            engine.refuse(id, CloseCode::TRY_AGAIN_LATER, &reason);
+        }
+    }
+}

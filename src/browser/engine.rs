@@ -1,0 +1,139 @@
+//! The driver as the engine of the library for Rust.
+
+use crate::api::{Engine, Error, Server, ServerPlan, ServerState, Socket, SocketPlan, SocketState};
+use crate::browser::driver::{Driver, ServerSink, SocketSink};
+use crate::browser::identity::TakenIdentity;
+use crate::browser::link::Relay;
+use crate::browser::page;
+use crate::browser::platform::random;
+use std::any::Any;
+use std::rc::Rc;
+use tunnel_protocol::endpoint::{Endpoint, Event, SocketId, SocketStats};
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::text::ToText;
+use tunnel_protocol::{CloseCode, Message, ServerId};
+use web_sys::Url;
+
+/// Connects as planned.
+pub(crate) async fn connect(plan: SocketPlan) -> Result<Socket, Error> {
+    page::start();
+    let relay = relay(plan.relay, plan.token)?;
+    let server: ServerId = match plan.server_id.parse() {
+        Ok(server) => server,
+        Err(problem) => {
+            return Err(Error::ServerId { id: plan.server_id, problem: ToText::to_text(&problem) });
+        }
+    };
+    let (key, guard) = take(plan.identity).await?;
+    let mut options = plan.options;
+    options.key = key;
+    let (state, opening) = SocketState::new(guard);
+    let driver = Driver::shared(relay);
+    let id = driver.connect(server, plan.port, options, state.clone());
+    opening.socket(driver, id, state).await
+}
+
+/// Hosts as planned.
+pub(crate) async fn host(plan: ServerPlan) -> Result<Server, Error> {
+    page::start();
+    let relay = relay(plan.relay, plan.token)?;
+    let (key, guard) = take(plan.identity).await?;
+    let (state, hosting) = ServerState::new(guard);
+    let driver = Driver::new(relay, Some(state.clone()), false);
+    let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
+    driver.with(|endpoint, now| endpoint.host(key, now));
+    state.server(hosting, driver).await
+}
+
+fn relay(text: String, token: String) -> Result<Relay, Error> {
+    let Ok(url) = Url::new(&text) else { return Err(Error::Url(text)) };
+    match url.protocol().as_str() {
+        "http:" => url.set_protocol("ws:"),
+        "https:" => url.set_protocol("wss:"),
+        "ws:" | "wss:" => {}
+        _ => return Err(Error::Url(text)),
+    }
+    if !url.hash().is_empty() {
+        return Err(Error::Url(text));
+    }
+    Ok(Relay { url: Some(url.href()), host: url.host(), token, livecode: false })
+}
+
+/// The key of an identity, and what keeps it.
+async fn take(name: Option<String>) -> Result<(Option<StaticKey>, Option<Box<dyn Any>>), Error> {
+    let Some(name) = name else { return Ok((None, None)) };
+    let identity = TakenIdentity::take(&name).await.map_err(Error::Identity)?;
+    Ok((identity.static_key(), Some(Box::new(Kept(identity)))))
+}
+
+/// Keeps an identity for a socket or a server until it has ended.
+struct Kept(TakenIdentity);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl SocketSink for SocketState {
+    fn handle(self: Rc<Self>, _driver: &Rc<Driver>, _id: SocketId, event: Event) {
+        Self::handle(&self, event);
+    }
+
+    fn add_buffered(&self, len: usize) -> bool {
+        self.shown_buffered(|shown| shown + len) == 0
+    }
+
+    fn buffered(&self) -> usize {
+        self.shown_buffered(|shown| shown)
+    }
+
+    fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {
+        let now = driver.read(|endpoint| endpoint.buffered_amount(id));
+        if now < self.shown_buffered(|_| now) {
+            self.wake_writer();
+        }
+        now > 0
+    }
+}
+
+impl ServerSink for ServerState {
+    fn handle(self: Rc<Self>, driver: &Rc<Driver>, event: Event) {
+        Self::handle(&self, driver.clone(), event);
+    }
+}
+
+impl Engine for Driver {
+    fn send(&self, id: SocketId, state: Rc<SocketState>, message: Message) {
+        self.send(id, state, message);
+    }
+
+    fn consume(&self, id: SocketId, bytes: usize) {
+        self.consume(id, bytes);
+    }
+
+    fn buffered_amount(&self, id: SocketId) -> usize {
+        self.read(|endpoint| endpoint.buffered_amount(id))
+    }
+
+    fn close(&self, id: SocketId, code: Option<CloseCode>, reason: &str) {
+        self.with_later(|endpoint, now| endpoint.close(id, code, reason, now));
+    }
+
+    fn stats(&self, id: SocketId) -> Option<SocketStats> {
+        self.read(|endpoint| endpoint.stats(id))
+    }
+
+    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str) {
+        self.insert(id, state);
+        self.with_later(|endpoint, now| endpoint.accept(id, protocol, now));
+    }
+
+    fn refuse(&self, id: SocketId, code: CloseCode, reason: &str) {
+        self.with_later(|endpoint, now| endpoint.refuse(id, code, reason, now));
+    }
+
+    fn unhost(&self) {
+        self.with_later(Endpoint::unhost);
+    }
+}
