@@ -1,6 +1,7 @@
 //! Which address a peer has, when reverse proxies stand between.
 
 use crate::config::AddressSource;
+use crate::entrance::quoted;
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 use ipnet::IpNet;
@@ -79,6 +80,30 @@ fn node_address(node: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
+/// Whether bytes begin like a header of the PROXY protocol.
+pub(crate) fn is_proxy_header(start: &[u8]) -> bool {
+    start.starts_with(SIGNATURE) || start.starts_with(b"PROXY ")
+}
+
+/// The header that has to be there by which proxies are believed, if it is not: its name.
+pub(crate) fn missing(source: AddressSource, headers: &HeaderMap) -> Option<HeaderName> {
+    let name = match source {
+        AddressSource::XForwardedFor => X_FORWARDED_FOR,
+        AddressSource::Forwarded => header::FORWARDED,
+        AddressSource::ProxyProtocol => return None,
+    };
+    (!headers.contains_key(&name)).then_some(name)
+}
+
+/// The headers of a request by which proxies say whose it is.
+pub(crate) fn said_by_proxy(headers: &HeaderMap) -> String {
+    let names = [X_FORWARDED_FOR, header::FORWARDED, HeaderName::from_static("x-real-ip"), header::VIA];
+    let seen =
+        names.into_iter().filter_map(|name| Some(format!("{name}: {:?}", quoted(headers.get(&name))?)));
+    let seen: Vec<_> = seen.collect();
+    if seen.is_empty() { "none".to_owned() } else { seen.join(", ") }
+}
+
 /// Reads a header of the PROXY protocol, version 1 or 2, and not a byte more: the address of the peer, or `None` if the
 /// proxy itself is the peer.
 pub(crate) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
@@ -98,6 +123,9 @@ pub(crate) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Opti
         while header.starts_with(b"PROXY ") && !header.ends_with(b"\n") && header.len() < LONGEST_LINE {
             header.push(stream.read_u8().await?);
         }
+    }
+    if !is_proxy_header(&header) {
+        return Err(malformed(&format!("the connection begins with \"{}\" instead", header.escape_ascii())));
     }
     match HeaderResult::parse(&header) {
         HeaderResult::V1(Ok(header)) => match header.addresses {

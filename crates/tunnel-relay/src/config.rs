@@ -17,7 +17,7 @@ pub use values::{AccessMode, AddressSource, LogFormat, Mount, ParseMountError, P
 
 use crate::access::{KnownToken, TokenSecret, Tokens};
 use ipnet::IpNet;
-use kind::{Bytes, Choice, Count, File, Form, List, Optional, SecretText, Text, Time, TokenKey};
+use kind::{Bytes, Choice, Count, File, Filter, Form, List, Optional, SecretText, Text, Time, TokenKey};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,8 +107,9 @@ macros::settings! {
             "off: its servers have numbers for names, which prove nothing";
     }
     "Logs" {
-        log: String as Text = "info".to_owned(), restart,
-            "`error`, `warn`, `info`, `debug`, `trace`, or a filter by module; also as `RUST_LOG`",
+        log: String as Filter = "info".to_owned(), restart,
+            "what is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, or levels by module; also as `RUST_LOG`. When stderr takes \
+             nothing, lines are dropped, and counted in the metrics",
             "what an operator has to know, and a line for each server that comes and goes";
         log_format: LogFormat as Choice = LogFormat::Human, restart,
             "how an event looks: a line for people, or a JSON object a line",
@@ -133,6 +134,10 @@ macros::settings! {
         handshake_timeout: Duration as Time = 10 * SECOND, [MS, HOUR], reload,
             "how long a request's headers may take",
             "a phone on a bad line takes some seconds; whoever takes longer holds a descriptor for nothing";
+        keep_alive_timeout: Duration as Time = 90 * SECOND, [MS, HOUR], reload,
+            "how long an HTTP connection may rest between two requests. Behind a proxy or load balancer: longer than that keeps \
+             connections to the relay, or a request may meet one that is just being closed",
+            "most of those wait for 60 or 75 s";
         max_header_bytes: usize as Bytes = 8 * KIB, [8 * KIB, 1_024 * KIB], reload,
             "longest request head; longer ones get 431",
             "what most servers take: large cookies fit";

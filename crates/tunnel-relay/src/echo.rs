@@ -1,5 +1,7 @@
 //! A server that sends every message back: what the WebSocket stack is tested with, without a router behind it.
 
+use crate::clock::RequestClock;
+use crate::config::Config;
 use crate::socket::{ReceiveError, Scratch, Socket};
 use crate::stream::Stream;
 use crate::transport::{HttpStream, Transport};
@@ -41,7 +43,8 @@ pub async fn serve(listener: TcpListener, max_message: usize) -> io::Result<Infa
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             let service = service_fn(async |request| Ok::<_, Infallible>(answer(request, max_message)));
-            let stream = HttpStream::new(Stream::Plain(stream), PATIENCE);
+            let stream =
+                HttpStream::new(Stream::Plain(stream), RequestClock::new(&Config::default()), PATIENCE);
             // A connection that fails is the peer's affair.
             let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
         });

@@ -1,6 +1,8 @@
 //! The decision about a request for a WebSocket, and what the WebSocket takes up.
 
 use crate::admission::{AddressPlace, NoPlace};
+use crate::client;
+use crate::complaints::complain;
 use crate::config::Config;
 use crate::connection;
 use crate::files::{self, Answer};
@@ -21,6 +23,9 @@ use std::time::Instant;
 use tracing::debug;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::router::{Dialect, Peer};
+
+/// How many bytes of a header the log shows: its lines wait in memory.
+const MAX_QUOTED: usize = 256;
 
 /// A peer whose WebSocket may open.
 pub(crate) struct Guest {
@@ -67,6 +72,18 @@ pub(crate) fn admit(
         return Err(Obstacle::Buffers);
     }
     let address = visitor.seen_in(&config, &request.headers);
+    if visitor.is_proxy()
+        && let Some(missing) = client::missing(config.client_address, &request.headers)
+    {
+        complain!(
+            shared,
+            NoForwardedAddress,
+            proxy = %address,
+            %missing,
+            seen = client::said_by_proxy(&request.headers),
+            "a trusted proxy does not say whose WebSocket it passes on: all its peers count as one address; see client-address"
+        );
+    }
     // Behind a proxy each WebSocket counts for the peer that opens it, and not for the proxy.
     let own = visitor.is_proxy().then(|| shared.admission.enter_from(address, Instant::now())).transpose();
     let places = Places { _connection: visitor.clone(), _own: own.map_err(Obstacle::NoPlace)? };
@@ -86,9 +103,13 @@ fn peer(dialect: Dialect, headers: &HeaderMap, address: IpAddr) -> Result<Peer, 
     Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
 }
 
-/// What a peer wrote, for the log: its debug form escapes tabs, too, which a header value's own does not.
+/// What a peer wrote, for the log, if it is not too long: its debug form escapes tabs, too, which a header value's own
+/// does not.
 pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
+    let bytes = value?.as_bytes();
+    let shown = &bytes[..bytes.len().min(MAX_QUOTED)];
+    let text = String::from_utf8_lossy(shown);
+    Some(if shown.len() < bytes.len() { Cow::Owned(text.into_owned() + "…") } else { text })
 }
 
 impl Guest {

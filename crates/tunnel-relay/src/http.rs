@@ -2,6 +2,8 @@
 
 use crate::admission::{AddressPlace, NoPlace, Place};
 use crate::client;
+use crate::clock::RequestClock;
+use crate::complaints::complain;
 use crate::config::{AddressSource, Config};
 use crate::entrance::{self, Guest, Obstacle};
 use crate::files::{self, Answer};
@@ -9,8 +11,9 @@ use crate::metrics::Refused;
 use crate::monitor;
 use crate::server::{self, Shared};
 use crate::stream::Stream;
-use crate::transport::{HttpStream, Transport};
-use crate::upgrade;
+use crate::tls;
+use crate::transport::{HttpStream, Stray, Transport};
+use crate::upgrade::{self, Refusal};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
@@ -18,7 +21,6 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -113,7 +115,19 @@ async fn receive(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) -
 /// What comes before HTTP: the PROXY protocol, then TLS.
 async fn prepare(shared: &Shared, mut stream: TcpStream, visitor: &mut Visitor) -> io::Result<Stream> {
     if visitor.is_proxy && visitor.config.client_address == AddressSource::ProxyProtocol {
-        if let Some(address) = client::read_proxy_header(&mut stream).await? {
+        let header = client::read_proxy_header(&mut stream).await;
+        if let Err(error) = &header
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            complain!(
+                shared,
+                NoProxyHeader,
+                proxy = %visitor.address,
+                %error,
+                "a trusted proxy does not speak the PROXY protocol, which client-address expects of it"
+            );
+        }
+        if let Some(address) = header? {
             visitor.address = address.to_canonical();
             let own = shared.admission.enter_from(visitor.address, Instant::now());
             visitor.own = Some(own.map_err(|full| io::Error::other(full.text().trim_end()))?);
@@ -121,7 +135,19 @@ async fn prepare(shared: &Shared, mut stream: TcpStream, visitor: &mut Visitor) 
         visitor.is_proxy = false;
     }
     match &shared.tls {
-        Some(tls) => Ok(Stream::Tls(Box::new(tls.acceptor.accept(stream).await?))),
+        Some(tls) => {
+            let accepted = tls.acceptor.accept(stream).await;
+            if accepted.as_ref().is_err_and(tls::speaks_no_tls) {
+                complain!(
+                    shared,
+                    NoTls,
+                    address = %visitor.address,
+                    "somebody speaks without TLS (ws:, http:) to this port, which has a certificate: use wss:, or tell the proxy \
+                     before it"
+                );
+            }
+            Ok(Stream::Tls(Box::new(accepted?)))
+        }
         None => Ok(Stream::Plain(stream)),
     }
 }
@@ -129,7 +155,8 @@ async fn prepare(shared: &Shared, mut stream: TcpStream, visitor: &mut Visitor) 
 /// Speaks HTTP, until the connection ends or becomes a WebSocket.
 async fn converse(shared: Arc<Shared>, stream: Stream, visitor: Arc<Visitor>) -> Option<(Guest, Transport)> {
     let (limits, address) = (visitor.config.clone(), visitor.address);
-    let stream = HttpStream::new(stream, limits.write_timeout);
+    let clock = RequestClock::new(&limits);
+    let stream = HttpStream::new(stream, clock.clone(), limits.write_timeout);
     // Set by the answer with which a WebSocket opens, the last one.
     let admitted: Arc<Mutex<Option<Guest>>> = Arc::default();
     let service = service_fn(|request| {
@@ -137,8 +164,10 @@ async fn converse(shared: Arc<Shared>, stream: Stream, visitor: Arc<Visitor>) ->
         Box::pin(answer(shared.clone(), request, visitor.clone(), admitted.clone()))
     });
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(clock)
         .header_read_timeout(limits.handshake_timeout)
+        // Whoever has said all that it has to say may close its half: it gets its answer.
+        .half_close(true)
         .max_buf_size(limits.max_header_bytes)
         .serve_connection(stream, service);
     let mut draining = pin!(shared.draining());
@@ -156,9 +185,25 @@ async fn converse(shared: Arc<Shared>, stream: Stream, visitor: Arc<Visitor>) ->
     };
     let guest = admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
     let parts = connection.into_parts();
+    let stray = parts.io.stray();
     let mut stream = parts.io.into_inner();
     if let Err(error) = result {
-        debug!(%address, ?error, "HTTP connection failed");
+        match stray {
+            Some(Stray::Tls) => complain!(
+                shared,
+                Tls,
+                %address,
+                "somebody speaks TLS (wss:, https:) to this port, which has none: set tls-certificate, or use ws:"
+            ),
+            Some(Stray::ProxyHeader) => complain!(
+                shared,
+                ProxyHeader,
+                %address,
+                "a connection begins with a header of the PROXY protocol, which is expected of trusted-proxies only, \
+                 and with client-address = \"proxy-protocol\""
+            ),
+            None => debug!(%address, ?error, "HTTP connection failed"),
+        }
         if guest.is_some() {
             shared.metrics.refused.count(Refused::Opening);
         }
@@ -194,7 +239,7 @@ async fn answer(
     } else if let Some(answer) = monitor::health(&shared, request.uri().path()) {
         answer
     } else {
-        shared.files.serve(request.method(), request.uri(), request.headers()).await
+        shared.files.serve(&shared, request.method(), request.uri(), request.headers()).await
     };
     shared.metrics.answered(answer.status());
     harden(answer.headers_mut());
@@ -226,7 +271,11 @@ fn open_web_socket(
             if let Obstacle::NoRandomness(error) = obstacle {
                 error!(%error, "the system has no random numbers");
             }
-            debug!(%address, ?origin, ?obstacle, "WebSocket refused");
+            if matches!(obstacle, Obstacle::Refused(Refusal::Origin)) {
+                complain!(shared, Origin, %address, ?origin, "a page's origin is not among the allowed-origins");
+            } else {
+                debug!(%address, ?origin, ?obstacle, "WebSocket refused");
+            }
             shared.metrics.refused.count(obstacle.metric());
             return obstacle.answer();
         }

@@ -6,11 +6,13 @@
 //! | module | job |
 //! |---|---|
 //! | [`config`] | what an operator sets |
+//! | [`log`] | what is logged, and where it goes |
 //! | [`access`] | access tokens |
+//! | `complaints` | what is misconfigured around the relay |
 //! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
 //! | `tls`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
-//! | `http`, `files` | plain HTTP on the same port |
+//! | `http`, `clock`, `files` | plain HTTP on the same port |
 //! | `entrance`, `upgrade` | the way into a WebSocket |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
@@ -38,6 +40,8 @@ pub mod access;
 mod admission;
 mod bucket;
 mod client;
+mod clock;
+mod complaints;
 pub mod config;
 mod connection;
 #[doc(hidden)]
@@ -45,6 +49,7 @@ pub mod echo;
 mod entrance;
 mod files;
 mod http;
+pub mod log;
 mod metrics;
 mod monitor;
 mod origins;

@@ -7,9 +7,9 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 use tracing::{debug, error, info, warn};
-use tracing_subscriber::EnvFilter;
 use tunnel_relay::access::{Claims, KnownToken, TokenSecret};
-use tunnel_relay::config::{self, Loaded, LogFormat, Sources};
+use tunnel_relay::config::{self, Loaded, Sources};
+use tunnel_relay::log::{Log, say};
 use tunnel_relay::{Config, Relay, ReloadError};
 
 /// The static binary's: see Cargo.toml.
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => {
             for line in problems.to_string().lines() {
-                eprintln!("error: {line}");
+                say(&format!("error: {line}"));
             }
             return ExitCode::from(MISUSE);
         }
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
                 print(Ok::<_, io::Error>(secret.sign(&claims) + "\n"))
             }
             None => {
-                eprintln!("error: token-secret is not set: see `tunnel-relay token secret`");
+                say("error: token-secret is not set: see `tunnel-relay token secret`");
                 ExitCode::from(MISUSE)
             }
         },
@@ -61,14 +61,20 @@ fn main() -> ExitCode {
 
 /// Prints what was asked for.
 fn print(text: Result<String, impl std::fmt::Display>) -> ExitCode {
-    match text {
-        Ok(text) => {
-            // Whoever reads may have heard enough.
-            let _ignored = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+    let text = match text {
+        Ok(text) => text,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&format!("error: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has heard enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: not all could be written to stdout: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -77,35 +83,33 @@ fn print(text: Result<String, impl std::fmt::Display>) -> ExitCode {
 /// Says what is wrong with a configuration that can be read.
 fn check(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
-    }
-    if let Err(error) = filter(&loaded.config) {
-        eprintln!("error: {error}");
-        return ExitCode::from(MISUSE);
+        say(&format!("warning: {warning}"));
     }
     if let Err(error) = Relay::check(&loaded.config) {
-        eprintln!("error: {error}");
+        say(&format!("error: {error}"));
         return ExitCode::FAILURE;
     }
     if let Some(closed) = &loaded.closed {
-        eprintln!("error: {closed}");
+        say(&format!("error: {closed}"));
         return ExitCode::from(MISUSE);
     }
-    println!("the relay may be used by {}", loaded.config.describe_access());
-    println!("the configuration is good");
-    ExitCode::SUCCESS
+    let access = loaded.config.describe_access();
+    print(Ok::<_, io::Error>(format!("the relay may be used by {access}\nthe configuration is good\n")))
 }
 
 fn serve(sources: Sources, loaded: Loaded) -> ExitCode {
-    if let Err(error) = start_log(&loaded.config) {
-        eprintln!("error: {error}");
-        return ExitCode::from(MISUSE);
-    }
+    let log = match Log::start(&loaded.config) {
+        Ok(log) => log,
+        Err(error) => {
+            say(&format!("error: {error}"));
+            return ExitCode::from(MISUSE);
+        }
+    };
     for warning in &loaded.warnings {
         warn!(%warning, "configuration");
     }
     if let Some(closed) = &loaded.closed {
-        error!(%closed, "the relay can't run");
+        log.fatal(closed);
         return ExitCode::from(MISUSE);
     }
     raise_descriptor_limit();
@@ -116,27 +120,10 @@ fn serve(sources: Sources, loaded: Loaded) -> ExitCode {
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(%error, "the relay can't run");
+            log.fatal(&error);
             ExitCode::FAILURE
         }
     }
-}
-
-fn filter(config: &Config) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&config.log).map_err(|error| format!("log: {:?} is no filter: {error}", config.log))
-}
-
-fn start_log(config: &Config) -> Result<(), String> {
-    let log = tracing_subscriber::fmt().with_env_filter(filter(config)?).with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Human => {
-            log.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init()
-        }
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    // A panic ends one connection's task; it belongs into the log like everything else.
-    std::panic::set_hook(Box::new(|panic| error!(%panic, "a task panicked")));
-    Ok(())
 }
 
 /// Each connection takes a file descriptor, and systems start with as few as 1,024.

@@ -237,6 +237,11 @@ impl Metrics {
         page.family("tunnel_relay_info", Kind::Gauge, "1, with the version as a label.");
         page.sample("tunnel_relay_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         page.gauge("tunnel_relay_ready", "1, or 0 while it drains and lets nobody in.", u8::from(ready));
+        page.counter(
+            "tunnel_relay_log_lines_lost_total",
+            "Log lines that stderr did not take: its reader is gone or stuck, or its disk is full.",
+            crate::log::lost(),
+        );
         self.write_connections(&mut page);
         snapshot.write_router(&mut page);
         snapshot.write_traffic(&mut page);

@@ -1,5 +1,6 @@
 //! A second address for those who watch the relay: metrics and health. Nothing of it is for strangers.
 
+use crate::complaints::complain;
 use crate::files::{self, Answer};
 use crate::http::harden;
 use crate::metrics::Snapshot;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// More than all that watch one relay, and few enough to leave descriptors to peers.
 const MAX_CONNECTIONS: usize = 32;
@@ -52,7 +53,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                     connections.spawn(connection(shared.clone(), stream, address));
                 }
                 Err(error) => {
-                    warn!(%error, "can't accept connections for metrics");
+                    complain!(shared, Accept, %error, "can't accept connections for metrics");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -1,6 +1,7 @@
 //! Accepts connections, and ends them when the relay ends.
 
 use crate::admission::{Admission, NoPlace};
+use crate::complaints::{Complaints, complain};
 use crate::files::Files;
 use crate::http;
 use crate::metrics::Metrics;
@@ -11,13 +12,13 @@ use crate::{Config, Secret};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
 /// How much of what a peer's connection can't carry yet the system takes, in bytes.
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) switchboard: Switchboard,
     pub(crate) metrics: Metrics,
+    pub(crate) complaints: Complaints,
     /// One for each connection.
     pub(crate) tasks: TaskTracker,
     phase: watch::Sender<Phase>,
@@ -101,6 +103,7 @@ impl Relay {
             files,
             switchboard: Switchboard::new(router_config(&config)?),
             metrics: Metrics::new(),
+            complaints: Complaints::default(),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
             admission: Admission::new(&config, max_descriptors(&config)),
@@ -334,14 +337,13 @@ where
 
 async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     let telling = Arc::new(Semaphore::new(MAX_TOLD));
-    let mut complained = None;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 shared.metrics.accepted();
                 #[cfg(not(target_os = "linux"))]
                 if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%address, %error, "connection went away while being accepted");
+                    tracing::debug!(%address, %error, "connection went away while being accepted");
                     continue;
                 }
                 match http::Visitor::admit(&shared, address) {
@@ -352,7 +354,13 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
                     }
                     Err(full) => {
                         shared.metrics.refused.count(full.metric());
-                        complain(&mut complained, address, full);
+                        complain!(
+                            shared,
+                            NoPlace,
+                            %address,
+                            reason = full.text().trim_end(),
+                            "connections are refused; if this is a reverse proxy's address, name it in trusted-proxies"
+                        );
                         // Whoever waits for a TLS handshake understands nothing else.
                         if shared.tls.is_none()
                             && let Ok(turn) = telling.clone().try_acquire_owned()
@@ -368,25 +376,10 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
             }
             Err(error) => {
                 shared.metrics.accept_failed();
-                warn!(%error, "can't accept connections");
+                complain!(shared, Accept, %error, "can't accept connections: mostly, no file descriptor is left (LimitNOFILE, `ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// Logs that newcomers are refused, once a minute: a flood must not fill the log.
-fn complain(complained: &mut Option<Instant>, address: SocketAddr, full: NoPlace) {
-    const INTERVAL: Duration = Duration::from_secs(60);
-    if complained.is_none_or(|last| last.elapsed() >= INTERVAL) {
-        *complained = Some(Instant::now());
-        warn!(
-            %address,
-            reason = full.text().trim_end(),
-            "connections are refused; if this is a reverse proxy's address, name it in trusted-proxies"
-        );
-    } else {
-        debug!(%address, ?full, "connection refused");
     }
 }
 

@@ -10,11 +10,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
@@ -40,8 +41,8 @@ struct Files {
     certificate: PathBuf,
     key: PathBuf,
     current: RwLock<Arc<CertifiedKey>>,
-    /// When the files had been changed before they were read first.
-    first: [Option<SystemTime>; 2],
+    /// What was in the files before they were read first.
+    first: [Option<Vec<u8>>; 2],
 }
 
 impl Tls {
@@ -93,14 +94,14 @@ impl Tls {
     /// Reads the files again whenever they have changed; never returns.
     pub(crate) async fn keep_fresh(&self, interval: Duration) {
         let Source::Files(files) = &self.source else { return std::future::pending().await };
-        let mut seen = files.first;
+        let mut seen = files.first.clone();
         loop {
             tokio::time::sleep(interval).await;
-            let changed = changed(&files.certificate, &files.key);
+            let now = contents(&files.certificate, &files.key);
             // Two files change one after the other: while they don't fit each other, it is tried again.
-            if changed != seen {
+            if now != seen {
                 match self.reload() {
-                    Ok(()) => seen = changed,
+                    Ok(()) => seen = now,
                     Err(error) => error!(%error, "the new certificate can't be used, the old one stays"),
                 }
             }
@@ -118,7 +119,7 @@ impl Drop for Tls {
 
 impl Files {
     fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
-        let first = changed(certificate, key);
+        let first = contents(certificate, key);
         let current = RwLock::new(Arc::new(read(certificate, key)?));
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current, first })
     }
@@ -142,6 +143,12 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Whether a handshake failed because what came is no TLS at all.
+pub(crate) fn speaks_no_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
 /// The cryptography, which is named explicitly: the process has no default.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -157,9 +164,9 @@ fn acceptor(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> io::Result
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// When the files were changed last.
-fn changed(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
-    [certificate, key].map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok())
+/// What is in the files, by its hash: their times may stay when it changes, and the key is nothing to keep.
+fn contents(certificate: &Path, key: &Path) -> [Option<Vec<u8>>; 2] {
+    [certificate, key].map(|path| std::fs::read(path).ok().map(|bytes| Sha256::digest(bytes).to_vec()))
 }
 
 fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {

@@ -1,5 +1,7 @@
 //! The byte streams below HTTP and below WebSockets.
 
+use crate::client;
+use crate::clock::RequestClock;
 use crate::stream::Stream;
 use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -7,22 +9,51 @@ use hyper_util::rt::TokioIo;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+/// How many bytes are read of a connection first: more than a browser's handshake takes, mostly.
+const START: usize = 2 << 10;
+
+/// What a peer says to HTTP that means to speak something else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stray {
+    Tls,
+    ProxyHeader,
+}
+
+impl Stray {
+    fn of(start: &[u8]) -> Option<Self> {
+        // A handshake record of any version of TLS.
+        if start.starts_with(&[0x16, 0x03]) {
+            return Some(Self::Tls);
+        }
+        client::is_proxy_header(start).then_some(Self::ProxyHeader)
+    }
+}
+
 /// A stream under HTTP. Ended when the peer takes nothing of what is written for too long.
 pub(crate) struct HttpStream {
     io: TokioIo<Stream>,
+    /// What the peer said first, if it was neither a request nor nothing.
+    stray: Option<Stray>,
+    has_begun: bool,
+    clock: RequestClock,
     write_timeout: Duration,
     /// Since the peer last took something; only while it does not.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: Stream, write_timeout: Duration) -> Self {
-        Self { io: TokioIo::new(stream), write_timeout, stalled: None }
+    pub(crate) fn new(stream: Stream, clock: RequestClock, write_timeout: Duration) -> Self {
+        Self { io: TokioIo::new(stream), stray: None, has_begun: false, clock, write_timeout, stalled: None }
+    }
+
+    /// What the peer seems to speak instead of HTTP.
+    pub(crate) const fn stray(&self) -> Option<Stray> {
+        self.stray
     }
 
     pub(crate) fn into_inner(self) -> Stream {
@@ -43,9 +74,23 @@ impl Read for HttpStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        if self.has_begun {
+            let read = Pin::new(&mut self.io).poll_read(cx, buf);
+            if read.is_ready() {
+                self.clock.heard();
+            }
+            return read;
+        }
+        // Once for each connection: what can be read of a cursor is only what was read into a buffer of one's own.
+        let mut start = [0; START];
+        let mut read = ReadBuf::new(&mut start[..START.min(buf.remaining())]);
+        ready!(AsyncRead::poll_read(Pin::new(self.io.inner_mut()), cx, &mut read))?;
+        self.has_begun = true;
+        self.stray = Stray::of(read.filled());
+        buf.put_slice(read.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -93,6 +93,8 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         (&["serve", "--listen", "127.0.0.1:0", "--www", "/does/not/exist"], 1, "/does/not/exist"),
         (&["serve", "--listen", &address], 1, &address),
         (&["serve", "--log", "no=such=filter"], 2, "no=such=filter"),
+        (&["serve", "--log", "warning"], 2, "--log: \"warning\" is no level; allowed is error, warn, info"),
+        (&["serve", "--log", "info "], 2, "--log: \"info \" is no level"),
         (&["token", "new", "everything"], 2, "\"everything\" is none of host, connect"),
         (&["token", "sign", "--for", "ever"], 2, "--for: \"ever\" is no time"),
         (&["token", "sign", "--for", "1h"], 2, "token-secret is not set"),

@@ -106,6 +106,11 @@ async fn nothing_outside_the_folders_is_served() {
         "/shown/",
         "/shown/secret.txt",
         "/sub/deep/secret.txt",
+        "/%00",
+        "/index.html%00.txt",
+        "/app.mjs::$DATA",
+        "/c:/windows/win.ini",
+        "/..\\secret.txt",
         "/nothing",
         "/app.mjs/",
         "/pkg/",
@@ -152,6 +157,150 @@ async fn a_file_that_the_browser_has_is_not_sent_again() {
     fs::write(folder.path().join("www/app.mjs"), "export const changed = 1").unwrap();
     let changed = ask("if-none-match", tag).await;
     assert_eq!((changed.status, changed.text()), (StatusCode::OK, "export const changed = 1"));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_has_another_tag_even_if_time_and_length_stay() {
+    let (relay, folder) = site().await;
+    let path = folder.path().join("www/app.mjs");
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    let write = |content: &str| {
+        fs::write(&path, content).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+    };
+    let mut seen = Vec::new();
+    for content in ["release 41", "release 42", "release 43"] {
+        write(content);
+        let answer = get(relay.address(), "/app.mjs").await;
+        let tag = answer.header("etag").unwrap().to_owned();
+        assert_eq!(answer.text(), content);
+        assert!(!seen.contains(&tag), "{tag} again");
+        // The same again, as long as it is the same.
+        assert_eq!(get(relay.address(), "/app.mjs").await.header("etag"), Some(&*tag));
+        seen.push(tag);
+    }
+    // An older release that is deployed again is not what the browser has.
+    let date = httpdate::fmt_http_date(old + std::time::Duration::from_secs(86_400));
+    let head =
+        format!("GET /app.mjs HTTP/1.1\r\nhost: x\r\nif-modified-since: {date}\r\nconnection: close\r\n\r\n");
+    assert_eq!(request(relay.address(), &head).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn files_of_any_time_are_served() {
+    let (relay, folder) = site().await;
+    let epoch = std::time::SystemTime::UNIX_EPOCH;
+    let second = std::time::Duration::from_secs(1);
+    for time in [epoch - 1_000_000 * second, epoch, epoch + u32::MAX * second] {
+        let file = fs::File::options().write(true).open(folder.path().join("www/app.mjs")).unwrap();
+        file.set_modified(time).unwrap();
+        let answer = get(relay.address(), "/app.mjs").await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "export {}"));
+        assert_eq!(answer.header("last-modified").is_some(), time >= epoch);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_followed_for_each_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for release in ["releases/41", "releases/42"] {
+        fs::create_dir_all(path(release)).unwrap();
+        fs::write(path(release).join("index.html"), release).unwrap();
+    }
+    let point = |release: &str| {
+        std::os::unix::fs::symlink(release, path("new")).unwrap();
+        fs::rename(path("new"), path("current")).unwrap();
+    };
+    point("releases/41");
+    let mount = Mount { prefix: "/".to_owned(), folder: path("current") };
+    let relay = relay_with(|config| config.www = vec![mount]).await;
+    assert_eq!(get(relay.address(), "/").await.text(), "releases/41");
+    point("releases/42");
+    fs::remove_dir_all(path("releases/41")).unwrap();
+    assert_eq!(get(relay.address(), "/").await.text(), "releases/42");
+}
+
+/// The answer to a GET request for `/app.mjs`, which holds `export {}`, with one more header.
+async fn part(relay: &Relay, headers: &str) -> (u16, String, Option<String>) {
+    let head = format!("GET /app.mjs HTTP/1.1\r\nhost: x\r\n{headers}\r\nconnection: close\r\n\r\n");
+    let answer = request(relay.address(), &head).await;
+    let range = answer.header("content-range").map(str::to_owned);
+    (answer.status.as_u16(), answer.text().to_owned(), range)
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_is_sent_to_whoever_asks_for_one() {
+    let (relay, _folder) = site().await;
+    for (range, status, body, content_range) in [
+        ("bytes=0-5", 206, "export", Some("bytes 0-5/9")),
+        ("bytes=7-", 206, "{}", Some("bytes 7-8/9")),
+        ("bytes=-2", 206, "{}", Some("bytes 7-8/9")),
+        ("bytes=7-1000", 206, "{}", Some("bytes 7-8/9")),
+        ("bytes=0-", 206, "export {}", Some("bytes 0-8/9")),
+        ("bytes=0-0", 206, "e", Some("bytes 0-0/9")),
+        ("bytes=9-", 416, "the file is shorter than that\n", Some("bytes */9")),
+        // Several parts, or none that makes sense: the whole.
+        ("bytes=0-1,3-4", 200, "export {}", None),
+        ("bytes=5-1", 200, "export {}", None),
+        ("lines=1-2", 200, "export {}", None),
+        ("bytes=99999999999999999999999999999999-", 200, "export {}", None),
+    ] {
+        let answer = part(&relay, &format!("range: {range}")).await;
+        assert_eq!(answer, (status, body.to_owned(), content_range.map(str::to_owned)), "{range}");
+    }
+    let whole = get(relay.address(), "/app.mjs").await;
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    let (tag, date) = (whole.header("etag").unwrap(), whole.header("last-modified").unwrap());
+    for (condition, status) in [(tag, 206), (date, 206), ("\"another\"", 200), (&format!("W/{tag}"), 200)] {
+        let answer = part(&relay, &format!("range: bytes=0-1\r\nif-range: {condition}")).await;
+        assert_eq!(answer.0, status, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_closes_its_half_after_the_request_gets_its_answer() {
+    let (relay, folder) = site().await;
+    fs::write(folder.path().join("www/large.bin"), vec![7; 3_000_000]).unwrap();
+    for (path, len) in [("/healthz", 3), ("/app.mjs", 9), ("/large.bin", 3_000_000)] {
+        let mut stream = TcpStream::connect(relay.address()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within("the answer", stream.read_to_end(&mut answer)).await.unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        assert_eq!(answer.len() - end, len, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_rest_between_requests_for_another_time_than_a_head_may_take() {
+    let (short, long) = (std::time::Duration::from_millis(50), std::time::Duration::from_secs(3_600));
+    let get = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let ask = async |stream: &mut TcpStream| {
+        stream.write_all(get.as_bytes()).await.unwrap();
+        assert!(head(stream).await.starts_with("HTTP/1.1 200 "));
+        within("the body", stream.read_exact(&mut [0; 3])).await.unwrap();
+    };
+    let relay =
+        relay_with(|config| (config.handshake_timeout, config.keep_alive_timeout) = (short, long)).await;
+    let (mut rests, mut slow) = (
+        TcpStream::connect(relay.address()).await.unwrap(),
+        TcpStream::connect(relay.address()).await.unwrap(),
+    );
+    ask(&mut rests).await;
+    ask(&mut slow).await;
+    slow.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
+    // A reset is as good an end as a close.
+    let _end = within("the end of a slow request", slow.read_to_end(&mut Vec::new())).await;
+    ask(&mut rests).await;
+
+    let relay =
+        relay_with(|config| (config.handshake_timeout, config.keep_alive_timeout) = (long, short)).await;
+    let mut rests = TcpStream::connect(relay.address()).await.unwrap();
+    ask(&mut rests).await;
+    let _end = within("the end of a rest", rests.read_to_end(&mut Vec::new())).await;
 }
 
 #[tokio::test]

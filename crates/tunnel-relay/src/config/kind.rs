@@ -194,6 +194,23 @@ impl One<String> for Text {
     }
 }
 
+/// A filter for the log.
+pub(super) struct Filter;
+
+impl One<String> for Filter {
+    const FORM: &'static str = "LEVEL";
+    const ALLOWED: &'static str = "error, warn, info, debug, trace or off, or levels by module such as \
+                                   info,tunnel_relay::connection=debug";
+
+    fn parse_one(text: &str) -> Result<String, String> {
+        crate::log::filter(text).map(|_| text.to_owned())
+    }
+
+    fn toml_one(value: &String) -> String {
+        quote(value)
+    }
+}
+
 pub(super) struct SecretText;
 
 impl One<Secret> for SecretText {

@@ -19,13 +19,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it; it has to say where it listens.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).kill_on_drop(true).spawn().unwrap();
+        Self::spawn(&mut command(arguments)).await
+    }
+
+    /// Starts a command that was made by [`command`].
+    pub(crate) async fn spawn(command: &mut Command) -> Self {
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         let log = Arc::default();
         let logging = tokio::spawn(keep(child.stderr.take().unwrap(), Arc::clone(&log)));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         within("the line that says where it listens", stdout.read_line(&mut line)).await.unwrap();
-        let Some(address) = line.trim_end().strip_prefix("listening on ws://") else {
+        let url = line.trim_end().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        let Some((_, address)) = url else {
             within("the end of the log", logging).await.unwrap();
             panic!("the relay said {line:?} and logged:\n{}", log.lock().unwrap());
         };

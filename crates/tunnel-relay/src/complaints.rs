@@ -1,0 +1,86 @@
+//! What is misconfigured around the relay, said once a minute each: strangers can bring it about, and must not fill the log.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the relay does not repeat itself.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// What there is to complain about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Complaint {
+    /// The system lets no connections in: mostly, there are no descriptors left.
+    Accept,
+    /// As many connections as there may be, in all or from an address.
+    NoPlace,
+    /// A page's origin is not allowed.
+    Origin,
+    /// A trusted proxy does not say whose request it passes on.
+    NoForwardedAddress,
+    /// A trusted proxy does not begin with a header of the PROXY protocol.
+    NoProxyHeader,
+    /// Somebody begins with a header of the PROXY protocol who is not expected to.
+    ProxyHeader,
+    /// TLS on a port without.
+    Tls,
+    /// No TLS on a port with.
+    NoTls,
+    /// A file can't be read.
+    File,
+}
+
+impl Complaint {
+    const COUNT: usize = Self::File as usize + 1;
+}
+
+/// What has been said, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints([Mutex<Said>; Complaint::COUNT]);
+
+#[derive(Debug, Default)]
+struct Said {
+    last: Option<Instant>,
+    /// How often there was cause since.
+    since: u64,
+}
+
+impl Complaints {
+    /// How often there was cause for a complaint that has not been said, if it is to be said now.
+    pub(crate) fn due(&self, complaint: Complaint, now: Instant) -> Option<u64> {
+        let mut said = self.0[complaint as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        said.since += 1;
+        if said.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
+            return None;
+        }
+        said.last = Some(now);
+        Some(std::mem::take(&mut said.since))
+    }
+}
+
+/// Logs at `warn`, once a minute for each kind, or else at `debug`: the shared state, the kind, then as in `warn!`.
+macro_rules! complain {
+    ($shared:expr, $kind:ident, $($event:tt)+) => {
+        match $shared.complaints.due($crate::complaints::Complaint::$kind, std::time::Instant::now()) {
+            Some(times) => tracing::warn!(times, $($event)+),
+            None => tracing::debug!($($event)+),
+        }
+    };
+}
+
+pub(crate) use complain;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_complaint_is_said_once_a_minute_with_how_often_there_was_cause() {
+        let (complaints, start) = (Complaints::default(), Instant::now());
+        assert_eq!(complaints.due(Complaint::Origin, start), Some(1));
+        for second in 0..60 {
+            assert_eq!(complaints.due(Complaint::Origin, start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(complaints.due(Complaint::Tls, start), Some(1), "another one");
+        assert_eq!(complaints.due(Complaint::Origin, start + INTERVAL), Some(61));
+    }
+}
