@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::check::Check;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub(crate) enum Request {
     CheckConfig(Sources),
     /// Print the configuration.
     PrintConfig(Sources),
+    /// Go to a relay as a page does.
+    Check(Check),
     /// Make a random access token that allows this.
     NewToken(Grant),
     /// Make a secret for signed access tokens.
@@ -31,6 +34,7 @@ pub(crate) fn read() -> Request {
             Request::PrintConfig(sources(arguments))
         }
         Some(("token", arguments)) => token(arguments),
+        Some(("check", arguments)) => Request::Check(check(arguments)),
         Some(("check-config", arguments)) => Request::CheckConfig(sources(arguments)),
         Some((_, arguments)) => Request::Serve(sources(arguments)),
         None => unreachable!("clap asks for a subcommand"),
@@ -47,7 +51,33 @@ fn command() -> Command {
         .subcommand(with_settings(
             Command::new("check-config").about("Say what is wrong with a configuration, and run nothing"),
         ))
+        .subcommand(check_command())
         .subcommand(token_command())
+}
+
+/// Tries a relay.
+fn check_command() -> Command {
+    let file = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(help)
+    };
+    Command::new("check")
+        .about("Go to a relay as a page does, tell each step, and what to change where it fails")
+        .after_help("It registers a server, connects to it through the relay and has messages echoed. Exit codes: 0 if all went well, 1 if not,\n2 for arguments that make no sense.")
+        .arg(Arg::new("url").required(true).value_name("URL").help("What pages connect to, such as wss://relay.example"))
+        .arg(file("token-file", "A file with the access token to show"))
+        .arg(file("ca", "A PEM file with the authority that the relay's certificate is checked against, for a private one"))
+        .arg(Arg::new("origin").long("origin").value_name("ORIGIN").help("The origin of the page that would connect, such as https://example.org"))
+}
+
+fn check(arguments: &ArgMatches) -> Check {
+    let text = |name: &str| arguments.get_one::<String>(name).cloned();
+    let file = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
+    Check {
+        url: text("url").unwrap_or_default(),
+        token_file: file("token-file"),
+        authority: file("ca"),
+        origin: text("origin"),
+    }
 }
 
 /// Makes access tokens.
@@ -106,8 +136,14 @@ fn config_argument() -> Arg {
     Arg::new("config")
         .long("config")
         .value_name("FILE")
-        .value_parser(clap::value_parser!(PathBuf))
         .env("TUNNEL_RELAY_CONFIG")
+        .value_parser(|text: &str| {
+            if text.is_empty() {
+                Err("TUNNEL_RELAY_CONFIG or --config is empty: leave it out, or name a file")
+            } else {
+                Ok(PathBuf::from(text))
+            }
+        })
         .help("A TOML file with settings")
 }
 

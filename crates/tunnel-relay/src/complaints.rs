@@ -27,10 +27,12 @@ pub(crate) enum Complaint {
     NoTls,
     /// A file can't be read.
     File,
+    /// Metrics can't be shown.
+    Metrics,
 }
 
 impl Complaint {
-    const COUNT: usize = Self::File as usize + 1;
+    const COUNT: usize = Self::Metrics as usize + 1;
 }
 
 /// What has been said, and when.

@@ -17,7 +17,10 @@ pub use values::{AccessMode, AddressSource, LogFormat, Mount, ParseMountError, P
 
 use crate::access::{KnownToken, TokenSecret, Tokens};
 use ipnet::IpNet;
-use kind::{Bytes, Choice, Count, File, Filter, Form, List, Optional, SecretText, Text, Time, TokenKey};
+use kind::{
+    Bytes, Choice, Count, Domain, File, Filter, Form, Https, List, Mail, Network, Optional, SecretText, Text,
+    Time, TokenKey,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,18 +59,18 @@ macros::settings! {
         tls_watch_interval: Duration as Time = 60 * SECOND, [MS, 24 * HOUR], restart,
             "how often the two files are looked at",
             "they change every some weeks; SIGHUP has them read at once";
-        acme_domains: Vec<String> as List<Text> = Vec::new(), restart,
+        acme_domains: Vec<String> as List<Domain> = Vec::new(), restart,
             "the names that the relay orders a certificate for, and renews it, instead of reading one from files; it has to be \
              reached under them on port 443",
             "off: it needs a public name";
-        acme_contacts: Vec<String> as List<Text> = Vec::new(), restart,
+        acme_contacts: Vec<String> as List<Mail> = Vec::new(), restart,
             "mail addresses that the directory may write to",
             "it asks for none";
         acme_cache: Option<PathBuf> as Optional<File> = None, restart,
             "a folder that keeps account and certificate, which nobody else should be able to read",
             "the relay writes no files unless told to; without it, each restart orders a new certificate, which the directory \
              refuses after some";
-        acme_directory: String as Text = "https://acme-v02.api.letsencrypt.org/directory".to_owned(), restart,
+        acme_directory: String as Https = "https://acme-v02.api.letsencrypt.org/directory".to_owned(), restart,
             "the ACME directory that certificates are ordered from",
             "Let's Encrypt, which costs nothing";
         acme_root: Option<PathBuf> as Optional<File> = None, restart,
@@ -75,8 +78,8 @@ macros::settings! {
             "those that browsers trust";
     }
     "Reverse proxies" {
-        trusted_proxies: Vec<IpNet> as List<Form> = Vec::new(), reload,
-            "networks of reverse proxies, which are believed what they say about the addresses of their peers",
+        trusted_proxies: Vec<IpNet> as List<Network> = Vec::new(), reload,
+            "networks or addresses of reverse proxies, which are believed what they say about the addresses of their peers",
             "nobody: what strangers say about themselves is not believed";
         client_address: AddressSource as Choice = AddressSource::XForwardedFor, reload,
             "how trusted proxies say it: `x-forwarded-for`, `forwarded` or `proxy-protocol` (version 1 and 2, before anything else; \
@@ -331,6 +334,9 @@ impl Config {
         if self.livecode_credential.is_some() && self.wants_tokens() {
             let why = "the livecode dialect has no place for access tokens: leave one of them out";
             return Some(("livecode_credential", why.to_owned()));
+        }
+        if self.listen.port() != 0 && self.metrics_listen == Some(self.listen) {
+            return Some(("metrics_listen", "it has to be another address than listen".to_owned()));
         }
         if (1..100).contains(&self.link_frames_per_second) {
             return Some(("link_frames_per_second", "it has to be 0 or at least 100".to_owned()));

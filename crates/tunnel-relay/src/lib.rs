@@ -10,7 +10,7 @@
 //! | [`access`] | access tokens |
 //! | `complaints` | what is misconfigured around the relay |
 //! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
-//! | `tls`, `stream` | certificates, and streams with and without them |
+//! | `tls`, `certificate`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
 //! | `http`, `clock`, `files` | plain HTTP on the same port |
 //! | `entrance`, `upgrade` | the way into a WebSocket |
@@ -39,6 +39,8 @@
 pub mod access;
 mod admission;
 mod bucket;
+#[doc(hidden)]
+pub mod certificate;
 mod client;
 mod clock;
 mod complaints;

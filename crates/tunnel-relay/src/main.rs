@@ -1,5 +1,6 @@
 //! The command `tunnel-relay`.
 
+mod check;
 mod command;
 
 use command::Request;
@@ -21,8 +22,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
-    let request = command::read();
+    let request = match command::read() {
+        Request::Check(check) => return check_relay(check),
+        request => request,
+    };
     let loaded = match &request {
+        Request::Check(_) => return ExitCode::SUCCESS,
         Request::NewToken(grant) => {
             return print(KnownToken::draw(grant.clone()).map(|(t, k)| format!("{t}\n{k}\n")));
         }
@@ -55,7 +60,26 @@ fn main() -> ExitCode {
                 ExitCode::from(MISUSE)
             }
         },
-        Request::NewToken(_) | Request::NewTokenSecret => ExitCode::SUCCESS,
+        Request::NewToken(_) | Request::NewTokenSecret | Request::Check(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Goes to a relay as a page does.
+fn check_relay(check: check::Check) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(check::run(check)),
+        Err(error) => return print(Err::<String, _>(error)),
+    };
+    match result {
+        Ok(()) => print(Ok::<_, io::Error>("this relay works\n".to_owned())),
+        Err(failure) => {
+            check::failed(&failure);
+            match failure {
+                check::Failure::Misuse(_) => ExitCode::from(MISUSE),
+                check::Failure::Step { .. } => ExitCode::FAILURE,
+            }
+        }
     }
 }
 
@@ -85,9 +109,12 @@ fn check(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}"));
     }
-    if let Err(error) = Relay::check(&loaded.config) {
-        say(&format!("error: {error}"));
-        return ExitCode::FAILURE;
+    match Relay::check(&loaded.config) {
+        Ok(warnings) => warnings.iter().for_each(|warning| say(&format!("warning: {warning}"))),
+        Err(error) => {
+            say(&format!("error: {error}"));
+            return ExitCode::FAILURE;
+        }
     }
     if let Some(closed) = &loaded.closed {
         say(&format!("error: {closed}"));
@@ -143,6 +170,9 @@ async fn run(sources: Sources, config: Config) -> io::Result<()> {
     let signal = loop {
         match signals.next().await {
             RELOAD => reload(&relay, &sources),
+            NOTHING => info!(
+                "a signal for users means nothing here: there are no log files to open anew, and SIGHUP reads the settings"
+            ),
             signal => break signal,
         }
     };
@@ -186,8 +216,13 @@ fn reload(relay: &Relay, sources: &Sources) {
 /// The signal that has the configuration read again.
 const RELOAD: &str = "SIGHUP";
 
-/// Ctrl-C and, where there are such, SIGTERM and SIGHUP.
+/// What other programs do at SIGUSR1, opening log files anew mostly, is nothing to do here; by itself it would end the relay.
+const NOTHING: &str = "SIGUSR1";
+
+/// Ctrl-C and, where there are such, SIGTERM, SIGHUP and SIGUSR1.
 struct Signals {
+    #[cfg(unix)]
+    user: [tokio::signal::unix::Signal; 2],
     #[cfg(unix)]
     hang_up: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -201,7 +236,7 @@ impl Signals {
     async fn end(&mut self) -> &'static str {
         loop {
             match self.next().await {
-                RELOAD => {}
+                RELOAD | NOTHING => {}
                 signal => return signal,
             }
         }
@@ -211,6 +246,7 @@ impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
             hang_up: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -219,7 +255,10 @@ impl Signals {
 
     #[cfg(unix)]
     async fn next(&mut self) -> &'static str {
+        let [first, second] = &mut self.user;
         tokio::select! {
+            _ = first.recv() => NOTHING,
+            _ = second.recv() => NOTHING,
             _ = self.hang_up.recv() => RELOAD,
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

@@ -136,6 +136,14 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Present<'a>(&'a AtomicUsize);
 
+/// What else the relay says of itself.
+pub(crate) struct State {
+    pub(crate) is_ready: bool,
+    /// In seconds since 1970.
+    pub(crate) certificate_not_after: Option<u64>,
+    pub(crate) total_buffer: usize,
+}
+
 /// What the page is made of, beside the counters.
 pub(crate) struct Snapshot {
     pub(crate) stats: Stats,
@@ -230,13 +238,29 @@ impl Metrics {
     pub(crate) fn page(
         &self,
         snapshot: &Snapshot,
-        ready: bool,
+        state: &State,
         runtime: &tokio::runtime::RuntimeMetrics,
     ) -> String {
         let mut page = Page::default();
         page.family("tunnel_relay_info", Kind::Gauge, "1, with the version as a label.");
         page.sample("tunnel_relay_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        page.gauge("tunnel_relay_ready", "1, or 0 while it drains and lets nobody in.", u8::from(ready));
+        page.gauge(
+            "tunnel_relay_ready",
+            "1, or 0 while it lets nobody in: /readyz says why.",
+            u8::from(state.is_ready),
+        );
+        if let Some(seconds) = state.certificate_not_after {
+            page.gauge(
+                "tunnel_relay_certificate_not_after_seconds",
+                "Until when the certificate is good, in seconds since 1970; only with TLS.",
+                seconds,
+            );
+        }
+        page.gauge(
+            "tunnel_relay_queue_limit_bytes",
+            "How many bytes may wait for peers to take them: total-buffer.",
+            state.total_buffer,
+        );
         page.counter(
             "tunnel_relay_log_lines_lost_total",
             "Log lines that stderr did not take: its reader is gone or stuck, or its disk is full.",

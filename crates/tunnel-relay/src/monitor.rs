@@ -3,8 +3,9 @@
 use crate::complaints::complain;
 use crate::files::{self, Answer};
 use crate::http::harden;
-use crate::metrics::Snapshot;
+use crate::metrics::{Snapshot, State};
 use crate::server::Shared;
+use crate::tls::Tls;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, StatusCode};
 use hyper::server::conn::http1;
@@ -32,18 +33,46 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Content type of Prometheus's text format.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Listens for those who watch.
-pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let explain = |error: io::Error| {
-        io::Error::new(error.kind(), format!("can't listen on {address} for metrics: {error}"))
-    };
-    let listener = TcpListener::bind(address).await.map_err(explain)?;
-    info!(address = %listener.local_addr()?, "metrics");
-    Ok(listener)
+/// How long the relay waits before it tries once more to listen for those who watch.
+const LISTEN_AGAIN: Duration = Duration::from_millis(250);
+
+/// Listens for those who watch; `None` if somebody else does there, as the relay's predecessor while it drains.
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            info!(address = %listener.local_addr()?, "metrics");
+            Ok(Some(listener))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("can't listen on {address} for metrics: {error}")))
+        }
+    }
+}
+
+/// Waits until nobody else listens there.
+async fn listen_later(shared: &Shared, address: SocketAddr) -> TcpListener {
+    loop {
+        match listen(address).await {
+            Ok(Some(listener)) => return listener,
+            Ok(None) => complain!(
+                shared,
+                Metrics,
+                %address,
+                "the address for metrics is in use, perhaps by a relay that drains: it is taken as soon as it is free"
+            ),
+            Err(error) => complain!(shared, Metrics, %error, "metrics can't be shown yet"),
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
 }
 
 /// Answers them until the future is dropped, while the relay drains too.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, address: SocketAddr) {
+    let listener = match listener {
+        Some(listener) => listener,
+        None => listen_later(&shared, address).await,
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -92,10 +121,10 @@ async fn answer<B>(shared: Arc<Shared>, request: Request<B>) -> Result<Answer, I
 pub(crate) fn health(shared: &Shared, path: &str) -> Option<Answer> {
     match path {
         "/healthz" => Some(files::text(StatusCode::OK, "ok\n")),
-        "/readyz" if shared.is_draining() => {
-            Some(files::text(StatusCode::SERVICE_UNAVAILABLE, "not ready: this relay is about to end\n"))
-        }
-        "/readyz" => Some(files::text(StatusCode::OK, "ready\n")),
+        "/readyz" => Some(match shared.obstacle() {
+            Some(why) => files::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+            None => files::text(StatusCode::OK, "ready\n"),
+        }),
         _ => None,
     }
 }
@@ -105,7 +134,13 @@ async fn metrics(shared: Arc<Shared>) -> Answer {
     // It looks at all links and reads files: other tasks should not wait for it.
     let page = tokio::task::spawn_blocking(move || {
         let snapshot: Snapshot = shared.switchboard.snapshot();
-        shared.metrics.page(&snapshot, !shared.is_draining(), &runtime)
+        let certificate = shared.tls.as_ref().and_then(Tls::certificate);
+        let state = State {
+            is_ready: shared.obstacle().is_none(),
+            certificate_not_after: certificate.map(|certificate| certificate.not_after_seconds()),
+            total_buffer: shared.config().total_buffer,
+        };
+        shared.metrics.page(&snapshot, &state, &runtime)
     });
     let Ok(page) = page.await else {
         return files::text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be read\n");

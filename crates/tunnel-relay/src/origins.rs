@@ -83,13 +83,16 @@ impl FromStr for Origin {
             _ => {}
         }
         let text = text.to_ascii_lowercase();
-        let (scheme, rest) = text.split_once("://").ok_or(ParseOriginError)?;
+        let (scheme, rest) = text.split_once("://").ok_or(ParseOriginError::Malformed)?;
+        if scheme == "file" {
+            return Err(ParseOriginError::File);
+        }
         let (below, rest) = rest.strip_prefix("*.").map_or((false, rest), |rest| (true, rest));
         let after_address = rest.rfind(']').map_or(0, |end| end + 1);
         let (host, port) = match rest[after_address..].rfind(':') {
             Some(colon) => {
                 let (host, port) = rest.split_at(after_address + colon);
-                (host, Some(port[1..].parse::<u16>().map_err(|_| ParseOriginError)?))
+                (host, Some(port[1..].parse::<u16>().map_err(|_| ParseOriginError::Malformed)?))
             }
             None => (rest, None),
         };
@@ -98,7 +101,7 @@ impl FromStr for Origin {
         };
         let is_host = is_name(host, "-._") || host.starts_with('[') && is_name(host, "[]:.");
         if !is_name(scheme, "+-.") || !is_host {
-            return Err(ParseOriginError);
+            return Err(ParseOriginError::Malformed);
         }
         let usual = match scheme {
             "https" => Some(443),
@@ -112,8 +115,14 @@ impl FromStr for Origin {
 
 /// A text is no origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("it is no origin: write SCHEME://HOST or SCHEME://HOST:PORT, without a path")]
-pub struct ParseOriginError;
+pub enum ParseOriginError {
+    /// It is none at all.
+    #[error("it is no origin: write SCHEME://HOST or SCHEME://HOST:PORT, without a path")]
+    Malformed,
+    /// Pages from files have none.
+    #[error("pages from files have no origin of their own, and browsers send null for them: write null")]
+    File,
+}
 
 #[cfg(test)]
 mod tests {
@@ -201,7 +210,9 @@ mod tests {
         for wrong in
             ["", "*", "example.org", "https://", "https://a/", "https://a b", "https://a:x", "https://*"]
         {
-            assert_eq!(wrong.parse::<Origin>(), Err(ParseOriginError), "{wrong}");
+            assert_eq!(wrong.parse::<Origin>(), Err(ParseOriginError::Malformed), "{wrong}");
         }
+        assert_eq!("file:///page.html".parse::<Origin>(), Err(ParseOriginError::File));
+        assert_eq!("file://".parse::<Origin>(), Err(ParseOriginError::File));
     }
 }

@@ -85,6 +85,7 @@ impl Relay {
     ///
     /// The address can't be listened on, or a folder can't be served; the text says which.
     pub async fn start(config: Config) -> io::Result<Self> {
+        enough_descriptors(&config)?;
         let files = Files::new(&config.www)?;
         let tls = Tls::new(&config)?;
         let explain = |error: io::Error| {
@@ -95,10 +96,13 @@ impl Relay {
         #[cfg(target_os = "linux")]
         tune(&listener)?;
         let watched = match config.metrics_listen {
-            Some(address) => Some(monitor::listen(address).await?),
+            Some(address) => Some((monitor::listen(address).await?, address)),
             None => None,
         };
-        let metrics_address = watched.as_ref().map(TcpListener::local_addr).transpose()?;
+        let metrics_address = match &watched {
+            Some((Some(listener), _)) => Some(listener.local_addr()?),
+            Some((None, _)) | None => None,
+        };
         let shared = Arc::new(Shared {
             files,
             switchboard: Switchboard::new(router_config(&config)?),
@@ -123,7 +127,8 @@ impl Relay {
                 async move { shared.switchboard.keep_time().await }
             }
         });
-        let monitoring = watched.map(|listener| tokio::spawn(monitor::serve(shared.clone(), listener)));
+        let monitoring = watched
+            .map(|(listener, address)| tokio::spawn(monitor::serve(shared.clone(), listener, address)));
         let keeping_certificates = tokio::spawn({
             let shared = shared.clone();
             async move {
@@ -144,12 +149,13 @@ impl Relay {
     }
 
     /// Whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
-    /// listening.
+    /// listening: what may need a look all the same.
     ///
     /// # Errors
     ///
     /// What is wrong.
-    pub fn check(config: &Config) -> io::Result<()> {
+    pub fn check(config: &Config) -> io::Result<Vec<String>> {
+        enough_descriptors(config)?;
         Files::new(&config.www)?;
         Tls::check(config)
     }
@@ -172,7 +178,7 @@ impl Relay {
         self.address
     }
 
-    /// Where metrics are shown, if they are.
+    /// Where metrics were shown from the start, if they were.
     #[must_use]
     pub const fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
@@ -276,6 +282,19 @@ impl Shared {
         self.reached(Phase::Killed).await;
     }
 
+    /// Why newcomers should go elsewhere, if they should.
+    pub(crate) fn obstacle(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            Some("this relay is about to end")
+        } else if self.tls.as_ref().is_some_and(Tls::is_waiting) {
+            Some("there is no certificate yet: the ACME directory has not given one; the log says why")
+        } else if self.switchboard.is_full() {
+            Some("so much waits for slow peers that no new ones are taken in: see total-buffer")
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining
     }
@@ -306,6 +325,18 @@ fn max_descriptors(config: &Config) -> usize {
     }
     let _elsewhere = config;
     usize::MAX
+}
+
+/// Fails when the relay could let nobody in.
+fn enough_descriptors(config: &Config) -> io::Result<()> {
+    if max_descriptors(config) > 0 {
+        return Ok(());
+    }
+    let reserve = config.descriptor_reserve;
+    Err(io::Error::other(format!(
+        "nobody could be let in: descriptor-reserve keeps {reserve} file descriptors, and there are no more; raise the limit \
+         (LimitNOFILE= of the unit, `ulimit -n`), or set descriptor-reserve lower"
+    )))
 }
 
 /// Makes the system forward at once, and keep little. Linux has connections do as the socket that they come from,

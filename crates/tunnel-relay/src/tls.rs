@@ -4,6 +4,7 @@
 mod acme;
 
 use crate::Config;
+use crate::certificate::Certificate;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
@@ -17,12 +18,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Says that a relay was built without the feature `acme`, and what to do.
 #[cfg(not(feature = "acme"))]
 pub(crate) const WITHOUT_ACME: &str = "this relay was built without ACME: leave the `acme-` settings out and name a \
                                        certificate in files, or build the relay with its feature `acme`";
+
+/// How often the log repeats that a certificate ends, or has.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// What turns TCP streams into TLS streams.
 pub(crate) struct Tls {
@@ -66,16 +70,39 @@ impl Tls {
         }
     }
 
-    /// Whether [`new`](Self::new) would succeed.
-    pub(crate) fn check(config: &Config) -> io::Result<()> {
+    /// Whether [`new`](Self::new) would succeed; what is wrong with the certificate all the same.
+    pub(crate) fn check(config: &Config) -> io::Result<Vec<String>> {
+        let mut warnings = Vec::new();
         if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
-            Files::read(certificate, key)?;
+            let files = Files::read(certificate, key)?;
+            let problem = files.certificate().and_then(|certificate| certificate.problem());
+            warnings.extend(problem.map(|problem| format!("{}: {problem}", certificate.display())));
         }
         #[cfg(feature = "acme")]
         if !config.acme_domains.is_empty() {
             acme::client(config)?;
         }
-        Ok(())
+        Ok(warnings)
+    }
+
+    /// The certificate that is shown, if there is one yet.
+    pub(crate) fn certificate(&self) -> Option<Certificate> {
+        match &self.source {
+            Source::Files(files) => files.certificate(),
+            Source::Acme(_) => None,
+        }
+    }
+
+    /// Whether there is no certificate to show yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// Logs what is wrong with the certificate.
+    fn warn(&self) {
+        if let Some(problem) = self.certificate().and_then(|certificate| certificate.problem()) {
+            warn!(%problem, "TLS");
+        }
     }
 
     /// Reads the files again. If that fails, those of before stay in use.
@@ -88,6 +115,7 @@ impl Tls {
         let current = read(&files.certificate, &files.key)?;
         *files.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         info!(certificate = %files.certificate.display(), "certificate read");
+        self.warn();
         Ok(())
     }
 
@@ -95,8 +123,14 @@ impl Tls {
     pub(crate) async fn keep_fresh(&self, interval: Duration) {
         let Source::Files(files) = &self.source else { return std::future::pending().await };
         let mut seen = files.first.clone();
+        let mut warned = tokio::time::Instant::now();
+        self.warn();
         loop {
             tokio::time::sleep(interval).await;
+            if warned.elapsed() >= WARN_AGAIN {
+                warned = tokio::time::Instant::now();
+                self.warn();
+            }
             let now = contents(&files.certificate, &files.key);
             // Two files change one after the other: while they don't fit each other, it is tried again.
             if now != seen {
@@ -122,6 +156,11 @@ impl Files {
         let first = contents(certificate, key);
         let current = RwLock::new(Arc::new(read(certificate, key)?));
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current, first })
+    }
+
+    fn certificate(&self) -> Option<Certificate> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Certificate::read(current.cert.first()?).ok()
     }
 }
 
@@ -174,15 +213,52 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
     };
     let chain = certificates(certificate)?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| explain(key, &error))?;
-    let signing_key =
-        provider().key_provider.load_private_key(key_der).map_err(|error| explain(key, &error))?;
+    let pem = std::fs::read(key).map_err(|error| explain(key, &error))?;
+    if let Some(wrong) = wrong_kind(&pem) {
+        return Err(explain(key, &wrong));
+    }
+    let key_der = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        explain(key, &format!("there is no private key in it, which has to be PEM: {error}"))
+    })?;
+    let signing_key = provider().key_provider.load_private_key(key_der).map_err(|error| {
+        explain(
+            key,
+            &format!(
+                "{error}; allowed are RSA of 2,048 bits and more, ECDSA with P-256 or P-384, and Ed25519"
+            ),
+        )
+    })?;
     let certified = CertifiedKey::new(chain, signing_key);
     certified.keys_match().map_err(|error| {
         let error = format!("the key in {} is not the certificate's: {error}", key.display());
         explain(certificate, &error)
     })?;
     Ok(certified)
+}
+
+/// Names what is in a file instead of a private key that can be used.
+fn wrong_kind(pem: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(pem);
+    let has = |label: &str| text.contains(&format!("-----BEGIN {label}-----"));
+    if has("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Some(
+            "the key is encrypted with a passphrase, which nobody could enter: `openssl pkey -in FILE -out NEW` decrypts it",
+        );
+    }
+    if has("OPENSSH PRIVATE KEY") {
+        return Some("it is a key for SSH, which is none for TLS");
+    }
+    if has("PRIVATE KEY") || has("RSA PRIVATE KEY") || has("EC PRIVATE KEY") {
+        return None;
+    }
+    if has("DSA PRIVATE KEY") {
+        return Some("it is a DSA key, which TLS has no use for any more");
+    }
+    if has("PUBLIC KEY") || has("RSA PUBLIC KEY") {
+        return Some("it is a public key: the private one is needed");
+    }
+    has("CERTIFICATE")
+        .then_some("there is a certificate in it and no key: are tls-certificate and tls-key swapped?")
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {

@@ -90,6 +90,12 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, exit_code, word) in [
         (&["serve", "--listen", "nowhere"][..], 2, "nowhere"),
+        (
+            &["serve", "--listen=127.0.0.1:9", "--metrics-listen=127.0.0.1:9"],
+            2,
+            "--metrics-listen: it has to be another address than listen",
+        ),
+        (&["serve", "--listen=127.0.0.1:0", "--metrics-listen=192.0.2.1:9"], 1, "192.0.2.1:9 for metrics"),
         (&["serve", "--listen", "127.0.0.1:0", "--www", "/does/not/exist"], 1, "/does/not/exist"),
         (&["serve", "--listen", &address], 1, &address),
         (&["serve", "--log", "no=such=filter"], 2, "no=such=filter"),
@@ -115,6 +121,95 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         assert_eq!(output.status.code(), Some(exit_code), "{log}");
         assert!(log.contains(word), "{log}");
     }
+}
+
+#[tokio::test]
+async fn values_that_look_right_and_are_not_are_refused_with_what_is_allowed() {
+    for (flag, value, word) in [
+        ("--trusted-proxies", "127.0.0.1:80", "is neither a network nor an address"),
+        ("--trusted-proxies", "localhost", "is neither a network nor an address"),
+        ("--allowed-origins", "file://", "write null"),
+        ("--allowed-origins", "file:///home/page.html", "write null"),
+        ("--acme-domains", "https://relay.example.org", "is no name alone"),
+        ("--acme-domains", "relay.example.org:443", "is no name alone"),
+        ("--acme-domains", "*.example.org", "stands for many names"),
+        ("--acme-domains", "192.0.2.1", "is an address"),
+        ("--acme-domains", "relay.example.org.", "is no DNS name"),
+        ("--acme-domains", "b\u{fc}cher.example", "xn--"),
+        ("--acme-domains", "", "is no DNS name"),
+        ("--acme-contacts", "mailto:operator@example.org", "is no mail address"),
+        ("--acme-contacts", "operator", "is no mail address"),
+        ("--acme-directory", "acme.example.org", "begins with https://"),
+        ("--keep-alive-timeout", "0", "out of bounds"),
+    ] {
+        let output = within("the check", command(&["check-config", flag, value]).output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(word) && said.contains("allowed is"), "{flag} {value}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+    }
+    let good = [
+        "check-config",
+        "--trusted-proxies",
+        "127.0.0.1",
+        "--trusted-proxies",
+        "::1",
+        "--acme-domains",
+        "Relay.test",
+    ];
+    assert_eq!(prints(&mut command(&good)).await, "the configuration is good\n");
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_no_value_and_is_said_to_be_none() {
+    for variable in [
+        "LISTEN",
+        "METRICS_LISTEN",
+        "TLS_CERTIFICATE",
+        "TLS_KEY",
+        "ACME_CACHE",
+        "ACME_DIRECTORY",
+        "CLIENT_ADDRESS",
+        "LOG",
+        "LOG_FORMAT",
+        "MAX_CONNECTIONS",
+        "DRAIN_TIMEOUT",
+        "TOKEN_SECRET",
+        "CONFIG",
+    ] {
+        let variable = format!("TUNNEL_RELAY_{variable}");
+        let mut check = command(&["check-config"]);
+        let output = within("the check", check.env(&variable, "").output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {said}");
+        assert!(said.contains(&variable), "{variable}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_relay_that_could_let_nobody_in_does_not_start() {
+    for request in ["serve --listen 127.0.0.1:0", "check-config"] {
+        let script = format!("ulimit -n 128; exec {} {request}", env!("CARGO_BIN_EXE_tunnel-relay"));
+        let output = within("its end", Command::new("sh").args(["-c", &script]).output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("descriptor-reserve keeps 128") && said.contains("LimitNOFILE"), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn signals_for_users_end_nothing() {
+    let process = Process::serve(None, &[]).await;
+    let (mut peer, _) = Peer::link_to(process.address).await;
+    for signal in ["-USR1", "-USR2"] {
+        process.signal(signal);
+        assert_eq!(peer.fence().await, []);
+    }
+    process.signal("-TERM");
+    drop(peer);
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0), "{log}");
 }
 
 /// What the command prints when it succeeds.

@@ -73,6 +73,46 @@ async fn the_unit_is_one_for_systemd_and_gives_little_away() {
     analyze(&["security", "--offline=true", "--no-pager", &threshold], &unit).await;
 }
 
+/// Runs what `promtool` has to say of the alerts, and each of them with series that raise it.
+#[tokio::test]
+async fn the_alerts_are_raised_by_what_they_are_for() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
+    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]] {
+        let mut promtool = Command::new("promtool");
+        let output = within("promtool", promtool.args(arguments).current_dir(folder).output()).await;
+        let Ok(output) = output else {
+            return eprintln!("there is no promtool here (Debian: prometheus): the alerts are not tried");
+        };
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn each_alert_has_a_selector_a_test_and_a_place_in_the_guide() {
+    let (alerts, tests) =
+        (include_str!("../../../deploy/alerts.yml"), include_str!("../../../deploy/alerts.test.yml"));
+    let guide = include_str!("../../../docs/OPERATING.md");
+    let rules: Vec<_> = alerts.split("- alert: ").skip(1).collect();
+    assert!(rules.len() > 10);
+    for rule in rules {
+        let name = rule.lines().next().unwrap();
+        assert!(tests.contains(&format!("    name: {name}\n")), "{name} has no test");
+        assert!(guide.contains(&format!("`{name}`")), "{name} is not in docs/OPERATING.md");
+        let (_, expression) = rule.split_once("expr: ").unwrap();
+        let expression = expression.split("labels: ").next().unwrap();
+        for metric in ["tunnel_relay_", "process_", "up{"] {
+            for place in expression.match_indices(metric).map(|(at, _)| &expression[at..]) {
+                let after = place.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+                assert!(
+                    after.starts_with("{job=\"tunnel-relay\""),
+                    "{name}: a metric without a selector: {place}"
+                );
+            }
+        }
+    }
+}
+
 /// Output of `systemd-analyze`, which has to succeed; `None` if there is none.
 async fn analyze(arguments: &[&str], unit: &Path) -> Option<String> {
     let output =

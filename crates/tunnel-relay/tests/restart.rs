@@ -166,6 +166,37 @@ async fn a_successor_takes_over_while_the_old_relay_still_drains() {
 }
 
 #[tokio::test]
+async fn a_successor_takes_the_address_for_metrics_over_when_its_predecessor_has_ended() {
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let arguments = |node| {
+        ["--drain-timeout=3600s".to_owned(), format!("--metrics-listen={metrics}"), format!("--node={node}")]
+    };
+    let start = async |address, node| {
+        let arguments = arguments(node);
+        Process::serve(address, &arguments.each_ref().map(String::as_str)).await
+    };
+    let old = start(None, "old").await;
+    let address = old.address;
+    let (mut stays, _) = Peer::link_to(address).await;
+    old.signal("-TERM");
+    assert!(matches!(stays.frame().await, Frame::GoAway { .. }));
+    let new = start(Some(address), "new").await;
+    assert_eq!(Peer::link_to(address).await.1.node, "new");
+    // The old one goes on telling that it drains.
+    assert_eq!(support::get(metrics, "/readyz").await.text(), "not ready: this relay is about to end\n");
+    drop(stays);
+    assert_eq!(old.end().await.0, Some(0));
+    let ready = async {
+        while tokio::net::TcpStream::connect(metrics).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(support::get(metrics, "/readyz").await.text(), "ready\n");
+    };
+    within("the metrics of the new one", ready).await;
+    assert!(new.log().contains("the address for metrics is in use"), "{}", new.log());
+}
+
+#[tokio::test]
 async fn a_relay_that_crashes_under_load_loses_no_message() {
     restart_under_load(&[], async |mut old: Process| {
         let address = old.address;

@@ -45,8 +45,13 @@ impl Authority {
 
     /// Writes a new certificate and its key; the certificate.
     fn sign(&self) -> CertificateDer<'static> {
+        self.sign_with(|_| {})
+    }
+
+    fn sign_with(&self, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.key(), key.serialize_pem()).unwrap();
         std::fs::write(self.certificate(), certificate.pem()).unwrap();
@@ -173,6 +178,51 @@ async fn the_files_are_watched_by_what_is_in_them() {
     while shown(&authority.dial(relay.address()).await.unwrap()) != newest {}
 }
 
+const ENCRYPTED_OF_OLD: &str =
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+
+/// PEM of some kind with nothing of use in it.
+fn label(kind: &str) -> String {
+    format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n")
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_good_now_is_said_and_shown_in_the_metrics() {
+    let authority = Authority::new();
+    for (from, until, seconds, word) in [
+        (2000, 2100, 4_102_444_800_u64, None),
+        (2000, 2001, 978_307_200, Some("has expired: it was good until Mon, 01 Jan 2001")),
+        (2090, 2100, 4_102_444_800, Some("is not good before Sun, 01 Jan 2090")),
+    ] {
+        authority.sign_with(|params| {
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        });
+        let relay = authority.relay(|config| config.metrics_listen = Some(([127, 0, 0, 1], 0).into())).await;
+        let page = support::get(relay.metrics_address().unwrap(), "/metrics").await;
+        let line = format!("\ntunnel_relay_certificate_not_after_seconds {seconds}\n");
+        assert!(page.text().contains(&line), "{}", page.text());
+        let (certificate, key) = (authority.certificate(), authority.key());
+        let files = ["--tls-certificate", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let mut check = support::process::command(&[&["check-config"], &files[..]].concat());
+        let output = within("the check", check.output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.lines().count(), usize::from(word.is_some()), "{said}");
+        let process = support::process::Process::serve(None, &files).await;
+        process.signal("-TERM");
+        let (_, log) = process.end().await;
+        for text in [&said, &log] {
+            assert_eq!(
+                word.is_some(),
+                text.contains("certificate is not") || text.contains("has expired"),
+                "{text}"
+            );
+            assert!(text.contains(word.unwrap_or_default()), "{text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn certificates_that_cannot_be_used_are_named() {
     let authority = Authority::new();
@@ -183,6 +233,13 @@ async fn certificates_that_cannot_be_used_are_named() {
         (Some("no PEM"), None, "there is no certificate in it"),
         (None, Some("no PEM"), "key.pem"),
         (None, Some(key_of_another.as_str()), "is not the certificate's"),
+        (None, Some(&label("ENCRYPTED PRIVATE KEY")), "openssl pkey -in FILE"),
+        (None, Some(ENCRYPTED_OF_OLD), "encrypted with a passphrase"),
+        (None, Some(&label("OPENSSH PRIVATE KEY")), "a key for SSH"),
+        (None, Some(&label("DSA PRIVATE KEY")), "a DSA key"),
+        (None, Some(&label("PUBLIC KEY")), "the private one is needed"),
+        (None, Some(&label("CERTIFICATE")), "swapped?"),
+        (None, Some(&label("PRIVATE KEY")), "allowed are RSA"),
     ] {
         authority.sign();
         match (certificate, key) {

@@ -4,8 +4,9 @@ use super::values::{AccessMode, AddressSource, LogFormat, Mount, Secret};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::origins::Origin;
 use ipnet::IpNet;
+use rustls::pki_types::DnsName;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -137,9 +138,93 @@ impl Written for SocketAddr {
     const ALLOWED: &'static str = "an IP address and a port, such as 0.0.0.0:8087 or [::]:8087";
 }
 
-impl Written for IpNet {
+/// A network, or one address: a network of one.
+pub(super) struct Network;
+
+impl One<IpNet> for Network {
     const FORM: &'static str = "NETWORK";
-    const ALLOWED: &'static str = "a network such as 10.0.0.0/8 or 2001:db8::/32";
+    const ALLOWED: &'static str =
+        "a network such as 10.0.0.0/8 or 2001:db8::/32, or an address such as 127.0.0.1";
+
+    fn parse_one(text: &str) -> Result<IpNet, String> {
+        let one = |_| text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(one).map_err(|_| format!("{text:?} is neither a network nor an address"))
+    }
+
+    fn toml_one(value: &IpNet) -> String {
+        quote(&value.to_string())
+    }
+}
+
+/// A name that a certificate can be ordered for.
+pub(super) struct Domain;
+
+impl One<String> for Domain {
+    const FORM: &'static str = "NAME";
+    const ALLOWED: &'static str = "a DNS name such as relay.example.org, without scheme, port or path";
+
+    fn parse_one(text: &str) -> Result<String, String> {
+        let wrong = |why: &str| Err(format!("{text:?} {why}"));
+        if text.contains("://") || text.contains(['/', ':']) {
+            return wrong("is no name alone");
+        }
+        if text.starts_with("*.") {
+            return wrong("stands for many names, which can't be proven on a port (TLS-ALPN-01)");
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return wrong("is an address");
+        }
+        match DnsName::try_from(text) {
+            Ok(_) if !text.ends_with('.') => Ok(text.to_ascii_lowercase()),
+            _ => wrong("is no DNS name; write others than ASCII as browsers send them (xn--…)"),
+        }
+    }
+
+    fn toml_one(value: &String) -> String {
+        quote(value)
+    }
+}
+
+/// A mail address.
+pub(super) struct Mail;
+
+impl One<String> for Mail {
+    const FORM: &'static str = "ADDRESS";
+    const ALLOWED: &'static str = "a mail address such as operator@example.org";
+
+    fn parse_one(text: &str) -> Result<String, String> {
+        let is_one = text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        if is_one && !text.starts_with("mailto:") && !text.contains([' ', ',', '<']) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("{text:?} is no mail address"))
+        }
+    }
+
+    fn toml_one(value: &String) -> String {
+        quote(value)
+    }
+}
+
+/// The address of an ACME directory.
+pub(super) struct Https;
+
+impl One<String> for Https {
+    const FORM: &'static str = "URL";
+    const ALLOWED: &'static str = "a URL that begins with https://";
+
+    fn parse_one(text: &str) -> Result<String, String> {
+        let uri = text.parse::<http::Uri>().ok();
+        if uri.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some()) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("{text:?} is no such URL"))
+        }
+    }
+
+    fn toml_one(value: &String) -> String {
+        quote(value)
+    }
 }
 
 impl Written for KnownToken {

@@ -111,6 +111,9 @@ mod tests {
             "200",
             "warn",
             "json",
+            "relay.example.org",
+            "operator@example.org",
+            "https://acme.example.org/directory",
             "/a=b",
             "127.0.0.1:7",
             "10.0.0.0/8",
@@ -139,6 +142,7 @@ mod tests {
         changed.idle_timeout = std::time::Duration::from_secs(3_600);
         (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);
         changed.acme_domains = Vec::new();
+        changed.metrics_listen = None;
         changed.livecode_credential = None;
         let closed = Config { allowed_origins: Vec::new(), ..changed.clone() };
         for config in [Config::default(), changed, closed] {
