@@ -158,7 +158,7 @@ impl<L: Label> Family<L> {
         self.counters[label.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         L::labels().iter().copied().zip(self.counters.iter().map(|counter| counter.load(Ordering::Relaxed)))
     }
 }
@@ -196,6 +196,11 @@ impl Metrics {
             ended: Family::default(),
             answered: Family::default(),
         }
+    }
+
+    /// When the relay started.
+    pub(crate) const fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// A TCP connection was taken in.

@@ -1,5 +1,7 @@
 //! A second address for those who watch the relay: metrics and health. Nothing of it is for strangers.
 
+mod live;
+
 use crate::complaints::complain;
 use crate::files::{self, Answer};
 use crate::http::harden;
@@ -11,6 +13,7 @@ use http::{Method, Request, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use live::History;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
 
 /// More than all that watch one relay, and few enough to leave descriptors to peers.
@@ -35,6 +39,9 @@ const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4;
 
 /// How long the relay waits before it tries once more to listen for those who watch.
 const LISTEN_AGAIN: Duration = Duration::from_millis(250);
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Listens for those who watch; `None` if somebody else does there, as the relay's predecessor while it drains.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<Option<TcpListener>> {
@@ -74,12 +81,16 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, ad
         None => listen_later(&shared, address).await,
     };
     let mut connections = JoinSet::new();
+    let history = Arc::new(History::default());
+    let mut samples = tokio::time::interval(live::INTERVAL);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
+            _ = samples.tick() => history.sample(&shared),
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
-                    connections.spawn(connection(shared.clone(), stream, address));
+                    connections.spawn(connection(shared.clone(), history.clone(), stream, address));
                 }
                 Err(error) => {
                     complain!(shared, Accept, %error, "can't accept connections for metrics");
@@ -90,9 +101,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, ad
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+async fn connection(shared: Arc<Shared>, history: Arc<History>, stream: TcpStream, address: SocketAddr) {
     let limits = shared.config();
-    let service = service_fn(|request| answer(shared.clone(), request));
+    let service = service_fn(|request| answer(shared.clone(), history.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
@@ -103,17 +114,26 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr)
     }
 }
 
-async fn answer<B>(shared: Arc<Shared>, request: Request<B>) -> Result<Answer, Infallible> {
+async fn answer<B>(
+    shared: Arc<Shared>,
+    history: Arc<History>,
+    request: Request<B>,
+) -> Result<Answer, Infallible> {
     let mut answer = if !matches!(*request.method(), Method::GET | Method::HEAD) {
         files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
     } else if let Some(answer) = health(&shared, request.uri().path()) {
         answer
     } else if request.uri().path() == "/metrics" {
         metrics(shared).await
+    } else if request.uri().path() == "/live.json" {
+        live_state(shared, history).await
+    } else if request.uri().path() == "/" {
+        of_type(files::text(StatusCode::OK, live::PAGE), HTML)
     } else {
-        files::text(StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n")
+        files::text(StatusCode::NOT_FOUND, "here are a live page at /, /metrics, /healthz and /readyz\n")
     };
     harden(answer.headers_mut());
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(live::POLICY));
     Ok(answer)
 }
 
@@ -145,7 +165,17 @@ async fn metrics(shared: Arc<Shared>) -> Answer {
     let Ok(page) = page.await else {
         return files::text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be read\n");
     };
-    let mut answer = files::text(StatusCode::OK, page);
-    answer.headers_mut().insert(header::CONTENT_TYPE, FORMAT);
+    of_type(files::text(StatusCode::OK, page), FORMAT)
+}
+
+async fn live_state(shared: Arc<Shared>, history: Arc<History>) -> Answer {
+    match tokio::task::spawn_blocking(move || live::state(&shared, &history).to_string()).await {
+        Ok(state) => of_type(files::text(StatusCode::OK, state), JSON),
+        Err(_) => files::text(StatusCode::INTERNAL_SERVER_ERROR, "the state can't be read\n"),
+    }
+}
+
+fn of_type(mut answer: Answer, content_type: HeaderValue) -> Answer {
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     answer
 }

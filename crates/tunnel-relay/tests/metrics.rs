@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use support::{Peer, accept, connect, data, get, relay_with, request, until, within};
 use tunnel_protocol::{ChannelId, CloseCode, Frame};
 use tunnel_relay::Relay;
@@ -380,4 +379,43 @@ async fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
         }
     }
     relay.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_live_page_shows_numbers_refusals_and_settings_and_no_ids_or_secrets() {
+    let secret = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    let relay = relay_with(|config| {
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+        config.allowed_origins = vec!["https://example.org".parse().unwrap(), "absent".parse().unwrap()];
+        config.livecode_credential = Some(secret.parse().unwrap());
+    })
+    .await;
+    let address = relay.metrics_address().unwrap();
+    let (_client, _server) = Peer::pair(&relay).await;
+    let stream = tokio::net::TcpStream::connect(relay.address()).await.unwrap();
+    let other = Some("origin: https://other.example");
+    assert!(Peer::open_with(stream, relay.address(), Some("tunnel.v1"), other).await.is_err());
+
+    let page = get(address, "/").await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'; "));
+    // Nothing is fetched but from the relay itself.
+    let links = page.text().matches("http").count();
+    assert_eq!(links, page.text().matches("http://www.w3.org/2000/svg").count(), "no assets from elsewhere");
+
+    let answer = get(address, "/live.json").await;
+    let state: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+    let now = state["samples"].as_array().unwrap().last().unwrap();
+    assert_eq!((&now[1], &now[2], &now[3]), (&2.into(), &1.into(), &1.into()), "{now}");
+    assert_eq!(state["refusals"], serde_json::json!([["origin", 1, "allowed-origins"]]));
+    assert_eq!(
+        (&state["obstacle"], &state["certificate"]),
+        (&serde_json::Value::Null, &serde_json::Value::Null)
+    );
+    let settings: Vec<_> =
+        state["settings"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
+    assert!(settings.contains(&"allowed-origins = [\"https://example.org\", \"absent\"]"), "{settings:?}");
+    for hidden in [secret, &support::server_id(1).to_string()] {
+        assert!(!answer.text().contains(hidden), "{}", answer.text());
+    }
 }
