@@ -255,18 +255,78 @@ fn debian(workspace: &Workspace, programs: &[&str], packages: &[&str]) -> Result
         bail!("not on PATH: {absent}. Run `sudo apt-get install {packages}`, then this command again");
     }
     announce(&format!("apt-get install {packages}"));
+    apt_install(workspace, &packages)?;
+    let absent = missing();
+    if !absent.is_empty() {
+        bail!("still not on PATH after apt-get install {packages}: {}", absent.join(", "));
+    }
+    Ok(Outcome::Installed)
+}
+
+/// What the recipes in `deploy/` are for, so that they can be tried. Where it may not be installed, the tests do without, and say so.
+fn deployment(workspace: &Workspace) -> Result<()> {
+    let programs = ["nginx", "haproxy", "caddy", "apache2", "promtool", "systemd-analyze"];
+    let packages = ["nginx", "haproxy", "caddy", "apache2-bin", "prometheus", "systemd"];
+    let found = |program: &str| {
+        // Those for administrators are not on everybody's PATH.
+        workspace.locate(program).is_some() || Path::new("/usr/sbin").join(program).is_file()
+    };
+    let missing: Vec<_> = programs
+        .iter()
+        .zip(packages)
+        .filter(|(program, _)| !found(program))
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return step("proxies, promtool and systemd-analyze", || Ok(Outcome::Present));
+    }
+    let packages = missing.join(" ");
+    if workspace.locate("apt-get").is_none() || !is_root(workspace) {
+        println!(
+            "  not here: {packages}. Their recipes in deploy/ are not tried; on Debian, `sudo apt-get install {packages}` helps"
+        );
+        return Ok(());
+    }
+    step("proxies, promtool and systemd-analyze", || {
+        announce(&format!("apt-get install {packages}"));
+        without_services(|| apt_install(workspace, &packages))?;
+        Ok(Outcome::Installed)
+    })
+}
+
+/// Installs without starting what Debian would start: the tests run the programs themselves, on ports of their own.
+fn without_services(install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    if policy.exists() {
+        return install();
+    }
+    fs::write(policy, "#!/bin/sh\nexit 101\n")
+        .with_context(|| format!("cannot write {}", policy.display()))?;
+    let result = make_executable(policy).and_then(|()| install());
+    fs::remove_file(policy).with_context(|| format!("cannot remove {}", policy.display()))?;
+    result
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, executable).with_context(|| format!("cannot make {} a program", path.display()))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_path: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn apt_install(workspace: &Workspace, packages: &str) -> Result<()> {
     let apt = |arguments: &[&str]| {
         run(workspace.command("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
     };
     apt(&["update", "-qq"])?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(packages.split(' '));
-    apt(&arguments)?;
-    let absent = missing();
-    if !absent.is_empty() {
-        bail!("still not on PATH after apt-get install {packages}: {}", absent.join(", "));
-    }
-    Ok(Outcome::Installed)
+    apt(&arguments)
 }
 
 fn is_root(workspace: &Workspace) -> bool {
