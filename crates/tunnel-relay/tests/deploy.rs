@@ -64,7 +64,11 @@ fn the_unit_is_started_again_however_often_it_fails() {
 async fn the_unit_is_one_for_systemd_and_gives_little_away() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("tunnel-relay.service");
-    std::fs::write(&unit, UNIT.replace(BINARY, env!("CARGO_BIN_EXE_tunnel-relay"))).unwrap();
+    assert!(UNIT.contains("\nStartLimitIntervalSec=0\n"), "it never gives up for good");
+    // With the lines that are there to be taken up.
+    let all = UNIT.replace("\n#LoadCredential=", "\nLoadCredential=");
+    assert_eq!(all.matches("\nLoadCredential=").count(), 3);
+    std::fs::write(&unit, all.replace(BINARY, env!("CARGO_BIN_EXE_tunnel-relay"))).unwrap();
     let Some(said) = analyze(&["verify"], &unit).await else {
         return eprintln!("there is no systemd-analyze here: the unit is not checked");
     };

@@ -13,6 +13,12 @@ const PREFIX: &str = "TUNNEL_RELAY_";
 /// Names that begin like settings but are none.
 const OTHER_NAMES: [&str; 1] = ["TUNNEL_RELAY_CONFIG"];
 
+/// Names the folder where systemd puts a unit's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// Settings whose credential is the file that they name, and not their value.
+const FILES: [&str; 2] = ["tls-certificate", "tls-key"];
+
 /// Where settings come from. It can be read again: see [`load`].
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -77,6 +83,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     if let Some(path) = &sources.file {
         loader.read_file(path);
     }
+    if let Some(folder) = sources.environment.get(CREDENTIALS) {
+        loader.read_credentials(Path::new(folder));
+    }
     loader.read_environment(&sources.environment);
     for (name, texts) in &sources.flags {
         loader.set(name, texts, &format!("--{name}"));
@@ -106,6 +115,24 @@ impl Loader {
             self.problems.push(format!("{place}: {error}; allowed is {}", setting.allowed));
         }
         self.places.insert(setting.field, place.to_owned());
+    }
+
+    /// Takes the credentials that are called like secret settings or like those that name a certificate's files.
+    fn read_credentials(&mut self, folder: &Path) {
+        let settings: Vec<_> = self.settings.iter().map(|setting| (setting.name(), setting.secret)).collect();
+        for (name, is_secret) in settings {
+            let path = folder.join(&name);
+            let place = path.display().to_string();
+            if FILES.contains(&name.as_str()) && path.is_file() {
+                self.set(&name, std::slice::from_ref(&place), &place);
+            } else if is_secret {
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => self.set(&name, &[text.trim_end().to_owned()], &place),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => self.problems.push(format!("{place}: it can't be read: {error}")),
+                }
+            }
+        }
     }
 
     fn read_environment(&mut self, environment: &BTreeMap<String, String>) {
@@ -345,6 +372,34 @@ mod tests {
                 "{problem}"
             );
         }
+    }
+
+    #[test]
+    fn credentials_are_values_of_secrets_and_files_of_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, text) in [
+            ("livecode-credential", "not as wished\n"),
+            ("tls-certificate", "PEM"),
+            ("tls-key", "PEM"),
+            ("node", "not a secret: it is left alone"),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let directory = folder.path().to_str().unwrap();
+        let file = file("livecode-credential = 'from the file'");
+        let sources = Sources {
+            environment: environment(&[("CREDENTIALS_DIRECTORY", directory)]),
+            file: Some(file.path().to_owned()),
+            ..Sources::default()
+        };
+        let config = load(&sources).unwrap().config;
+        assert_eq!(config.livecode_credential.unwrap().0, "not as wished");
+        assert_eq!(
+            (config.tls_certificate, config.tls_key),
+            (Some(path("tls-certificate")), Some(path("tls-key")))
+        );
+        assert_eq!(config.node, "");
     }
 
     #[test]
