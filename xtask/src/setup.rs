@@ -81,6 +81,9 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
         })?;
         drop_builds(workspace)?;
     }
+    if needs.test_tools {
+        deployment(workspace)?;
+    }
     if needs.test_tools && workspace.root.join("tests/package.json").is_file() {
         step("npm packages of the tests", || test_packages(workspace))?;
     }
