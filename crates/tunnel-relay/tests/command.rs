@@ -156,7 +156,7 @@ async fn values_that_look_right_and_are_not_are_refused_with_what_is_allowed() {
         "--acme-domains",
         "Relay.test",
     ];
-    assert_eq!(prints(&mut command(&good)).await, "the configuration is good\n");
+    assert!(prints(&mut command(&good)).await.ends_with("the configuration is good\n"));
 }
 
 #[tokio::test]
