@@ -19,9 +19,9 @@ pub(crate) fn demo(workspace: &Workspace, listen: SocketAddr) -> Result<()> {
     })?;
     setup::setup(workspace, &Needs::for_build())?;
     build::build(workspace, build::Form::Release)?;
-    relay::build(workspace, true)?;
+    relay::build_for_demo(workspace)?;
 
-    let mut command = Command::new(workspace.binary("release", "tunnel-relay")?);
+    let mut command = Command::new(workspace.binary(relay::DEMO_PROFILE, "tunnel-relay")?);
     command.current_dir(&workspace.root).args(["serve", "--listen", &listen.to_string()]);
     command.args(["--www", "www", "--www", &format!("/pkg={}", workspace.config.build.out_dir)]);
     if listen.port() == 0 {

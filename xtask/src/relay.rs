@@ -50,6 +50,15 @@ impl Drop for Relay {
     }
 }
 
+/// Cargo profile of the demo's relay.
+pub(crate) const DEMO_PROFILE: &str = "demo";
+
+/// Builds a relay for the demo: quickly, and without what only a public one needs.
+pub(crate) fn build_for_demo(workspace: &Workspace) -> Result<()> {
+    let arguments = ["build", "-p", "tunnel-relay", "--no-default-features", "--profile", DEMO_PROFILE];
+    run(workspace.cargo().args(arguments))
+}
+
 /// Builds the relay, for tests or (`release`) for people.
 pub(crate) fn build(workspace: &Workspace, release: bool) -> Result<()> {
     let mut command = workspace.cargo();

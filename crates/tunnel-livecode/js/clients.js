@@ -104,8 +104,8 @@ class Connection {
 
   // What Rust calls
 
-  returned(call, sent, returned) {
-    this.#take(call).resolve({ sent, returned });
+  returned(call, answer) {
+    this.#take(call).resolve(answer);
   }
 
   failed(call, rejected) {
@@ -123,8 +123,8 @@ class Connection {
     this.#fire(new MessageEvent('message', { data, origin: this.#origin }));
   }
 
-  connected(channel, port, address) {
-    this.#fire(new Event('connected'), { channel, port, address });
+  connected(members) {
+    this.#fire(new Event('connected'), members);
   }
 
   data(from, data) {

@@ -1,5 +1,6 @@
 //! The Rust half of the clients in `js/clients.js`: the livecode dialect as a client speaks it, and what a configurer injects.
 
+use serde::Serialize;
 use std::cell::RefCell;
 use tunnel_protocol::ServerId;
 use tunnel_protocol::livecode::{
@@ -16,11 +17,11 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn log(this: &Connection, line: &str);
     #[wasm_bindgen(method)]
-    fn returned(this: &Connection, call: f64, sent: Vec<String>, returned: &str);
+    fn returned(this: &Connection, call: f64, answer: &JsValue);
     #[wasm_bindgen(method)]
     fn failed(this: &Connection, call: f64, rejected: bool);
     #[wasm_bindgen(method)]
-    fn connected(this: &Connection, channel: u32, port: u16, address: &str);
+    fn connected(this: &Connection, members: &JsValue);
     #[wasm_bindgen(method)]
     fn data(this: &Connection, from: &JsValue, data: &str);
     #[wasm_bindgen(method)]
@@ -36,6 +37,26 @@ extern "C" {
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = prepare, reexport)]
     fn prepare();
+}
+
+/// The answer to a call, as `LivecodeAnswer` in `js/livecode.d.ts` describes it.
+#[derive(Serialize)]
+struct Returned {
+    sent: Vec<String>,
+    returned: String,
+}
+
+/// The members of a `connected` event.
+#[derive(Serialize)]
+struct Connected {
+    channel: u32,
+    port: u16,
+    address: String,
+}
+
+/// A value as JavaScript sees it. Structures of numbers and texts always have one.
+fn to_js(value: &impl Serialize) -> JsValue {
+    serde_wasm_bindgen::to_value(value).unwrap_or(JsValue::UNDEFINED)
 }
 
 /// One connection to a livecoding server: commands in, texts out, news to its `Connection`.
@@ -86,10 +107,11 @@ impl LivecodeCore {
         self.client.borrow_mut().poll_transmit()
     }
 
-    /// Runs an added instruction; each parameter is JSON.
-    pub fn invoke(&self, name: &str, parameters: Vec<String>) -> f64 {
+    /// Runs an added instruction. The parameters are an array of texts, each of them JSON; anything else is an error.
+    pub fn invoke(&self, name: &str, parameters: JsValue) -> Result<f64, JsValue> {
+        let parameters: Vec<String> = serde_wasm_bindgen::from_value(parameters)?;
         let parameters: Vec<_> = parameters.iter().map(|json| Parameter::Json(json)).collect();
-        self.call(|client| client.invoke(name, &parameters))
+        Ok(self.call(|client| client.invoke(name, &parameters)))
     }
 
     /// Adds an instruction.
@@ -139,10 +161,12 @@ fn dispatch(event: Event, connection: &Connection) {
     match event {
         Event::Log(line) => connection.log(&line),
         Event::Answered { call, answer: Answer::Returned { sent, returned } } => {
-            connection.returned(number(call), sent, &returned);
+            connection.returned(number(call), &to_js(&Returned { sent, returned }));
         }
         Event::Answered { call, answer } => connection.failed(number(call), answer == Answer::Rejected),
-        Event::Connected { channel, port, address } => connection.connected(channel, port, &address),
+        Event::Connected { channel, port, address } => {
+            connection.connected(&to_js(&Connected { channel, port, address }));
+        }
         Event::Data { from: ServerId::Number(from), data } => connection.data(&from.into(), &data),
         Event::Data { from, data } => connection.data(&from.to_string().into(), &data),
         Event::Text(text) => connection.text(&text),
