@@ -144,7 +144,16 @@ export function checkProtocols(protocols) {
   throw new DOMException(`The subprotocol '${bad}' is invalid or given twice.`, 'SyntaxError');
 }
 
+/** The URL of a relay: 'relay.example' and '' would name files beside the page, which nobody means. */
 export function toRelayUrl(value) {
+  const text = `${value}`;
+  if (/^([a-z][a-z0-9+.-]*:|\/)/i.test(text)) return toSocketUrl(text);
+  const message = `The relay's URL '${text}' has no scheme: expected one like 'wss://relay.example', or '/' for the page's own server.`;
+  throw new DOMException(message, 'SyntaxError');
+}
+
+/** A URL as WebSockets take it, relative to the page. */
+export function toSocketUrl(value) {
   const text = `${value}`;
   let url;
   try {
@@ -161,9 +170,27 @@ export function toRelayUrl(value) {
   if (url.href.includes('#')) {
     throw new DOMException(`The URL contains a fragment identifier ('${url.hash}').`, 'SyntaxError');
   }
-  // Mixed content: the browser knows best what it forbids, and throws then.
-  if (url.protocol === 'ws:' && globalThis.location?.protocol === 'https:') new NativeWebSocket(url).close();
+  // Mixed content: the browser knows best what it forbids, and throws then. It is asked once for each host.
+  if (url.protocol === 'ws:' && globalThis.location?.protocol === 'https:' && !allowed.has(url.host)) {
+    new NativeWebSocket(url).close();
+    allowed.add(url.host);
+  }
   return url;
+}
+
+/** Hosts that an `https:` page may dial by `ws:`. */
+const allowed = new Set();
+
+/** The promise's value, unless the signal is aborted first. */
+export function unlessAborted(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) return abort();
+    signal.addEventListener('abort', abort);
+    const done = () => signal.removeEventListener('abort', abort);
+    promise.then(resolve, reject).then(done);
+  });
 }
 
 export const tunnelUrl = (relay, serverId, port) => `${tunnel.serverUrl(relay.href, serverId)}/${port}`;

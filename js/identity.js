@@ -1,12 +1,16 @@
 // Keys that outlive a page: kept under a name in IndexedDB, where the engine can, without anybody ever seeing them.
 
+import { unlessAborted } from './common.js';
 import { TunnelError } from './page.js';
 
 const DATABASE = 'tunnel-wasm';
 const STORE = 'identities';
 
 /** How long a page that is being left may keep its identities, in milliseconds: a reloaded one wants them back. */
-const HAND_OVER = 3000;
+export const HAND_OVER = 3000;
+
+/** How long IndexedDB may take, in milliseconds: some never answer. */
+const STORAGE_TIMEOUT = 10_000;
 
 const X25519 = { name: 'X25519' };
 
@@ -19,9 +23,20 @@ const held = new Map();
 /**
  * The key of this name, made when there is none, for as long as `release` is not called.
  *
- * One page at a time has it: two servers with one key would take the server ID from each other for ever.
+ * One page at a time has it: two servers with one key would take the server ID from each other for ever. Who waits no longer
+ * than for the signal leaves nothing behind.
  */
-export async function takeIdentity(name) {
+export async function takeIdentity(name, signal) {
+  const taking = takeShared(name);
+  try {
+    return await unlessAborted(taking, signal);
+  } catch (error) {
+    if (signal?.aborted) taking.then(identity => identity.release()).catch(() => {});
+    throw error;
+  }
+}
+
+async function takeShared(name) {
   const found = taken.get(name) ?? { users: 0, promise: take(name) };
   taken.set(name, found);
   found.users++;
@@ -40,6 +55,9 @@ export async function takeIdentity(name) {
   }
 }
 
+const unkept = (name, cause) =>
+  new TunnelError(`the identity '${name}' cannot be kept in this page's IndexedDB: ${cause}`, { code: 'no-identity', cause });
+
 async function take(name) {
   const unlock = await lock(name);
   try {
@@ -48,8 +66,7 @@ async function take(name) {
     return { record, unlock };
   } catch (cause) {
     unlock();
-    const message = `the identity '${name}' cannot be kept in this page's IndexedDB: ${cause}`;
-    throw new TunnelError(message, { code: 'no-identity', cause });
+    throw unkept(name, cause);
   }
 }
 
@@ -59,10 +76,12 @@ function lock(name) {
   if (!locks) return () => {};
   return new Promise((resolve, reject) => {
     const refused = cause => {
+      if (cause?.name !== 'TimeoutError') return reject(unkept(name, cause));
       const message = `another page uses the identity '${name}': close that page, or choose another name`;
       reject(new TunnelError(message, { code: 'identity-in-use', cause }));
     };
     const held = () => new Promise(unlock => resolve(unlock));
+    // Throws at once where storage is denied.
     locks.request(`${DATABASE} ${STORE} ${name}`, { signal: AbortSignal.timeout(HAND_OVER) }, held).catch(refused);
   });
 }
@@ -102,6 +121,8 @@ const settled = request =>
   new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+    request.onblocked = () => reject(new Error('another page holds the database'));
+    setTimeout(() => reject(new Error('it does not answer')), STORAGE_TIMEOUT)?.unref?.();
   });
 
 /** The secret that a key which is held shares with `theirs`: 32 bytes, all zero, which no key shares, if there is none. */

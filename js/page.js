@@ -17,6 +17,9 @@ export const NativeWebSocket = globalThis.WebSocket;
 /** In Node.js and its like, events are script themselves. */
 export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
 
+/** How long a link that nothing needs is kept, in milliseconds. A process would have to wait for its end. */
+export const linkGrace = () => (EVENTS_ARE_NATIVE ? 5000 : 100);
+
 /** Functions of `src/tasks.rs`. */
 let beginRound, runTask, finishRound, runDeferred;
 let tasks;
@@ -54,10 +57,33 @@ export function postTasks() {
  */
 export function runTasksAfter(target, count = 128) {
   if (!EVENTS_ARE_NATIVE) count = 1;
-  const run = event => runTask() || event.stopImmediatePropagation();
-  for (let i = 0; i < count; i++) target.addEventListener('message', event => run(event));
-  target.addEventListener('message', () => finishRound());
+  // Whether the round of this event has ended: some implementations call the other listeners all the same.
+  let isOver;
+  const run = (event, index) => {
+    if (index === 0) {
+      isOver = false;
+      if (runsMicrotasks === undefined) queueMicrotask(() => (runsMicrotasks ??= true));
+    } else if (index === 1) {
+      runsMicrotasks ??= false;
+    }
+    if (isOver) return;
+    if (index > 0 && !runsMicrotasks) {
+      isOver = true;
+      finishRound();
+    } else {
+      isOver = !runTask();
+    }
+    if (isOver) event.stopImmediatePropagation?.();
+  };
+  for (let i = 0; i < count; i++) target.addEventListener('message', event => run(event, i));
+  target.addEventListener('message', () => isOver || finishRound());
 }
+
+/**
+ * Whether microtasks run between the listeners of a native event; undefined until two have been called. They don't where one
+ * listener stands for all, as zone.js has it: then each round has one task.
+ */
+let runsMicrotasks;
 
 /** Runs what has been deferred when the script that runs now has ended. */
 export const postDeferred = () => queueMicrotask(runDeferred);

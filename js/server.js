@@ -20,9 +20,10 @@ import {
   tunnel,
   TunnelError,
   tunnelUrl,
+  unlessAborted,
   WARM_UP,
 } from './common.js';
-import { takeIdentity } from './identity.js';
+import { HAND_OVER, takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
 import { EVENTS_ARE_NATIVE } from './page.js';
 import { fail, handedOver, handled, openIncoming, openOutgoing } from './sockets.js';
@@ -69,6 +70,9 @@ class Listener {
 }
 describe(Listener, 'Listener');
 
+/** By identity and relay: when the server of this page has ended that is there. */
+const hosting = new Map();
+
 export let fireHosting, fireOffer, fireServerClosed;
 
 let openServer;
@@ -112,7 +116,13 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     server.#protocols = toChooser(protocols);
     toSignal(signal)?.throwIfAborted();
     if (identity !== undefined) {
-      server.#identity = await takeIdentity(`${identity}`);
+      await server.#claim(`${identity} ${server.#relay}`, signal);
+      try {
+        server.#identity = await takeIdentity(`${identity}`, signal);
+      } catch (error) {
+        server.#ended.resolve();
+        throw error;
+      }
       server.#ended.promise.then(server.#identity.release);
     }
     const address = addressOf(relay);
@@ -129,6 +139,27 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       signal?.removeEventListener('abort', abort);
     }
     return server;
+  }
+
+  /**
+   * Waits until no other server of this page is under the identity at the relay, as pages wait for each other: two would take
+   * the server ID from each other.
+   */
+  async #claim(key, signal) {
+    const timeout = AbortSignal.timeout(HAND_OVER);
+    const both = signal ? AbortSignal.any([signal, timeout]) : timeout;
+    while (hosting.has(key)) {
+      try {
+        await unlessAborted(hosting.get(key), both);
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        const message = 'this page has a server under this identity already: use that one, or close it first';
+        throw new TunnelError(message, { code: 'identity-in-use' });
+      }
+    }
+    const ended = this.#ended.promise;
+    hosting.set(key, ended);
+    ended.then(() => hosting.delete(key));
   }
 
   get serverId() {
@@ -246,7 +277,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       if (!accepted) return core.refuse(REFUSED, `the server refused the connection to port ${port}`);
       let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols[0];
       if (protocol?.then) protocol = await protocol;
-      if (offer.protocols.length && !offer.protocols.includes(protocol)) {
+      const isWanted = offer.protocols.length > 0 || listener.protocols?.isList;
+      if (isWanted && !offer.protocols.includes(protocol)) {
         return core.refuse(REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
       }
       if (this.#backlog.length >= MAX_BACKLOG) {
@@ -375,5 +407,6 @@ const closedError = () => new TunnelError('the server is closed', { code: 'close
 function toChooser(protocols) {
   if (protocols === undefined || typeof protocols === 'function') return protocols;
   const list = checkProtocols(toStrings(protocols));
-  return offered => offered.find(protocol => list.includes(protocol));
+  const choose = offered => offered.find(protocol => list.includes(protocol));
+  return Object.assign(choose, { isList: list.length > 0 });
 }

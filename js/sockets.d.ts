@@ -19,7 +19,7 @@ export class TunnelError extends Error {
 
 /** What `PeerToPeerWebSocket.toPort` takes. */
 export interface SocketOptions {
-  /** Subprotocols, in order of preference. */
+  /** Subprotocols, in order of preference: 64 of 1,024 bytes at most. */
   protocols?: string | Iterable<string>;
   /**
    * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:

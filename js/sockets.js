@@ -20,6 +20,7 @@ import {
   toPort,
   toRelayUrl,
   toSignal,
+  toSocketUrl,
   toStrings,
   tunnel,
   TunnelError,
@@ -28,6 +29,7 @@ import {
   warnOnce,
 } from './common.js';
 import { takeIdentity } from './identity.js';
+import { EVENTS_ARE_NATIVE } from './page.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
 const sendNow = (core, message) =>
@@ -83,6 +85,10 @@ class Arrival extends MessageEvent {
 describe(Arrival, 'MessageEvent');
 delete Arrival.prototype.constructor;
 
+/** Where events are script, that script may set what ours only reads: Deno's constructor does. */
+const arrival = (data, origin) =>
+  EVENTS_ARE_NATIVE ? new Arrival(data, origin) : new MessageEvent('message', { data, origin });
+
 /** Makes a socket that connects. */
 export let openOutgoing;
 /** Makes the socket of a server's new client. */
@@ -132,7 +138,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     connector();
     const text = `${url}`;
     const list = toStrings(protocols);
-    const full = toRelayUrl(text);
+    const full = toSocketUrl(text);
     const target = splitTunnelUrl(full, !!options?.livecode);
     this.#dial(full.href, target, list, options ?? {});
   }
@@ -162,16 +168,19 @@ export class PeerToPeerWebSocket extends EventTarget {
     this.#origin = relay.origin;
     const unknown = { remoteAddress: null, remoteId: null, verified: false, encrypted: true };
     this.#peer = { port, serverId, path: path || '/', ...unknown };
+    const offered = checkProtocols(toStrings(protocols));
+    const problem = tunnel.offerProblem(offered, path);
+    if (problem) throw new DOMException(`The connection is impossible: ${problem}.`, 'SyntaxError');
     this.#core = tunnel.connect(this, addressOf(relay), `${token ?? ''}`, serverId, port, {
       path,
-      protocols: checkProtocols(toStrings(protocols)),
+      protocols: offered,
       resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
       livecode: !!livecode,
       allowPlain: !!allowPlain,
     });
     if (identity === undefined) this.#core.dial();
-    else this.#dialAs(`${identity}`);
+    else this.#dialAs(`${identity}`, signal);
     if (!signal) return;
     // Like a WebSocketStream's: it ends the attempt to connect, and does nothing to an open socket.
     const abort = () => {
@@ -186,9 +195,9 @@ export class PeerToPeerWebSocket extends EventTarget {
     this.#opened.promise.then(done, done);
   }
 
-  async #dialAs(name) {
+  async #dialAs(name, signal) {
     try {
-      const identity = await takeIdentity(name);
+      const identity = await takeIdentity(name, signal);
       this.#closed.promise.then(identity.release, identity.release);
       this.#core.dial(identity);
     } catch (error) {
@@ -512,9 +521,9 @@ export class PeerToPeerWebSocket extends EventTarget {
 
     fireMessage = (socket, data) => {
       if (socket.#readyState !== 1) return;
-      const event = new Arrival(socket.#convert(data), socket.#origin);
+      const event = arrival(socket.#convert(data), socket.#origin);
       socket.dispatchEvent(event);
-      if (socket.#isHeard) return;
+      if (socket.#isHeard || !EVENTS_ARE_NATIVE) return;
       // Listeners are EventTarget's own affair: all that shows whether there is one is what it does with the event.
       socket.#isHeard = Arrival.isRead(event);
       if (!socket.#isHeard) warnOnce(NOBODY_LISTENS);

@@ -17,7 +17,15 @@ use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
+
+#[wasm_bindgen(module = "/js/page.js")]
+extern "C" {
+    /// How long a link that nothing needs is kept, in milliseconds.
+    #[wasm_bindgen(js_name = linkGrace)]
+    fn link_grace() -> f64;
+}
 
 /// The application's side of a socket.
 pub(crate) trait SocketSink {
@@ -83,7 +91,9 @@ impl Driver {
 
     pub(crate) fn new(relay: Relay, server: Option<Rc<dyn ServerSink>>, allow_plain: bool) -> Rc<Self> {
         let (origin, token) = (relay.host.clone(), relay.token.clone());
-        let config = Config { origin, token, livecode: relay.livecode, allow_plain, ..Config::default() };
+        let link_grace = Duration::from_millis(link_grace() as u64);
+        let config =
+            Config { origin, token, livecode: relay.livecode, allow_plain, link_grace, ..Config::default() };
         let mut endpoint = Endpoint::new(config, random());
         endpoint.stock(SPARE_KEYS.take());
         let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {

@@ -42,7 +42,8 @@ fn watch() {
         return;
     }
     let target: &EventTarget = global.unchecked_ref();
-    listen(target, "online", probe);
+    // A hidden page has peers, too.
+    listen(target, "online", driver::probe);
     listen(target, "pageshow", probe);
     // Also when the page goes into the back-forward cache: it cannot answer from there, so its peers must know at once.
     listen(target, "pagehide", driver::leave);

@@ -19,7 +19,6 @@ use crate::identity::StaticKey;
 use crate::server_id::PublicKey;
 use crate::session::{self, Epoch, RecordError, Session, SessionId};
 use crate::sorted::{SortedMap, SortedSet};
-use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::Bytes;
 use carrier::Carrier;
@@ -71,9 +70,6 @@ pub struct Endpoint {
     idle_until: Instant,
     events: VecDeque<Event>,
 }
-
-/// How long a link that nothing needs is kept: the next socket to the same relay opens faster.
-const LINK_GRACE: Duration = Duration::from_secs(5);
 
 impl Endpoint {
     /// An endpoint that does nothing yet. `seed` is 32 fresh random bytes: keys, names and jitter come from it.
@@ -522,6 +518,6 @@ impl Endpoint {
 
     /// Lets the link go some time after the last that needed it.
     fn rest(&mut self, now: Instant) {
-        self.idle_until = if self.is_idle() { now + LINK_GRACE } else { Instant::NEVER };
+        self.idle_until = if self.is_idle() { now + self.config.link_grace } else { Instant::NEVER };
     }
 }

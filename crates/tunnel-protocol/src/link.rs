@@ -12,6 +12,9 @@ use crate::{CloseCode, Instant, ServerId, VERSION, early, registration};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
+/// How long a WebSocket may take to open. Some never say what became of them: Chromium's that a Content Security Policy forbids.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the relay may take from the WebSocket's opening to its WELCOME.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -187,7 +190,7 @@ pub struct Link {
 
 #[derive(Debug)]
 enum KeepAlive {
-    /// HELLO is out, or is what is said first once the WebSocket is open.
+    /// The WebSocket is being opened, or HELLO is out.
     Greeting { give_up_at: Instant },
     /// Heard from the relay; send a ping at this time.
     Idle { ping_at: Instant },
@@ -196,14 +199,14 @@ enum KeepAlive {
 }
 
 impl Link {
-    /// A WebSocket is being opened: HELLO is what is said first. Nothing is sent before [`opened`](Self::opened).
+    /// A WebSocket is being opened from `now` on: HELLO is what is said first. Nothing is sent before [`opened`](Self::opened).
     #[must_use]
-    pub fn new(token: &str) -> Self {
+    pub fn new(token: &str, now: Instant) -> Self {
         let hello =
             Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
         Self {
             welcome: None,
-            keep_alive: KeepAlive::Greeting { give_up_at: Instant::NEVER },
+            keep_alive: KeepAlive::Greeting { give_up_at: now + DIAL_TIMEOUT },
             next_channel: 1,
             last_incoming: 0,
             registering: None,

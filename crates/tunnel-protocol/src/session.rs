@@ -11,7 +11,9 @@ mod receive;
 mod record;
 mod send;
 
-pub use record::{Epoch, MAX_PATH, MAX_PROTOCOLS, Open, Opened, Position, SessionId};
+pub use record::{
+    Epoch, MAX_OFFER, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Open, Opened, Position, SessionId, offer_problem,
+};
 
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader};

@@ -8,6 +8,7 @@ use crate::browser::{tasks, warm_up};
 use js_sys::{ArrayBuffer, Function};
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{ConnectOptions, Liveness};
+use tunnel_protocol::session;
 use tunnel_protocol::text::ToText;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::tunnel_url::{self, TunnelUrl};
@@ -106,6 +107,12 @@ impl Tunnel {
             Ok(_) => None,
             Err(problem) => Some(problem.to_text()),
         }
+    }
+
+    /// Says why a client cannot offer the subprotocols and ask for the path; `undefined` if it can.
+    #[wasm_bindgen(js_name = offerProblem)]
+    pub fn offer_problem(&self, protocols: Vec<String>, path: &str) -> Option<String> {
+        session::offer_problem(protocols.iter().map(String::as_str), path)
     }
 
     /// Takes a tunnel URL apart: an empty text, then the relay's URL, server ID, port and path; or a text that says what is
@@ -225,7 +232,7 @@ impl SocketHandle {
 #[wasm_bindgen(private)]
 #[derive(Clone, Copy)]
 pub(crate) struct SocketStats {
-    pub(super) session: tunnel_protocol::session::SessionStats,
+    pub(super) session: session::SessionStats,
     pub(super) liveness: Option<Liveness>,
 }
 

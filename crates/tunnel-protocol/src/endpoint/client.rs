@@ -10,7 +10,7 @@ use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Initiator, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
-use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::session::{Epoch, Open, Opened, Position, Session, SessionId, offer_problem};
 use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
@@ -93,7 +93,8 @@ impl Client {
 }
 
 impl Endpoint {
-    /// Opens a socket to a server's port. [`Event::Opened`] or [`Event::Closed`] tells what came of it.
+    /// Opens a socket to a server's port. [`Event::Opened`] or [`Event::Closed`] tells what came of it. It fails with 1009 if
+    /// there is an [`offer_problem`].
     pub fn connect(
         &mut self,
         server: ServerId,
@@ -101,6 +102,7 @@ impl Endpoint {
         options: ConnectOptions,
         now: Instant,
     ) -> SocketId {
+        let problem = offer_problem(options.protocols.iter().map(String::as_str), &options.path);
         let client = Client {
             server,
             server_key: server.key().copied(),
@@ -118,6 +120,10 @@ impl Endpoint {
         let mut session = Session::new(self.next_session());
         session.keep_alive();
         let socket = self.add_socket(session, Side::Client(Box::new(client)));
+        if let Some(problem) = problem {
+            self.fail_client(socket, CloseCode::TOO_BIG, &problem, now);
+            return socket;
+        }
         self.dial_if_wanted(now);
         self.advance_client(socket, now);
         self.unprepared.push(socket);
@@ -162,7 +168,7 @@ impl Endpoint {
             return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
         };
         let Some(link) = entry.own_link else {
-            let link = self.dial();
+            let link = self.dial(now);
             if let Some(entry) = self.sockets.get_mut(socket) {
                 entry.own_link = Some(link);
             }

@@ -17,6 +17,8 @@ pub struct Config {
     /// Whether the relay may speak the livecode dialect, in which a server's ID proves nothing about who answers. This is
     /// the application's choice: without it, a relay that answers in the dialect is an error.
     pub livecode: bool,
+    /// How long a link that nothing needs is kept: the next socket to the same relay opens faster.
+    pub link_grace: Duration,
     /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
     pub allow_plain: bool,
     /// Bounds of each session.
@@ -35,6 +37,7 @@ impl Default for Config {
             max_suspended: 256,
             max_pending: 1_024,
             livecode: false,
+            link_grace: Duration::from_secs(5),
             allow_plain: false,
             session: session::Config::default(),
             total_buffer: 16 * 1024 * 1024,

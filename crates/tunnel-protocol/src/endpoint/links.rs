@@ -242,14 +242,14 @@ impl Endpoint {
 
     pub(super) fn dial_if_wanted(&mut self, now: Instant) {
         if self.main.is_none() && self.wants_link() && self.redial.is_due(now) {
-            self.main = Some(self.dial());
+            self.main = Some(self.dial(now));
         }
     }
 
-    pub(super) fn dial(&mut self) -> LinkId {
+    pub(super) fn dial(&mut self, now: Instant) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(link, Carrier::Tunnel(Link::new(&self.config.token)));
+        self.links.insert(link, Carrier::Tunnel(Link::new(&self.config.token, now)));
         self.events.push_back(Event::Dial { link });
         link
     }

@@ -18,9 +18,9 @@ pub(super) const LINGER: Duration = Duration::from_secs(10);
 /// What a client asks of the server that it connects to.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// Subprotocols, in order of preference.
+    /// Subprotocols, in order of preference: 64 of 1,024 bytes at most.
     pub protocols: Vec<String>,
-    /// Path and query behind the port in the tunnel URL.
+    /// Path and query behind the port in the tunnel URL: 16,384 bytes at most.
     pub path: String,
     /// Who the client is; a fresh key for this socket when there is none.
     pub key: Option<StaticKey>,

@@ -3,6 +3,7 @@
 use crate::CloseCode;
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u64};
+use crate::text::text;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Length of a STREAM frame's header: type, offset, length.
@@ -12,10 +13,16 @@ pub(super) const STREAM_HEADER: usize = 1 + 8 + 2;
 pub(super) const ACK_LEN: usize = 1 + 8 + 8;
 
 /// Longest path (with query) of a tunnel URL, in bytes.
-pub const MAX_PATH: usize = 1_024;
+pub const MAX_PATH: usize = 16_384;
 
 /// Most subprotocols that a client may offer.
-pub const MAX_PROTOCOLS: usize = 32;
+pub const MAX_PROTOCOLS: usize = 64;
+
+/// Longest subprotocol, in bytes.
+pub const MAX_PROTOCOL: usize = 1_024;
+
+/// Most bytes that the path and all subprotocols have together, so that they fit into a frame of 64 KiB with the rest.
+pub const MAX_OFFER: usize = 61_440;
 
 const PADDING: u8 = 0;
 const STREAM: u8 = 1;
@@ -150,6 +157,34 @@ pub enum Opened {
     },
 }
 
+/// Says why a client cannot offer these subprotocols and ask for this path; `None` if it can.
+#[must_use]
+pub fn offer_problem<'a>(protocols: impl Iterator<Item = &'a str>, path: &str) -> Option<String> {
+    if path.len() > MAX_PATH {
+        return Some(text![
+            "path and query have ",
+            path.len(),
+            " bytes, at most ",
+            MAX_PATH,
+            " are possible"
+        ]);
+    }
+    let (mut count, mut sum) = (0, path.len());
+    for protocol in protocols {
+        count += 1;
+        sum += protocol.len();
+        if protocol.len() > MAX_PROTOCOL {
+            let len = protocol.len();
+            return Some(text!["a subprotocol has ", len, " bytes, at most ", MAX_PROTOCOL, " are possible"]);
+        }
+    }
+    if count > MAX_PROTOCOLS {
+        return Some(text!["there are ", count, " subprotocols, at most ", MAX_PROTOCOLS, " are possible"]);
+    }
+    (sum > MAX_OFFER)
+        .then(|| text!["path and subprotocols have ", sum, " bytes, at most ", MAX_OFFER, " are possible"])
+}
+
 impl Position {
     fn decode(reader: &mut Reader) -> Self {
         Self { received: reader.u64("received"), limit: reader.u64("limit") }
@@ -177,13 +212,13 @@ impl Open {
         let position = Position::decode(&mut reader);
         let count = usize::from(reader.u8("protocol_count"));
         reader.require(count <= MAX_PROTOCOLS, "protocol_count");
-        let protocols = (0..count).map(|_| reader.str8("protocol")).collect();
+        let protocols = (0..count).map(|_| reader.str16(MAX_PROTOCOL, "protocol")).collect();
         let path = reader.str16(MAX_PATH, "path");
         reader.end()?;
         Ok(Self { session_id, epoch, server_epoch, position, protocols, path })
     }
 
-    /// Writes the payload. Subprotocols beyond [`MAX_PROTOCOLS`] are left out.
+    /// Writes the payload. What is offered has passed [`offer_problem`].
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
@@ -197,10 +232,9 @@ impl Open {
             }
         }
         self.position.encode(&mut out);
-        let count = self.protocols.len().min(MAX_PROTOCOLS);
-        out.put_u8(count as u8);
-        for protocol in &self.protocols[..count] {
-            put_str8(&mut out, protocol);
+        out.put_u8(self.protocols.len() as u8);
+        for protocol in &self.protocols {
+            put_str16(&mut out, protocol);
         }
         put_str16(&mut out, &self.path);
         out.freeze()
@@ -219,7 +253,7 @@ impl Opened {
             0 => Self::Accepted {
                 epoch: Epoch(reader.u64("epoch")),
                 position: Position::decode(&mut reader),
-                protocol: reader.str8("protocol"),
+                protocol: reader.str16(MAX_PROTOCOL, "protocol"),
             },
             status => {
                 reader.require(status == 1, "status");
@@ -239,7 +273,7 @@ impl Opened {
                 out.put_u8(0);
                 put_u64(&mut out, epoch.0);
                 position.encode(&mut out);
-                put_str8(&mut out, protocol);
+                put_str16(&mut out, protocol);
             }
             Self::Refused { code, reason } => {
                 out.put_u8(1);
@@ -297,7 +331,8 @@ mod tests {
         let expected = "11111111111111111111111111111111\
             0000000000000001010000000000000002\
             00000000000000030000000000000004\
-            02016102626300042f703f71";
+            02000161000262630004\
+            2f703f71";
         assert_eq!(hex(&open.encode()), expected);
         assert_eq!(Open::decode(open.encode()), Ok(open));
         let opened = Opened::Accepted {
@@ -305,11 +340,36 @@ mod tests {
             position: Position { received: 3, limit: 4 },
             protocol: "a".into(),
         };
-        assert_eq!(hex(&opened.encode()), "000000000000000002000000000000000300000000000000040161");
+        assert_eq!(hex(&opened.encode()), "00000000000000000200000000000000030000000000000004000161");
         assert_eq!(Opened::decode(opened.encode()), Ok(opened));
         let refused = Opened::Refused { code: CloseCode::PORT_CLOSED, reason: "no".into() };
         assert_eq!(hex(&refused.encode()), "010e76026e6f");
         assert_eq!(Opened::decode(refused.encode()), Ok(refused));
+    }
+
+    #[test]
+    fn what_a_client_offers_is_bounded_piece_by_piece_and_together() {
+        let problem = |protocols: &[&str], path: &str| offer_problem(protocols.iter().copied(), path);
+        let long = "a".repeat(MAX_PROTOCOL);
+        let path = "/".repeat(MAX_PATH);
+        assert_eq!(problem(&[&*long; 40], &path), None);
+        for (protocols, path, expected) in [
+            (&[&*(long.clone() + "a")][..], "", "a subprotocol has 1025 bytes, at most 1024 are possible"),
+            (&["a"; 65], "", "there are 65 subprotocols, at most 64 are possible"),
+            (&[], &*(path.clone() + "/"), "path and query have 16385 bytes, at most 16384 are possible"),
+            (&[&*long; 60], &path, "path and subprotocols have 77824 bytes, at most 61440 are possible"),
+        ] {
+            assert_eq!(problem(protocols, path).as_deref(), Some(expected));
+        }
+        let open = Open {
+            session_id: SessionId([0; 16]),
+            epoch: Epoch(1),
+            server_epoch: None,
+            position: Position::default(),
+            protocols: vec![long; 44],
+            path,
+        };
+        assert_eq!(Open::decode(open.encode()), Ok(open));
     }
 
     #[test]
