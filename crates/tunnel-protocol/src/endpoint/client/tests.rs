@@ -241,7 +241,7 @@ fn a_relay_that_answers_in_the_livecode_dialect_unasked_is_an_error_that_names_t
 fn an_open_socket_ends_with_the_reason_when_a_later_relay_speaks_the_livecode_dialect() {
     let (mut endpoint, link) = client_of_an_absent_server();
     endpoint.handle_link_closed(link, CloseCode::ABNORMAL, "", START);
-    endpoint.handle_timeout(START + Duration::from_secs(11));
+    endpoint.handle_timeout(START + Duration::from_secs(9));
     let link = dialled(&mut endpoint).expect("it dials again");
     endpoint.handle_link_opened(link, false, START);
     let (code, _) = refuse_livecode(&mut endpoint, link).expect("the socket ends");
