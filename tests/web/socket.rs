@@ -85,14 +85,14 @@ async fn a_page_says_what_it_wants_in_the_web_sockets_handshake() {
           said.set(this, (said.get(this) ?? 0) + 1)
           send.call(this, data)
         }
-        const { set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'binaryType')
+        const binaryType = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'binaryType')
         const opened = []
         Object.defineProperty(WebSocket.prototype, 'binaryType', {
           configurable: true,
-          get: () => 'arraybuffer',
+          get: binaryType.get,
           set(value) {
             opened.push(this)
-            set.call(this, value)
+            binaryType.set.call(this, value)
           },
         })
         try {
@@ -105,7 +105,7 @@ async fn a_page_says_what_it_wants_in_the_web_sockets_handshake() {
           socket.close()
         } finally {
           WebSocket.prototype.send = send
-          Object.defineProperty(WebSocket.prototype, 'binaryType', { configurable: true, enumerable: true, set, get: () => 'arraybuffer' })
+          Object.defineProperty(WebSocket.prototype, 'binaryType', binaryType)
         }";
     run("early frames", body).await;
 }
