@@ -275,7 +275,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       // Without an `await` where none is needed: answers keep the order of the offers.
       if (accepted?.then) accepted = await accepted;
       if (!accepted) return core.refuse(REFUSED, `the server refused the connection to port ${port}`);
-      let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols[0];
+      let protocol = listener.protocols ? listener.protocols(offer.protocols, offer) : offer.protocols.find(isOrdinary);
       if (protocol?.then) protocol = await protocol;
       const isWanted = offer.protocols.length > 0 || listener.protocols?.isList;
       if (isWanted && !offer.protocols.includes(protocol)) {
@@ -400,6 +400,9 @@ export async function warmUp(end) {
     end();
   };
 }
+
+/** Names that begin like this are reserved (PROTOCOL.md, 2.1): who takes the first one offered can't speak them. */
+const isOrdinary = protocol => !protocol.startsWith('tunnel.');
 
 const closedError = () => new TunnelError('the server is closed', { code: 'closed' });
 

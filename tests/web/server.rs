@@ -93,6 +93,7 @@ async fn a_server_chooses_who_comes_in_and_with_which_subprotocol() {
         server.listen(1, () => {}, { protocols: () => 'not offered' })
         server.listen(2, () => {}, { accept: () => { throw new Error('accept fails') } })
         server.listen(3, () => {}, { protocols: async () => { throw new Error('protocols fail') } })
+        server.listen(4, () => {})
 
         const result = async (port, path, protocols) => {
           const socket = new PeerToPeerWebSocket(`${server.url}/${port}${path}`, protocols)
@@ -106,9 +107,11 @@ async fn a_server_chooses_who_comes_in_and_with_which_subprotocol() {
           await result(1, '', 'a'),
           await result(2, ''),
           await result(3, '', 'a'),
+          await result(4, '', ['tunnel.stream.v1', 'a']),
+          await result(4, '', 'tunnel.stream.v1'),
         ]
         removeEventListener('error', report)
-        same(results, ['b', 'refused', 'refused', 'internal', 'internal'])
+        same(results, ['b', 'refused', 'refused', 'internal', 'internal', 'a', 'refused'])
         same(offers.map(({ port, path, protocols, plain }) => [port, path, protocols, plain]), [
           [0, '/friend', ['a', 'b'], false],
           [65535, '/stranger', ['a', 'b'], false],

@@ -24,9 +24,6 @@ pub const MIN_MAX_FRAME: u32 = 8_192;
 /// Longest access token, in bytes.
 pub const MAX_TOKEN: usize = 1_024;
 
-/// Longest URL in [`Frame::GoAway`], in bytes.
-pub const MAX_URL: usize = 2_048;
-
 /// One forwarded client-server pair, as numbered on one link; never used twice on it.
 ///
 /// The peer numbers the channels that it opens with odd numbers, the relay those that it opens with even ones.
@@ -51,6 +48,8 @@ pub enum ChannelKind {
     Session,
     /// A plain peer of the livecode dialect: the payloads are its UTF-8 texts.
     Plain,
+    /// What a later version of the protocol added, by its number: nobody here can take such a channel in.
+    Unknown(u8),
 }
 
 /// What the relay tells a peer about itself.
@@ -186,8 +185,6 @@ pub enum Frame {
     GoAway {
         /// How long the links are still served.
         deadline: Duration,
-        /// Where to connect instead, or empty for the same URL again.
-        url: String,
     },
     /// Relay to peer: what the peer did wrong; the link ends.
     Error {
@@ -286,10 +283,7 @@ impl Frame {
             RESUME => Self::Resume { channel },
             PING => Self::Ping { nonce: reader.u64("nonce") },
             PONG => Self::Pong { nonce: reader.u64("nonce") },
-            GOAWAY => Self::GoAway {
-                deadline: Duration::from_millis(reader.u32("deadline").into()),
-                url: reader.str16(MAX_URL, "url"),
-            },
+            GOAWAY => Self::GoAway { deadline: Duration::from_millis(reader.u32("deadline").into()) },
             ERROR => Self::Error { code: CloseCode(reader.u16("code")), text: reader.str8("text") },
             unknown => {
                 reader.check()?;
@@ -352,10 +346,7 @@ impl Frame {
                 put_str8(&mut out, truncate_reason(reason));
             }
             Self::Ping { nonce } | Self::Pong { nonce } => put_u64(&mut out, *nonce),
-            Self::GoAway { deadline, url } if FROM_RELAYS => {
-                put_u32(&mut out, millis(*deadline));
-                put_str16(&mut out, url);
-            }
+            Self::GoAway { deadline } if FROM_RELAYS => put_u32(&mut out, millis(*deadline)),
             Self::Error { code, text } if FROM_RELAYS => {
                 put_u16(&mut out, code.0);
                 put_str8(&mut out, text);
@@ -496,6 +487,7 @@ impl ChannelKind {
         match self {
             Self::Session => 0,
             Self::Plain => 1,
+            Self::Unknown(kind) => kind,
         }
     }
 }
@@ -509,9 +501,11 @@ const fn is_about_the_link(kind: u8) -> bool {
 }
 
 fn channel_kind(reader: &mut Reader) -> ChannelKind {
-    let kind = reader.u8("kind");
-    reader.require(kind <= 1, "kind");
-    if kind == 0 { ChannelKind::Session } else { ChannelKind::Plain }
+    match reader.u8("kind") {
+        0 => ChannelKind::Session,
+        1 => ChannelKind::Plain,
+        kind => ChannelKind::Unknown(kind),
+    }
 }
 
 fn server_id(reader: &mut Reader) -> ServerId {

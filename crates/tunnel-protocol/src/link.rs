@@ -83,8 +83,6 @@ pub enum LinkEvent {
     GoAway {
         /// How long it still serves the link.
         deadline: Duration,
-        /// Where to go instead, or empty.
-        url: String,
     },
 }
 
@@ -345,6 +343,10 @@ impl Link {
                 }
                 self.last_incoming = channel.0;
                 self.open.insert(channel);
+                if let ChannelKind::Unknown(_) = kind {
+                    self.close(channel, CloseCode::REFUSED, "the server does not know this kind of channel");
+                    return Ok(());
+                }
                 self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
             }
             // Whatever concerns a channel that this side has just closed is a race, not an error.
@@ -383,7 +385,7 @@ impl Link {
                 }
             }
             Frame::Pong { .. } => {}
-            Frame::GoAway { deadline, url } => self.events.push_back(LinkEvent::GoAway { deadline, url }),
+            Frame::GoAway { deadline } => self.events.push_back(LinkEvent::GoAway { deadline }),
             Frame::Hello { .. }
             | Frame::Welcome(_)
             | Frame::Register { .. }
@@ -462,5 +464,52 @@ impl Link {
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         self.welcome.as_ref().map(|welcome| &*welcome.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    const NOW: Instant = Instant::from_micros(1_000_000);
+
+    /// A link that the relay has welcomed.
+    fn link() -> Link {
+        let mut link = Link::new("", NOW);
+        link.opened(false, NOW);
+        let welcome = Frame::Welcome(Box::new(Welcome {
+            version: VERSION,
+            features: 0,
+            max_frame: 65_536,
+            max_channels: 1,
+            channel_buffer: 1,
+            idle_timeout: Duration::from_secs(60),
+            challenge: StaticKey::from_secret([1; 32]).public(),
+            address: String::new(),
+            node: String::new(),
+        }));
+        link.handle_message(welcome.encode(), NOW).expect("welcome");
+        while link.poll_transmit().is_some() || link.poll_event().is_some() {}
+        link
+    }
+
+    fn incoming(channel: u32, kind: ChannelKind) -> Bytes {
+        let (channel, payload) = (ChannelId(channel), Bytes::new());
+        Frame::Incoming { channel, port: 1, kind, address: String::new(), payload }.encode()
+    }
+
+    #[test]
+    fn a_channel_of_an_unknown_kind_is_refused_and_the_link_goes_on() {
+        let mut link = link();
+        assert_eq!(link.handle_message(incoming(2, ChannelKind::Unknown(2)), NOW), Ok(()));
+        assert_eq!(link.poll_event(), None);
+        let Some(Ok(Some(Frame::Close { channel, code, .. }))) = link.poll_transmit().map(Frame::decode)
+        else {
+            panic!("it is refused")
+        };
+        assert_eq!((channel, code), (ChannelId(2), CloseCode::REFUSED));
+        assert_eq!(link.handle_message(incoming(4, ChannelKind::Session), NOW), Ok(()));
+        assert!(matches!(link.poll_event(), Some(LinkEvent::Incoming { channel: ChannelId(4), .. })));
     }
 }

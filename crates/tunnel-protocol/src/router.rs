@@ -248,11 +248,11 @@ impl Router {
         [check, self.waiting.next_timeout(), drain].into_iter().flatten().min()
     }
 
-    /// Asks all peers to connect to `url` (empty: the same URL) within `deadline`, and takes no new links, servers
-    /// and channels. Links that are left by then are closed; [`Event::Drained`] follows the last one.
-    pub fn drain(&mut self, deadline: Duration, url: &str, now: Instant) {
+    /// Asks all peers to dial anew within `deadline`, and takes no new links, servers and channels. Links that are left
+    /// by then are closed; [`Event::Drained`] follows the last one.
+    pub fn drain(&mut self, deadline: Duration, now: Instant) {
         self.drain = Drain::Until(now + deadline);
-        let frame = Frame::GoAway { deadline, url: url.to_owned() }.encode();
+        let frame = Frame::GoAway { deadline }.encode();
         for key in self.links.keys().collect::<Vec<_>>() {
             let Some(link) = self.links.get(key) else { continue };
             if link.stage == Stage::Ready && link.peer.dialect == Dialect::Tunnel {

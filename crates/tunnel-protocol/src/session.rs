@@ -11,6 +11,7 @@ mod receive;
 mod record;
 mod send;
 
+pub(crate) use record::FEATURES;
 pub use record::{
     Epoch, MAX_OFFER, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Open, Opened, Position, SessionId, offer_problem,
 };
@@ -24,7 +25,7 @@ use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
 use plain::Plain;
 use receive::{RawMessage, ReceiveError, ReceiveStream};
-use record::{ACK_LEN, STREAM_HEADER, SessionFrame, put_stream_header};
+use record::{ACK_LEN, GREASE_FRAME, STREAM_HEADER, SessionFrame, put_stream_header};
 use send::SendStream;
 use std::collections::VecDeque;
 
@@ -63,6 +64,9 @@ pub struct Config {
     pub replay_buffer: usize,
     /// Longest message taken, in bytes; a longer one ends the session with 1009.
     pub max_message: u64,
+    /// Says what no peer knows, as a later version of the protocol may: feature bits, extensions and session frames, which
+    /// peers have to skip. For tests; RFC 8701 calls it GREASE.
+    pub greases: bool,
 }
 
 impl Default for Config {
@@ -72,6 +76,7 @@ impl Default for Config {
             max_window: 1024 * 1024,
             replay_buffer: 1024 * 1024,
             max_message: 1024 * 1024 * 1024,
+            greases: false,
         }
     }
 }
@@ -353,6 +358,12 @@ impl Session {
         self.keeps_alive && self.transport.is_some() && self.ping.heard_at + QUIET + STALLED <= now
     }
 
+    /// A payload of the handshake as this side sends it: with what no peer knows behind it, if it
+    /// [is to](Config::greases).
+    pub(crate) fn greased(&self, payload: Bytes) -> Bytes {
+        if self.config.greases { record::greased(&payload) } else { payload }
+    }
+
     /// The next record for the path: `header`, then the sealed frames; at most `max_len` bytes in all, which are 8,192
     /// or more.
     ///
@@ -379,6 +390,10 @@ impl Session {
             SessionFrame::Ack { received, limit }.encode(&mut out);
             self.ack = Ack { at: Instant::NEVER, told: received };
             room -= ACK_LEN;
+        }
+        if self.config.greases {
+            out.put_slice(GREASE_FRAME);
+            room -= GREASE_FRAME.len();
         }
         if let Some(nonce) = self.pong.take() {
             SessionFrame::Pong { nonce }.encode(&mut out);

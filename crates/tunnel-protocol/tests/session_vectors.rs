@@ -11,7 +11,7 @@ use tunnel_protocol::session::{Epoch, Open, Opened, Position, SessionId};
 /// Rows of the table: what it is, and its bytes.
 fn documented() -> Vec<(String, Vec<u8>)> {
     let document = include_str!("../../../docs/PROTOCOL.md");
-    let section = document.split("### 2.6").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = document.split("### 2.6").nth(1).unwrap().split("\n##").next().unwrap();
     let rows =
         section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix("` |")?.split_once(" | `"));
     rows.map(|(name, hex)| (name.to_owned(), bytes(hex))).collect()
@@ -43,11 +43,13 @@ fn the_documented_session_comes_out_byte_for_byte() {
         position: Position { received: 0, limit: 262_144 },
         protocols: vec!["chat".into()],
         path: "/room".into(),
+        features: 0,
     };
     let opened = Opened::Accepted {
         epoch: Epoch(0x1112_1314_1516_1718),
         position: Position { received: 0, limit: 262_144 },
         protocol: "chat".into(),
+        features: 0,
     };
     let mut initiator = Initiator::new(&prologue, server.public(), [0x03; 32]);
     let first = initiator.write_message(&client, &open.encode()).unwrap();

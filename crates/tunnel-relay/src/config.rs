@@ -147,9 +147,10 @@ macros::settings! {
         write_timeout: Duration as Time = 20 * SECOND, [MS, HOUR], reload,
             "how long a peer's socket may take nothing of what waits for it, before the connection is reset",
             "long enough for a radio handover, short enough that what is held for a dead peer is soon free";
-        websocket_ping_interval: Duration as Time = 15 * SECOND, [MS, HOUR], reload,
-            "after which silence a peer is sent a WebSocket ping, which browsers answer without script",
-            "three fit into `idle-timeout`, so that one lost on the way ends nothing";
+        websocket_ping_interval: Duration as Time = 25 * SECOND, [MS, HOUR], reload,
+            "after which silence a peer, which has left PING unanswered by then, is sent a WebSocket ping: browsers answer it even for \
+             pages that are frozen",
+            "longer than `ping-interval`, so that an idle link has one kind of keep-alive; two fit into `idle-timeout`";
         max_unsent_pongs: u32 as Count = 64, [1, 1_000_000], reload,
             "how many WebSocket pings are answered while the peer's socket takes nothing; more end the link",
             "a browser has one under way";
@@ -375,6 +376,11 @@ impl Config {
             .or_else(|| {
                 let (field, _) = times.into_iter().find(|(_, time)| *time >= self.idle_timeout)?;
                 Some((field, "it has to be shorter than idle-timeout".to_owned()))
+            })
+            .or_else(|| {
+                let comes_first = self.websocket_ping_interval <= self.ping_interval;
+                comes_first
+                    .then(|| ("websocket_ping_interval", "it has to be longer than ping-interval".to_owned()))
             })
             .or_else(|| (self.node.len() > 255).then(|| ("node", "a name has at most 255 bytes".to_owned())))
     }

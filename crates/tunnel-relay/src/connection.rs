@@ -13,7 +13,6 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use tunnel_protocol::CloseCode;
@@ -68,8 +67,6 @@ struct Connection<'a> {
     link: Link<'a>,
     peer: Arc<Peer>,
     limits: &'a Config,
-    /// After which silence pongs keep the link.
-    pongs_count_after: Duration,
     received: Vec<Message>,
     clock: Pin<Box<Sleep>>,
     /// When a message came last, or the connection began.
@@ -114,7 +111,6 @@ pub(crate) async fn run(
         link: shared.switchboard.open_link(peer.clone()),
         peer: peer.clone(),
         limits,
-        pongs_count_after: limits.idle_timeout / 2,
         received: Vec::new(),
         clock: Box::pin(tokio::time::sleep(limits.websocket_ping_interval)),
         heard: now,
@@ -235,7 +231,9 @@ impl Connection<'_> {
                     self.received.push(Message::Text(text));
                 }
                 Some(Ok(Received::Ping(_))) => self.count_ping()?,
-                Some(Ok(Received::Pong)) => self.count_pong(),
+                // A frozen page's browser still answers, so pongs keep a link. The ping before it was sent because PING,
+                // which tells the page's script that the relay is there, was not answered.
+                Some(Ok(Received::Pong)) => self.received.push(Message::Alive),
                 Some(Ok(Received::Close(code))) => return Err(End::Peer(code)),
                 Some(Err(ReceiveError::Fault(fault))) => {
                     return Err(End::Fault(fault.code(), fault.to_string()));
@@ -260,14 +258,6 @@ impl Connection<'_> {
                 Some(registration) => received[0] = Message::Registration(registration),
                 None => return next,
             }
-        }
-    }
-
-    /// A frozen tab's browser still answers pings, so pongs keep a link. But only once the router's own PINGs, which
-    /// tell a page's script that the relay is there, had time to be sent and answered.
-    fn count_pong(&mut self) {
-        if self.heard.elapsed() >= self.pongs_count_after {
-            self.received.push(Message::Alive);
         }
     }
 

@@ -127,7 +127,7 @@ impl Switchboard {
 
     /// Announces the end to every peer, and ends the links that remain after `deadline`.
     pub(crate) fn drain(&self, deadline: Duration) {
-        self.call(|state, now| state.router.drain(deadline, "", now));
+        self.call(|state, now| state.router.drain(deadline, now));
     }
 
     /// Has every connection's task end at once.

@@ -185,7 +185,7 @@ async fn a_thousand_idle_links_are_held_and_forgotten() {
 #[tokio::test]
 async fn a_silent_link_is_pinged_and_a_dead_one_is_ended() {
     let relay = relay_with(|config| {
-        config.websocket_ping_interval = std::time::Duration::from_millis(20);
+        config.websocket_ping_interval = std::time::Duration::from_millis(60);
         config.ping_interval = std::time::Duration::from_millis(20);
         config.idle_timeout = std::time::Duration::from_secs(1);
     })
@@ -205,7 +205,7 @@ async fn a_silent_link_is_pinged_and_a_dead_one_is_ended() {
 #[tokio::test]
 async fn a_frozen_tab_whose_browser_answers_pings_is_kept_and_still_asked() {
     let relay = relay_with(|config| {
-        config.websocket_ping_interval = std::time::Duration::from_millis(20);
+        config.websocket_ping_interval = std::time::Duration::from_millis(60);
         config.ping_interval = std::time::Duration::from_millis(20);
         config.idle_timeout = std::time::Duration::from_secs(1);
     })

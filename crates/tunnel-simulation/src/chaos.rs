@@ -7,6 +7,8 @@
 //! * When the network heals, everything that was sent on a socket that is still open arrives.
 //! * Every end is explained by a code that fits what was done.
 //! * When all sockets have ended, nobody holds anything.
+//!
+//! Some peers say what no other knows, as those of a later version of the protocol would.
 
 mod watch;
 
@@ -137,6 +139,13 @@ pub fn tell(seed: u64, trace: bool) -> Result<Report, Failure> {
     Ok(run.report)
 }
 
+/// The configuration of one peer: some say what no other knows, as a later version of the protocol would.
+fn greased(config: &Config, random: &mut Random) -> Config {
+    let mut config = config.clone();
+    config.session.greases = random.one_in(3);
+    config
+}
+
 impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -146,6 +155,7 @@ impl Run {
             max_window: window * random.choose(&[1, 4]),
             replay_buffer: random.choose(&[100, 10_000, 1024 * 1024]),
             max_message: 1024 * 1024,
+            greases: false,
         };
         let config = Config { origin: ORIGIN.to_owned(), session, ..Config::default() };
         let relay = router::Config {
@@ -163,7 +173,7 @@ impl Run {
         }
         let secret = random.bytes();
         for _ in 0..=random.choose(&[1, 1, 2, 4]) {
-            let peer = world.add_peer(config.clone());
+            let peer = world.add_peer(greased(&config, &mut random));
             world.peers[peer].obliging = false;
         }
         let clients = world.peers.len() as u64 - 1;
@@ -342,7 +352,8 @@ impl Run {
         self.report.faults += 1;
         let host = self.hosts[self.random.below(self.hosts.len() as u64) as usize];
         self.world.peers[host].frozen_until = None;
-        self.world.reload(host, self.config.clone());
+        let config = greased(&self.config, &mut self.random);
+        self.world.reload(host, config);
         self.by_server.retain(|(peer, _), _| *peer != host);
         self.unconsumed.retain(|(peer, ..)| *peer != host);
         for pair in &mut self.pairs {
@@ -358,7 +369,8 @@ impl Run {
     /// One more tab has the server's key: the relay takes the newest proof, whoever of them it comes from.
     fn duplicate_server(&mut self) {
         self.report.faults += 1;
-        let twin = self.world.add_peer(self.config.clone());
+        let config = greased(&self.config, &mut self.random);
+        let twin = self.world.add_peer(config);
         self.world.peers[twin].obliging = false;
         self.hosts.push(twin);
         self.host(twin);

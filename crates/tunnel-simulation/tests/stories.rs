@@ -437,6 +437,30 @@ fn the_newer_of_two_tabs_with_one_key_takes_the_server_over() {
 }
 
 #[test]
+fn peers_of_a_later_version_and_of_this_one_understand_each_other() {
+    for greases in [[true, false], [false, true], [true, true]] {
+        let mut world = World::new(7, router::Config::default());
+        for greases in greases {
+            let session = session::Config { greases, ..session::Config::default() };
+            world.add_peer(Config { session, ..Config::default() });
+        }
+        let server = world.host(SERVER, SECRET);
+        assert!(matches!(world.next_event(SERVER, LONG), Some(Event::Hosting { .. })));
+        let client = world.connect(CLIENT, server, PORT, ConnectOptions::default());
+        assert!(matches!(world.next_event(CLIENT, LONG), Some(Event::Opened { .. })));
+        let Some(Event::Opened { socket, .. }) = world.next_event(SERVER, LONG) else { panic!("it opens") };
+        say(&mut world, CLIENT, client, "up");
+        say(&mut world, SERVER, socket, "down");
+        assert_eq!(listen(&mut world, SERVER, LONG).0, ["up"]);
+        assert_eq!(listen(&mut world, CLIENT, LONG).0, ["down"]);
+        world.kill_relay();
+        world.start_relay();
+        say(&mut world, CLIENT, client, "up again");
+        assert_eq!(listen(&mut world, SERVER, LONG).0, ["up again"], "over the next path, too: {greases:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_stops_stops_the_sender_within_the_window() {
     let session = session::Config { window: 100_000, max_window: 100_000, ..session::Config::default() };
     let (mut world, server) = tabs_with(Config { session, ..Config::default() });

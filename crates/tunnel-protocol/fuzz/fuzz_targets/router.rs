@@ -78,7 +78,7 @@ impl World {
                     Frame::Hello { min_version: 1, max_version: 1, features: 0, token: String::new() };
                 self.send(link, &hello.encode());
             }
-            (9, _) if number == 255 => self.router.drain(Duration::from_secs(5), "", self.now),
+            (9, _) if number == 255 => self.router.drain(Duration::from_secs(5), self.now),
             (10, Some(link)) => self.router.handle_alive(link, self.now),
             (_, Some(link)) => self.send(link, message),
             _ => {}

@@ -10,7 +10,7 @@ use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Initiator, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
-use crate::session::{Epoch, Open, Opened, Position, Session, SessionId, offer_problem};
+use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId, offer_problem};
 use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};

@@ -11,7 +11,7 @@ use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::link::LinkError;
 use crate::server_id::PublicKey;
-use crate::session::{Epoch, Open, Opened, Position, Session, SessionId};
+use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId};
 use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};

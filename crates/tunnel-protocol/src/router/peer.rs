@@ -191,6 +191,8 @@ impl Router {
         let grant = self.links.get(link.0).and_then(|state| state.grant.as_ref());
         if self.drain != Drain::No {
             self.refuse(end, CloseCode::DRAINING, "the relay is being shut down or restarted");
+        } else if let ChannelKind::Unknown(_) = request.kind {
+            self.refuse(end, CloseCode::REFUSED, "the relay does not know this kind of channel");
         } else if let Some(text) =
             grant.and_then(|grant| grant.forbids_connect(&request.server_id, request.port))
         {

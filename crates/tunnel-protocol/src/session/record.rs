@@ -2,7 +2,7 @@
 
 use crate::CloseCode;
 use crate::close::truncate_reason;
-use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u64};
+use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u32, put_u64};
 use crate::text::text;
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -31,6 +31,21 @@ const PING: u8 = 3;
 const PONG: u8 = 4;
 const CLOSE: u8 = 5;
 
+/// From this type on, frames carry their length, so that those of unknown types can be skipped.
+const FIRST_SKIPPABLE: u8 = 0x40;
+
+/// From this type on, an extension that is unknown must not be skipped.
+const FIRST_CRITICAL: u8 = 0x80;
+
+/// Features of the session protocol that this library has.
+pub(crate) const FEATURES: u32 = 0;
+
+/// Feature bits and an extension that nobody knows, as OPEN and OPENED of a later version may end with.
+const GREASE: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0x7f, 0, 3, 1, 2, 3];
+
+/// A session frame that nobody knows.
+pub(super) const GREASE_FRAME: &[u8] = &[0xfe, 0, 2, 1, 2];
+
 /// One part of a record's plaintext.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum SessionFrame {
@@ -42,12 +57,21 @@ pub(super) enum SessionFrame {
 }
 
 impl SessionFrame {
-    /// Reads the next frame; `None` at the end of the record or where padding begins.
+    /// Reads the next frame that is known; `None` at the end of the record or where padding begins.
     pub(super) fn decode(reader: &mut Reader) -> Result<Option<Self>, DecodeError> {
-        if reader.remaining() == 0 {
-            return Ok(None);
-        }
-        let frame = match reader.u8("type") {
+        let kind = loop {
+            if reader.remaining() == 0 {
+                return Ok(None);
+            }
+            let kind = reader.u8("type");
+            if kind < FIRST_SKIPPABLE {
+                break kind;
+            }
+            let len = reader.u16("length");
+            reader.bytes(len.into(), "bytes");
+            reader.check()?;
+        };
+        let frame = match kind {
             PADDING => {
                 let is_zero = reader.rest().iter().all(|&byte| byte == 0);
                 reader.require(is_zero, "padding");
@@ -134,6 +158,8 @@ pub struct Open {
     pub protocols: Vec<String>,
     /// Path and query of the tunnel URL, behind the port.
     pub path: String,
+    /// Features of the session protocol that the client has, a bit each; none are defined yet.
+    pub features: u32,
 }
 
 /// What the server says in the second handshake message: OPENED.
@@ -147,6 +173,8 @@ pub enum Opened {
         position: Position,
         /// The subprotocol chosen, or empty.
         protocol: String,
+        /// Features of the session protocol that the server has, a bit each; none are defined yet.
+        features: u32,
     },
     /// There is no such session, or the application does not want it.
     Refused {
@@ -214,8 +242,9 @@ impl Open {
         reader.require(count <= MAX_PROTOCOLS, "protocol_count");
         let protocols = (0..count).map(|_| reader.str16(MAX_PROTOCOL, "protocol")).collect();
         let path = reader.str16(MAX_PATH, "path");
+        let features = read_tail(&mut reader);
         reader.end()?;
-        Ok(Self { session_id, epoch, server_epoch, position, protocols, path })
+        Ok(Self { session_id, epoch, server_epoch, position, protocols, path, features })
     }
 
     /// Writes the payload. What is offered has passed [`offer_problem`].
@@ -237,6 +266,7 @@ impl Open {
             put_str16(&mut out, protocol);
         }
         put_str16(&mut out, &self.path);
+        put_u32(&mut out, self.features);
         out.freeze()
     }
 }
@@ -249,18 +279,23 @@ impl Opened {
     /// What is malformed.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
-        let opened = match reader.u8("status") {
+        let mut opened = match reader.u8("status") {
             0 => Self::Accepted {
                 epoch: Epoch(reader.u64("epoch")),
                 position: Position::decode(&mut reader),
                 protocol: reader.str16(MAX_PROTOCOL, "protocol"),
+                features: 0,
             },
             status => {
                 reader.require(status == 1, "status");
                 Self::Refused { code: CloseCode(reader.u16("code")), reason: reader.str8("reason") }
             }
         };
+        let common = read_tail(&mut reader);
         reader.end()?;
+        if let Self::Accepted { features, .. } = &mut opened {
+            *features = common;
+        }
         Ok(opened)
     }
 
@@ -268,21 +303,44 @@ impl Opened {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        match self {
-            Self::Accepted { epoch, position, protocol } => {
+        let features = match self {
+            Self::Accepted { epoch, position, protocol, features } => {
                 out.put_u8(0);
                 put_u64(&mut out, epoch.0);
                 position.encode(&mut out);
                 put_str16(&mut out, protocol);
+                *features
             }
             Self::Refused { code, reason } => {
                 out.put_u8(1);
                 put_u16(&mut out, code.0);
                 put_str8(&mut out, truncate_reason(reason));
+                0
             }
-        }
+        };
+        put_u32(&mut out, features);
         out.freeze()
     }
+}
+
+/// Reads the end of OPEN and OPENED: feature bits, which are returned, and extensions. No extension is defined yet: all are
+/// skipped but those that must not be.
+fn read_tail(reader: &mut Reader) -> u32 {
+    let features = reader.u32("features");
+    while reader.remaining() > 0 {
+        let (kind, len) = (reader.u8("extension"), reader.u16("extension"));
+        reader.bytes(len.into(), "extension");
+        if kind >= FIRST_CRITICAL {
+            reader.fail(DecodeError::UnknownType(kind));
+        }
+    }
+    features
+}
+
+/// OPEN or OPENED as a later version of the protocol may write it.
+pub(super) fn greased(payload: &[u8]) -> Bytes {
+    let features = payload.len().saturating_sub(4);
+    [&payload[..features], GREASE].concat().into()
 }
 
 #[cfg(test)]
@@ -327,24 +385,77 @@ mod tests {
             position: Position { received: 3, limit: 4 },
             protocols: vec!["a".into(), "bc".into()],
             path: "/p?q".into(),
+            features: 5,
         };
         let expected = "11111111111111111111111111111111\
             0000000000000001010000000000000002\
             00000000000000030000000000000004\
-            02000161000262630004\
-            2f703f71";
+             02000161000262630004\
+             2f703f7100000005";
         assert_eq!(hex(&open.encode()), expected);
         assert_eq!(Open::decode(open.encode()), Ok(open));
         let opened = Opened::Accepted {
             epoch: Epoch(2),
             position: Position { received: 3, limit: 4 },
             protocol: "a".into(),
+            features: 4,
         };
-        assert_eq!(hex(&opened.encode()), "00000000000000000200000000000000030000000000000004000161");
+        assert_eq!(hex(&opened.encode()), "0000000000000000020000000000000003000000000000000400016100000004");
         assert_eq!(Opened::decode(opened.encode()), Ok(opened));
         let refused = Opened::Refused { code: CloseCode::PORT_CLOSED, reason: "no".into() };
-        assert_eq!(hex(&refused.encode()), "010e76026e6f");
+        assert_eq!(hex(&refused.encode()), "010e76026e6f00000000");
         assert_eq!(Opened::decode(refused.encode()), Ok(refused));
+    }
+
+    /// The rows of `docs/PROTOCOL.md`, section 2.7.
+    const OPENED_WITH_AN_EXTENSION: &str = "010e76026e6f 00000004 7f 0003 010203";
+    const OPENED_WITH_A_CRITICAL_EXTENSION: &str = "010e76026e6f 00000000 80 0000";
+    const RECORD_WITH_AN_UNKNOWN_FRAME: &str = "40 0003 010203 03 0000000000000007 fe 0000";
+
+    fn bytes(hex: &str) -> Bytes {
+        let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+    }
+
+    #[test]
+    fn the_examples_of_what_is_to_come_are_those_of_the_protocol_document() {
+        let document = include_str!("../../../../docs/PROTOCOL.md");
+        let section = document.split("### 2.7").nth(1).unwrap();
+        for row in [OPENED_WITH_AN_EXTENSION, OPENED_WITH_A_CRITICAL_EXTENSION, RECORD_WITH_AN_UNKNOWN_FRAME]
+        {
+            assert!(section.contains(&format!("`{row}`")), "{row}");
+        }
+    }
+
+    #[test]
+    fn an_extension_that_is_unknown_is_skipped_unless_it_is_critical() {
+        let refused = Opened::Refused { code: CloseCode::PORT_CLOSED, reason: "no".into() };
+        assert_eq!(Opened::decode(bytes(OPENED_WITH_AN_EXTENSION)), Ok(refused.clone()));
+        let critical = bytes(OPENED_WITH_A_CRITICAL_EXTENSION);
+        assert_eq!(Opened::decode(critical), Err(DecodeError::UnknownType(0x80)));
+        assert_eq!(Opened::decode(greased(&refused.encode())), Ok(refused));
+    }
+
+    #[test]
+    fn an_extension_that_is_cut_short_is_refused() {
+        let whole = bytes(OPENED_WITH_AN_EXTENSION);
+        for len in [7, 9, 11, 12, 13, 15] {
+            let cut = Opened::decode(whole.slice(..len));
+            assert!(matches!(cut, Err(DecodeError::Truncated { .. })), "{len} bytes: {cut:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_unknown_and_tells_its_length_is_skipped() {
+        let mut reader = Reader::new(bytes(RECORD_WITH_AN_UNKNOWN_FRAME));
+        assert_eq!(SessionFrame::decode(&mut reader), Ok(Some(SessionFrame::Ping { nonce: 7 })));
+        assert_eq!(SessionFrame::decode(&mut reader), Ok(None));
+        for kind in 6..0x40 {
+            let mut reader = Reader::new(Bytes::from(vec![kind, 0, 0]));
+            assert_eq!(SessionFrame::decode(&mut reader), Err(DecodeError::UnknownType(kind)));
+        }
+        let mut reader = Reader::new(bytes("40 0002 01"));
+        assert_eq!(SessionFrame::decode(&mut reader), Err(DecodeError::Truncated { field: "bytes" }));
     }
 
     #[test]
@@ -368,6 +479,7 @@ mod tests {
             position: Position::default(),
             protocols: vec![long; 44],
             path,
+            features: 0,
         };
         assert_eq!(Open::decode(open.encode()), Ok(open));
     }
@@ -378,7 +490,47 @@ mod tests {
         assert_eq!(SessionFrame::decode(&mut reader), Err(DecodeError::InvalidValue { field: "padding" }));
     }
 
+    fn extensions() -> impl Strategy<Value = Vec<u8>> {
+        let one = (any::<u8>(), prop::collection::vec(any::<u8>(), 0..20));
+        prop::collection::vec(one, 0..5).prop_map(|extensions| {
+            let mut out = Vec::new();
+            for (kind, bytes) in extensions {
+                out.extend([kind, 0, bytes.len() as u8]);
+                out.extend(bytes);
+            }
+            out
+        })
+    }
+
+    /// The types in what [`extensions`] makes.
+    fn types(mut extensions: &[u8]) -> Vec<u8> {
+        let mut types = Vec::new();
+        while let [kind, 0, len, rest @ ..] = extensions {
+            types.push(*kind);
+            extensions = &rest[usize::from(*len)..];
+        }
+        types
+    }
+
     proptest! {
+        #[test]
+        fn whatever_extensions_follow_the_payload_says_what_it_said(features: u32, extensions in extensions()) {
+            let open = Open {
+                session_id: SessionId([0x11; 16]),
+                epoch: Epoch(1),
+                server_epoch: None,
+                position: Position { received: 3, limit: 4 },
+                protocols: vec!["a".into()],
+                path: "/".into(),
+                features,
+            };
+            let decoded = Open::decode([&open.encode()[..], &extensions].concat().into());
+            match types(&extensions).into_iter().find(|kind| *kind >= FIRST_CRITICAL) {
+                None => prop_assert_eq!(decoded, Ok(open)),
+                Some(kind) => prop_assert_eq!(decoded, Err(DecodeError::UnknownType(kind))),
+            }
+        }
+
         #[test]
         fn any_bytes_are_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = Reader::new(bytes.clone().into());

@@ -433,6 +433,10 @@ mod tests {
                 "idle-timeout = '90s'\nping-interval = '2min'",
                 "FILE:2: ping-interval: it has to be shorter than idle-timeout",
             ),
+            (
+                "websocket-ping-interval = '20s'",
+                "FILE:1: websocket-ping-interval: it has to be longer than ping-interval",
+            ),
         ] {
             assert_eq!(from_file(text).unwrap_err(), message, "{text}");
         }

@@ -292,8 +292,8 @@ pub(crate) async fn named_addresses(siege: &Siege) {
         assert!(matches!(peer.frame().await, Frame::Welcome(_)));
         let Frame::Connect { channel, server_id, kind, .. } = connect(1, 99) else { return };
         let port = named.port();
-        peer.send(Frame::Connect { channel, server_id, port, kind, payload: url.clone().into() }).await;
-        peer.send(Frame::GoAway { deadline: Duration::ZERO, url }).await;
+        peer.send(Frame::Connect { channel, server_id, port, kind, payload: url.into() }).await;
+        peer.send(Frame::GoAway { deadline: Duration::ZERO }).await;
         assert_eq!(code(&peer.frame().await), CloseCode::PROTOCOL_ERROR);
     })
     .await;

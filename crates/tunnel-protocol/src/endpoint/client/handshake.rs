@@ -123,10 +123,12 @@ impl Endpoint {
             position,
             protocols: client.options.protocols.clone(),
             path: client.options.path.clone(),
+            features: FEATURES,
         };
+        let payload = entry.session.greased(open.encode());
         let key = client.key.as_mut()?;
         let mut initiator = Initiator::new(&prologue(client.port), client.server_key?, ephemeral);
-        match initiator.write_message(key, &open.encode()) {
+        match initiator.write_message(key, &payload) {
             Ok(message) => {
                 client.asked = false;
                 Some((Box::new(initiator), message))
@@ -164,25 +166,29 @@ impl Endpoint {
         key.forget_answers();
         let (payload, transport) = match result {
             Ok(read) => read,
-            Err(error) => return self.refuse_answer(socket, path, &error.to_text(), now),
+            Err(error) => {
+                return self.refuse_answer(socket, path, CloseCode::HANDSHAKE_FAILED, &error.to_text(), now);
+            }
         };
         match Opened::decode(payload) {
-            Ok(Opened::Accepted { epoch, position, protocol }) => {
+            Ok(Opened::Accepted { epoch, position, protocol, .. }) => {
                 self.open_client(socket, path, Answer { epoch, position, protocol, transport }, now);
             }
             Ok(Opened::Refused { code, reason }) => {
                 self.close_path(path, CloseCode::NORMAL, "");
                 self.fail_client(socket, code, &reason, now);
             }
-            Err(error) => self.refuse_answer(socket, path, &error.to_text(), now),
+            Err(error) => {
+                self.refuse_answer(socket, path, CloseCode::PROTOCOL_ERROR, &error.to_text(), now);
+            }
         }
     }
 
     /// The second handshake message is not what the server should say.
-    fn refuse_answer(&mut self, socket: SocketId, path: Path, error: &str, now: Instant) {
+    fn refuse_answer(&mut self, socket: SocketId, path: Path, code: CloseCode, error: &str, now: Instant) {
         let reason = text!["the server's handshake was refused: ", error];
-        self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
-        self.retry_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
+        self.close_path(path, code, &reason);
+        self.retry_client(socket, code, &reason, now);
     }
 
     pub(super) fn open_client(&mut self, socket: SocketId, path: Path, answer: Answer, now: Instant) {

@@ -199,9 +199,11 @@ impl Endpoint {
             epoch: self.epoch,
             position: entry.session.position(),
             protocol: entry.protocol.clone(),
+            features: FEATURES,
         };
+        let payload = entry.session.greased(opened.encode());
         let Side::Server(serving) = &mut entry.side else { return };
-        match responder.write_message(ephemeral, &opened.encode()) {
+        match responder.write_message(ephemeral, &payload) {
             Ok((message, transport)) => {
                 let give_up_at = now + CONFIRM_TIMEOUT;
                 serving.candidates.push(Candidate { path, transport, position, give_up_at });

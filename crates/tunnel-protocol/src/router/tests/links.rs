@@ -84,7 +84,7 @@ fn frames_that_only_a_relay_sends_are_refused() {
         },
         Frame::Pause { channel: ChannelId(1) },
         Frame::Resume { channel: ChannelId(1) },
-        Frame::GoAway { deadline: Duration::ZERO, url: String::new() },
+        Frame::GoAway { deadline: Duration::ZERO },
         Frame::Error { code: CloseCode::NORMAL, text: String::new() },
     ] {
         let mut net = Net::new(config());
@@ -102,6 +102,20 @@ fn unknown_frames_are_skipped_or_end_the_link_as_their_critical_bit_says() {
     assert_eq!(net.received(link), []);
     net.send_bytes(link, &[0xff, 0, 0, 0, 0, 1, 2, 3]);
     assert_eq!(net.received(link), [error(CloseCode::PROTOCOL_ERROR)]);
+}
+
+#[test]
+fn a_channel_of_an_unknown_kind_is_refused_and_the_link_goes_on() {
+    let mut net = Net::new(config());
+    let (client, _) = net.pair();
+    for server in [1, 99] {
+        let channel = ChannelId(server * 2 + 1);
+        let (server_id, kind) = (server_id(server as u8), ChannelKind::Unknown(2));
+        net.send(client, Frame::Connect { channel, server_id, port: 1, kind, payload: Bytes::new() });
+        assert_eq!(net.received(client), [closed(channel.0, CloseCode::REFUSED)]);
+    }
+    net.send(client, data(1, "still open"));
+    assert_eq!(net.router.stats().violations, 0);
 }
 
 #[test]
@@ -202,7 +216,7 @@ fn a_proof_is_wanted_only_when_nothing_else_is_left_to_check() {
     assert!(net.router.wants_proof(other, &message), "who takes an ID over needs no room");
     let another = register(2, &welcome.challenge).encode();
     assert!(!net.router.wants_proof(other, &another), "there is no room for a second server");
-    net.router.drain(Duration::from_secs(1), "", net.now);
+    net.router.drain(Duration::from_secs(1), net.now);
     assert!(!net.router.wants_proof(other, &message), "while the relay drains");
 }
 
@@ -333,8 +347,8 @@ fn draining_asks_everybody_to_leave_and_closes_who_is_left() {
     let mut net = Net::new(config());
     let (client, server) = net.pair();
     let deadline = Duration::from_secs(5);
-    net.router.drain(deadline, "wss://other.example", net.now);
-    let goaway = Frame::GoAway { deadline, url: "wss://other.example".to_owned() };
+    net.router.drain(deadline, net.now);
+    let goaway = Frame::GoAway { deadline };
     for link in [client, server] {
         assert_eq!(net.received(link), std::slice::from_ref(&goaway));
     }
@@ -361,7 +375,7 @@ fn draining_asks_everybody_to_leave_and_closes_who_is_left() {
 fn a_server_that_registers_while_the_relay_drains_is_sent_away() {
     let mut net = Net::new(config());
     let (link, welcome) = net.welcomed();
-    net.router.drain(Duration::from_secs(5), "", net.now);
+    net.router.drain(Duration::from_secs(5), net.now);
     net.received(link);
     net.send(link, register(1, &welcome.challenge));
     assert_eq!(net.received(link), [closed(0, CloseCode::DRAINING)]);
@@ -370,7 +384,7 @@ fn a_server_that_registers_while_the_relay_drains_is_sent_away() {
 #[test]
 fn draining_without_links_is_over_at_once() {
     let mut net = Net::new(config());
-    net.router.drain(Duration::from_secs(5), "", net.now);
+    net.router.drain(Duration::from_secs(5), net.now);
     assert_eq!(net.events(), [Event::Drained]);
     let late = net.socket();
     assert_eq!(net.closes(), [(late, CloseCode::DRAINING)]);

@@ -493,7 +493,7 @@ fn a_draining_relay_takes_no_servers_and_clients() {
     let (server, id, credential) = net.text_server();
     let (client, other) = (net.texter(), net.texter());
     net.connect_to(client, id, 1);
-    net.router.drain(Duration::from_secs(5), "", net.now);
+    net.router.drain(Duration::from_secs(5), net.now);
     assert_eq!(net.send_server(client, id, "still served"), ["1"]);
     assert_eq!(net.connect_to(other, id, 1), ["0"]);
     assert_eq!(net.install(other, id, &credential), ["0"]);
