@@ -90,10 +90,16 @@ impl Driver {
     }
 
     pub(crate) fn new(relay: Relay, server: Option<Rc<dyn ServerSink>>, allow_plain: bool) -> Rc<Self> {
-        let (origin, token) = (relay.host.clone(), relay.token.clone());
+        let (relay_url, token) = (relay.bound.clone(), relay.token.clone());
         let link_grace = Duration::from_millis(link_grace() as u64);
-        let config =
-            Config { origin, token, livecode: relay.livecode, allow_plain, link_grace, ..Config::default() };
+        let config = Config {
+            relay_url,
+            token,
+            livecode: relay.livecode,
+            allow_plain,
+            link_grace,
+            ..Config::default()
+        };
         let mut endpoint = Endpoint::new(config, random());
         endpoint.stock(SPARE_KEYS.take());
         let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {

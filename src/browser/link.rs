@@ -38,8 +38,8 @@ extern "C" {
 pub(crate) struct Relay {
     /// Its URL; `None` is the relay of the warm-up, inside the page.
     pub(crate) url: Option<String>,
-    /// Host, and port unless it is the scheme's own, in lower case.
-    pub(crate) host: String,
+    /// The URL without its query: what a registration is bound to.
+    pub(crate) bound: String,
     pub(crate) token: String,
     /// Whether the application allows the livecode dialect.
     pub(crate) livecode: bool,

@@ -24,6 +24,9 @@ pub const MIN_MAX_FRAME: u32 = 8_192;
 /// Longest access token, in bytes.
 pub const MAX_TOKEN: usize = 1_024;
 
+/// Longest URL in [`Frame::Register`], in bytes; a longer one is cut.
+pub const MAX_URL: usize = 2_048;
+
 /// One forwarded client-server pair, as numbered on one link; never used twice on it.
 ///
 /// The peer numbers the channels that it opens with odd numbers, the relay those that it opens with even ones.
@@ -106,6 +109,9 @@ pub enum Frame {
         key: PublicKey,
         /// Proof that the server holds the key's private half; see `docs/PROTOCOL.md`.
         proof: [u8; 32],
+        /// The relay's URL as the server dialled it. It proves nothing: it is there for the words in which a relay says that
+        /// it is reached under another one.
+        url: String,
     },
     /// Relay to server: registered.
     Registered {
@@ -255,7 +261,8 @@ impl Frame {
             }
             WELCOME => Self::Welcome(Box::new(Welcome::decode(&mut reader))),
             REGISTER if FROM_PEERS => {
-                Self::Register { key: PublicKey(reader.array("key")), proof: reader.array("proof") }
+                let (key, proof) = (PublicKey(reader.array("key")), reader.array("proof"));
+                Self::Register { key, proof, url: reader.str16(MAX_URL, "url") }
             }
             REGISTERED => Self::Registered { server_id: server_id(&mut reader) },
             CONNECT if FROM_PEERS => Self::Connect {
@@ -323,9 +330,10 @@ impl Frame {
                 put_str16(&mut out, token);
             }
             Self::Welcome(welcome) if FROM_RELAYS => welcome.encode(&mut out),
-            Self::Register { key, proof } => {
+            Self::Register { key, proof, url } => {
                 out.put_slice(&key.0);
                 out.put_slice(proof);
+                put_str16(&mut out, &url[..url.floor_char_boundary(MAX_URL)]);
             }
             Self::Registered { server_id } if FROM_RELAYS => put_str8(&mut out, &server_id.to_text()),
             Self::Connect { server_id, port, kind, payload, .. } => {

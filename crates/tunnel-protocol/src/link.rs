@@ -250,11 +250,11 @@ impl Link {
     /// # Errors
     ///
     /// [`DhError::Pending`]: answer the key's request and call again.
-    pub fn register(&mut self, key: &StaticKey, origin: &str) -> Result<(), DhError> {
+    pub fn register(&mut self, key: &StaticKey, url: &str) -> Result<(), DhError> {
         if let Some(welcome) = &self.welcome {
-            let proof = registration::prove(key, &welcome.challenge, origin)?;
+            let proof = registration::prove(key, &welcome.challenge, url)?;
             self.registering = Some(key.public());
-            self.say(&Frame::Register { key: key.public(), proof });
+            self.say(&Frame::Register { key: key.public(), proof, url: url.to_owned() });
         }
         Ok(())
     }

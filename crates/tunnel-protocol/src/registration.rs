@@ -2,7 +2,7 @@
 //!
 //! The relay's challenge is a fresh public key. Only the holders of either private half can compute the shared
 //! secret, so a keyed hash under it proves possession to the relay and to nobody else. The hash covers the relay's
-//! origin as the server dialled it, so that a relay cannot use a proof made for it at another relay.
+//! URL as the server dialled it, so that a relay cannot use a proof made for it at another relay.
 
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
@@ -14,20 +14,21 @@ const CONTEXT: &[u8] = b"tunnel.v1 register\0";
 
 /// Proves to whoever holds the private half of `challenge` that `key`'s private half is held here.
 ///
-/// `origin` is the relay's host, with `:port` if the URL has one, as dialled; letters of either case.
+/// `url` is the relay's URL as dialled, without its query, in the form of the URL standard: scheme `ws` or `wss`, lower case, no
+/// port that is the scheme's own, and a path: `wss://relay.example/`.
 ///
 /// An external key answers with [`DhError::Pending`] first; a challenge of low order is refused.
-pub fn prove(key: &StaticKey, challenge: &PublicKey, origin: &str) -> Result<[u8; 32], DhError> {
-    let mac = proof(key, challenge, challenge, &key.public(), origin)?;
+pub fn prove(key: &StaticKey, challenge: &PublicKey, url: &str) -> Result<[u8; 32], DhError> {
+    let mac = proof(key, challenge, challenge, &key.public(), url)?;
     Ok(mac.finalize().into_bytes().into())
 }
 
-/// Whether `proof` was made for `challenge` and `origin` by a holder of `key`'s private half.
+/// Whether `proof` was made for `challenge` and `url` by a holder of `key`'s private half.
 ///
 /// Takes the same time whether and wherever the proof is wrong. Keys of low order are refused.
 #[must_use]
-pub fn verify(challenge: &StaticKey, key: &PublicKey, origin: &str, proof: &[u8; 32]) -> bool {
-    let mac = self::proof(challenge, key, &challenge.public(), key, origin);
+pub fn verify(challenge: &StaticKey, key: &PublicKey, url: &str, proof: &[u8; 32]) -> bool {
+    let mac = self::proof(challenge, key, &challenge.public(), key, url);
     mac.is_ok_and(|mac| mac.verify(proof.into()).is_ok())
 }
 
@@ -36,11 +37,11 @@ fn proof(
     theirs: &PublicKey,
     challenge: &PublicKey,
     key: &PublicKey,
-    origin: &str,
+    url: &str,
 ) -> Result<Hmac<Sha256>, DhError> {
     let shared = ours.diffie_hellman(theirs)?;
     let mut mac = Hmac::<Sha256>::new_from_slice(shared.as_bytes()).expect("HMAC takes keys of any length");
-    for part in [CONTEXT, &challenge.0, &key.0, origin.to_ascii_lowercase().as_bytes()] {
+    for part in [CONTEXT, &challenge.0, &key.0, url.as_bytes()] {
         mac.update(part);
     }
     Ok(mac)

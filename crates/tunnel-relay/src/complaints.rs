@@ -13,6 +13,10 @@ pub(crate) enum Complaint {
     Accept,
     /// As many connections as there may be, in all or from an address.
     NoPlace,
+    /// A request is for a host that the relay does not know.
+    Host,
+    /// A server dialled another URL than the one under which it reached the relay.
+    Misaddressed,
     /// A page's origin is not allowed.
     Origin,
     /// A trusted proxy does not say whose request it passes on.

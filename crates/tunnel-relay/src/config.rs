@@ -10,6 +10,7 @@ mod macros;
 mod print;
 mod values;
 
+pub use crate::hosts::{Host, ParseHostError};
 pub use crate::origins::{Origin, ParseOriginError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
@@ -44,6 +45,13 @@ macros::settings! {
         www: Vec<Mount> as List<Form> = Vec::new(), restart,
             "serves a folder's files under `/` or `/PATH/`; the longest path wins, then the first folder that has the file",
             "a relay needs no pages";
+        hosts: Vec<Host> as List<Form> = Vec::new(), reload,
+            "names under which pages reach the relay, `HOST` or `HOST:PORT`, or the URLs that pages dial, such as \
+             `https://HOST/PATH/`, if a proxy does TLS or takes off the path and doesn't say so. Requests for other hosts get 421; \
+             names in `acme-domains`, the address that the connection came to, and names of this machine (`localhost`) are always \
+             known",
+            "a server's registration holds for one URL, so that no other relay can carry it here; and no page whose name is pointed \
+             here gets in";
         node: String as Text = core().node, reload,
             "the relay's name for itself, told to every peer",
             "a single relay needs no name";

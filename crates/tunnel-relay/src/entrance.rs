@@ -6,6 +6,7 @@ use crate::complaints::complain;
 use crate::config::Config;
 use crate::connection;
 use crate::files::{self, Answer};
+use crate::hosts::{self, UnknownHost};
 use crate::http::Visitor;
 use crate::metrics::Refused;
 use crate::origins;
@@ -13,7 +14,7 @@ use crate::server::Shared;
 use crate::transport::Transport;
 use crate::upgrade::{Handshake, Refusal};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{StatusCode, request};
 use std::borrow::Cow;
 use std::mem;
@@ -47,6 +48,8 @@ struct Places {
 pub(crate) enum Obstacle {
     Draining,
     Refused(Refusal),
+    /// The request is for a host that is none of the relay's.
+    Host(UnknownHost),
     /// So much is held for peers that no new ones are taken in.
     Buffers,
     NoPlace(NoPlace),
@@ -66,6 +69,7 @@ pub(crate) fn admit(
     if !origins::admit(&config.allowed_origins, &request.headers) {
         return Err(Obstacle::Refused(Refusal::Origin));
     }
+    let url = hosts::reached(&config, request, visitor.way()).map_err(Obstacle::Host)?;
     let handshake =
         Handshake::check(request, config.livecode_credential.is_some()).map_err(Obstacle::Refused)?;
     if shared.switchboard.is_full() {
@@ -87,20 +91,19 @@ pub(crate) fn admit(
     // Behind a proxy each WebSocket counts for the peer that opens it, and not for the proxy.
     let own = visitor.is_proxy().then(|| shared.admission.enter_from(address, Instant::now())).transpose();
     let places = Places { _connection: visitor.clone(), _own: own.map_err(Obstacle::NoPlace)? };
-    let peer = peer(handshake.dialect, &request.headers, address).map_err(Obstacle::NoRandomness)?;
+    let peer = peer(handshake.dialect, url, address).map_err(Obstacle::NoRandomness)?;
     let origin = quoted(request.headers.get(header::ORIGIN));
     debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
     let early = handshake.early.clone();
     Ok((handshake, Guest { config, peer: Arc::new(peer), early, _places: places }))
 }
 
-fn peer(dialect: Dialect, headers: &HeaderMap, address: IpAddr) -> Result<Peer, getrandom::Error> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+fn peer(dialect: Dialect, url: String, address: IpAddr) -> Result<Peer, getrandom::Error> {
     let mut challenge = [0; 32];
     getrandom::fill(&mut challenge)?;
     let address = address.to_string();
     let challenge = StaticKey::from_secret(challenge);
-    Ok(Peer { dialect, address, origin: host.to_ascii_lowercase(), challenge })
+    Ok(Peer { dialect, address, url, challenge })
 }
 
 /// What a peer wrote, for the log, if it is not too long: its debug form escapes tabs, too, which a header value's own
@@ -127,6 +130,7 @@ impl Obstacle {
         match self {
             Self::Draining => Refused::Draining,
             Self::Refused(refusal) => refusal.metric(),
+            Self::Host(_) => Refused::Host,
             Self::Buffers => Refused::Buffers,
             Self::NoPlace(full) => full.metric(),
             Self::NoRandomness(_) => Refused::NoRandomness,
@@ -138,6 +142,7 @@ impl Obstacle {
         match self {
             Self::Draining => unavailable("this relay is about to end: try again later\n"),
             Self::Refused(refusal) => refused(*refusal),
+            Self::Host(error) => files::text(StatusCode::MISDIRECTED_REQUEST, format!("{error}\n")),
             Self::Buffers => unavailable("this relay holds as much as it may for others: try again later\n"),
             Self::NoPlace(full) => unavailable(full.text()),
             Self::NoRandomness(_) => {

@@ -7,6 +7,7 @@ use crate::complaints::complain;
 use crate::config::{AddressSource, Config};
 use crate::entrance::{self, Guest, Obstacle};
 use crate::files::{self, Answer};
+use crate::hosts::{self, Way};
 use crate::metrics::Refused;
 use crate::monitor;
 use crate::server::{self, Shared};
@@ -39,6 +40,10 @@ pub(crate) struct Visitor {
     address: IpAddr,
     /// Whether others are behind it, of whom it is to say who they are.
     is_proxy: bool,
+    /// Whether the relay speaks TLS with it.
+    is_secure: bool,
+    /// The relay's own address, which it came to.
+    local: IpAddr,
     config: Arc<Config>,
     _place: Place,
     /// The address's own place; a trusted proxy has none.
@@ -53,7 +58,8 @@ impl Visitor {
         let is_proxy = client::is_trusted(&config.trusted_proxies, address);
         // The address first: a flood from one does not use up the rate of all.
         let own = if is_proxy { None } else { Some(shared.admission.enter_from(address, now)?) };
-        Ok(Self { address, is_proxy, config, _place: shared.admission.enter(now)?, own })
+        let (is_secure, local) = (shared.tls.is_some(), config.listen.ip());
+        Ok(Self { address, is_proxy, is_secure, local, config, _place: shared.admission.enter(now)?, own })
     }
 }
 
@@ -61,6 +67,11 @@ impl Visitor {
     /// Whether others are behind it.
     pub(crate) const fn is_proxy(&self) -> bool {
         self.is_proxy
+    }
+
+    /// How it reached the relay.
+    pub(crate) const fn way(&self) -> Way {
+        Way { local: self.local, is_secure: self.is_secure, is_proxy: self.is_proxy }
     }
 
     /// The address of the peer that sent a request.
@@ -89,6 +100,9 @@ pub(crate) fn serve(
 
 /// Serves a connection until it becomes a WebSocket, if it does.
 async fn receive(shared: Arc<Shared>, stream: TcpStream, mut visitor: Visitor) -> Option<(Guest, Transport)> {
+    if let Ok(local) = stream.local_addr() {
+        visitor.local = local.ip().to_canonical();
+    }
     let (address, deadline) = (visitor.address, visitor.config.handshake_timeout);
     let prepared = tokio::select! {
         prepared = tokio::time::timeout(deadline, prepare(&shared, stream, &mut visitor)) => prepared,
@@ -228,18 +242,22 @@ async fn answer(
     visitor: Arc<Visitor>,
     admitted: Arc<Mutex<Option<Guest>>>,
 ) -> Result<Answer, Infallible> {
-    let mut answer = if request.headers().get_all(header::HOST).iter().count() > 1 {
+    let (request, _body) = request.into_parts();
+    let mut answer = if request.headers.get_all(header::HOST).iter().count() > 1 {
         files::text(StatusCode::BAD_REQUEST, "a request has one Host header\n")
-    } else if upgrade::is_wanted(request.headers()) {
-        open_web_socket(&shared, &request.into_parts().0, &visitor, &admitted)
-    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    } else if let Some(answer) = monitor::health(&shared, &request) {
+        answer
+    } else if upgrade::is_wanted(&request.headers) {
+        open_web_socket(&shared, &request, &visitor, &admitted)
+    } else if let Err(error) = hosts::reached(&shared.config(), &request, visitor.way()) {
+        complain!(shared, Host, host = ?error.0, "a request is refused: {error}");
+        files::text(StatusCode::MISDIRECTED_REQUEST, format!("{error}\n"))
+    } else if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut answer = files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         answer
-    } else if let Some(answer) = monitor::health(&shared, request.uri().path()) {
-        answer
     } else {
-        shared.files.serve(&shared, request.method(), request.uri(), request.headers()).await
+        shared.files.serve(&shared, &request.method, &request.uri, &request.headers).await
     };
     shared.metrics.answered(answer.status());
     harden(answer.headers_mut());
@@ -268,11 +286,13 @@ fn open_web_socket(
         Err(obstacle) => {
             let address = visitor.seen_in(&shared.config(), &request.headers);
             let origin = entrance::quoted(request.headers.get(header::ORIGIN));
-            if let Obstacle::NoRandomness(error) = obstacle {
+            if let Obstacle::NoRandomness(error) = &obstacle {
                 error!(%error, "the system has no random numbers");
             }
             if matches!(obstacle, Obstacle::Refused(Refusal::Origin)) {
                 complain!(shared, Origin, %address, ?origin, "a page's origin is not among the allowed-origins");
+            } else if let Obstacle::Host(error) = &obstacle {
+                complain!(shared, Host, %address, host = ?error.0, "a handshake is refused: {error}");
             } else {
                 debug!(%address, ?origin, ?obstacle, "WebSocket refused");
             }

@@ -44,6 +44,7 @@ labels! {
         Handshake = "handshake",
         /// The page's origin is not allowed.
         Origin = "origin",
+        Host = "host",
         /// There are as many connections as there may be.
         Connections = "connections",
         /// There are as many connections as there may be from one address.

@@ -4,12 +4,14 @@ mod live;
 
 use crate::complaints::complain;
 use crate::files::{self, Answer};
+use crate::hosts::{self, Way};
 use crate::http::harden;
 use crate::metrics::{Snapshot, State};
 use crate::server::Shared;
 use crate::tls::Tls;
+use crate::upgrade;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, request};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -103,7 +105,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, ad
 
 async fn connection(shared: Arc<Shared>, history: Arc<History>, stream: TcpStream, address: SocketAddr) {
     let limits = shared.config();
-    let service = service_fn(|request| answer(shared.clone(), history.clone(), request));
+    let local = stream.local_addr().map_or_else(|_| address.ip(), |local| local.ip().to_canonical());
+    let way = Way { local, is_secure: false, is_proxy: false };
+    let service = service_fn(|request| answer(shared.clone(), history.clone(), request, way));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
@@ -118,16 +122,21 @@ async fn answer<B>(
     shared: Arc<Shared>,
     history: Arc<History>,
     request: Request<B>,
+    way: Way,
 ) -> Result<Answer, Infallible> {
-    let mut answer = if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
-    } else if let Some(answer) = health(&shared, request.uri().path()) {
+    let (request, _body) = request.into_parts();
+    let mut answer = if let Some(answer) = health(&shared, &request) {
         answer
-    } else if request.uri().path() == "/metrics" {
+    } else if let Err(error) = hosts::reached(&shared.config(), &request, way) {
+        complain!(shared, Host, host = ?error.0, "a request is refused: {error}");
+        files::text(StatusCode::MISDIRECTED_REQUEST, format!("{error}\n"))
+    } else if !matches!(request.method, Method::GET | Method::HEAD) {
+        files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
+    } else if request.uri.path() == "/metrics" {
         metrics(shared).await
-    } else if request.uri().path() == "/live.json" {
+    } else if request.uri.path() == "/live.json" {
         live_state(shared, history).await
-    } else if request.uri().path() == "/" {
+    } else if request.uri.path() == "/" {
         of_type(files::text(StatusCode::OK, live::PAGE), HTML)
     } else {
         files::text(StatusCode::NOT_FOUND, "here are a live page at /, /metrics, /healthz and /readyz\n")
@@ -137,9 +146,13 @@ async fn answer<B>(
     Ok(answer)
 }
 
-/// The answer to `/healthz` and `/readyz`, wherever they are asked for.
-pub(crate) fn health(shared: &Shared, path: &str) -> Option<Answer> {
-    match path {
+/// The answer to `/healthz` and `/readyz`, wherever and under whatever name they are asked for: load balancers make names
+/// up, and the answer tells nothing that is worth a secret.
+pub(crate) fn health(shared: &Shared, request: &request::Parts) -> Option<Answer> {
+    if !matches!(request.method, Method::GET | Method::HEAD) || upgrade::is_wanted(&request.headers) {
+        return None;
+    }
+    match request.uri.path() {
         "/healthz" => Some(files::text(StatusCode::OK, "ok\n")),
         "/readyz" => Some(match shared.obstacle() {
             Some(why) => files::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),

@@ -1,5 +1,6 @@
 //! The router behind its lock, and whom to wake after a call of it.
 
+use crate::complaints::{Complaints, complain};
 use crate::metrics::{Snapshot, Traffic};
 use bytes::BytesMut;
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ pub(crate) struct Switchboard {
     start: std::time::Instant,
     /// The router wants to be called earlier than the timer task knows.
     earlier: Notify,
+    complaints: Complaints,
 }
 
 struct State {
@@ -87,7 +89,12 @@ impl Switchboard {
             killed: false,
             traffic: Traffic::default(),
         };
-        Self { state: Mutex::new(state), start: std::time::Instant::now(), earlier: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            start: std::time::Instant::now(),
+            earlier: Notify::new(),
+            complaints: Complaints::default(),
+        }
     }
 
     pub(crate) fn open_link(&self, peer: Arc<Peer>) -> Link<'_> {
@@ -189,6 +196,16 @@ impl Switchboard {
             self.earlier.notify_one();
         }
         for event in aftermath.log {
+            if let Event::Misaddressed { reached, dialled, .. } = &event {
+                complain!(
+                    self,
+                    Misaddressed,
+                    ?reached,
+                    ?dialled,
+                    "a server's proof is for another URL than the one under which this relay is reached: have the proxy \
+                     pass on Host and X-Forwarded-Proto, or set `hosts` to the URL that pages dial"
+                );
+            }
             log(&event);
         }
     }
@@ -212,7 +229,7 @@ impl State {
                 self.router.handle_text(link, &text, now);
             }
             Message::Registration(registration) => {
-                self.traffic.received(Registration::LEN);
+                self.traffic.received(registration.len());
                 self.traffic.proven();
                 self.router.handle_registration(link, &registration, now);
             }

@@ -50,7 +50,7 @@ async fn what_strangers_send_does_not_forge_log_lines() {
         let (mut peer, _) = Peer::link_to(process.address).await;
         peer.send_text("payload\n1970-01-01 FORGED\u{1b}[31m").await;
         assert_eq!(code(&peer.frame().await), CloseCode::PROTOCOL_ERROR);
-        let head = "GET /FORGED%0aFORGED HTTP/1.1\r\nhost: x\r\norigin: \u{1b}[31mFORGED\r\nconnection: close\r\n\r\n";
+        let head = "GET /FORGED%0aFORGED HTTP/1.1\r\nhost: localhost\r\norigin: \u{1b}[31mFORGED\r\nconnection: close\r\n\r\n";
         support::request(process.address, head).await;
         process.signal("-TERM");
         let (_, log) = process.end().await;
@@ -410,8 +410,8 @@ async fn tokens_that_it_makes_open_it_as_far_as_they_say() {
     }
     let (mut host, answer) = shows(process.address, random).await;
     let Frame::Welcome(welcome) = answer else { panic!("{answer:?}") };
-    let proof = registration::prove(&support::key(1), &welcome.challenge, &host.origin).unwrap();
-    host.send(Frame::Register { key: support::key(1).public(), proof }).await;
+    let proof = registration::prove(&support::key(1), &welcome.challenge, &host.url).unwrap();
+    host.send(Frame::Register { key: support::key(1).public(), proof, url: String::new() }).await;
     assert_eq!(host.frame().await, Frame::Registered { server_id: support::server_id(1) });
 
     let (mut client, answer) = shows(process.address, signed.trim_end()).await;

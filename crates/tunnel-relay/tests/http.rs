@@ -143,8 +143,9 @@ async fn a_file_that_the_browser_has_is_not_sent_again() {
     let (relay, folder) = site().await;
     let first = get(relay.address(), "/app.mjs").await;
     let ask = async |header: &str, value: &str| {
-        let head =
-            format!("GET /app.mjs HTTP/1.1\r\nhost: x\r\n{header}: {value}\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "GET /app.mjs HTTP/1.1\r\nhost: localhost\r\n{header}: {value}\r\nconnection: close\r\n\r\n"
+        );
         request(relay.address(), &head).await
     };
     let (tag, date) = (first.header("etag").unwrap(), first.header("last-modified").unwrap());
@@ -307,7 +308,7 @@ async fn a_connection_may_rest_between_requests_for_another_time_than_a_head_may
 async fn head_gets_the_headers_only_and_other_methods_are_refused() {
     let (relay, _folder) = site().await;
     let ask = async |method: &str| {
-        let head = format!("{method} /app.mjs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let head = format!("{method} /app.mjs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         request(relay.address(), &head).await
     };
     let head = ask("HEAD").await;
@@ -319,7 +320,7 @@ async fn head_gets_the_headers_only_and_other_methods_are_refused() {
 #[tokio::test]
 async fn headers_over_the_limit_are_refused() {
     let relay = relay().await;
-    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(9_000));
+    let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "a".repeat(9_000));
     assert_eq!(request(relay.address(), &head).await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 }
 
@@ -339,7 +340,7 @@ async fn a_handshake_is_refused_in_words() {
     let relay = relay().await;
     let ask = async |headers: &str| {
         let head = format!(
-            "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n{headers}\r\n\r\n"
+            "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n{headers}\r\n\r\n"
         );
         request(relay.address(), &head).await
     };
@@ -374,7 +375,7 @@ async fn an_address_in_use_is_named() {
 /// A handshake that is agreed to, with one more header line.
 fn handshake(more: &str) -> String {
     format!(
-        "GET /any HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        "GET /any HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: tunnel.v1\r\n{more}\r\n"
     )
 }
@@ -400,7 +401,7 @@ async fn a_web_socket_opens_however_its_handshake_comes() {
     let relay = relay().await;
     let hello = hello().encode();
     let hello = raw_frame(0x82, hello.len() as u64, &hello);
-    let get = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let get = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     for (what, first, then) in [
         ("alone", handshake(""), ""),
         ("with an empty body", handshake("content-length: 0\r\n"), ""),

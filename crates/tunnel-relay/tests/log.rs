@@ -135,8 +135,8 @@ async fn dealt_with(mut peer: Peer) {
 /// A well-behaved pair, whose words are nobody's business.
 async fn pair(address: SocketAddr) {
     let (mut server, welcome) = Peer::link_to(address).await;
-    let proof = tunnel_protocol::registration::prove(&key(1), &welcome.challenge, &server.origin).unwrap();
-    server.send(Frame::Register { key: key(1).public(), proof }).await;
+    let proof = tunnel_protocol::registration::prove(&key(1), &welcome.challenge, &server.url).unwrap();
+    server.send(Frame::Register { key: key(1).public(), proof, url: String::new() }).await;
     assert!(matches!(server.frame().await, Frame::Registered { .. }));
     let (mut client, _) = Peer::link_to(address).await;
     client

@@ -156,7 +156,8 @@ async fn refusals_and_drops_are_counted_with_their_reasons() {
     .await;
     Peer::open(relay.address(), Some("mqtt")).await.map(drop).unwrap_err();
     Peer::open(relay.address(), None).await.map(drop).unwrap_err();
-    let head = "GET / HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: close, upgrade\r\n\r\n";
+    let head =
+        "GET / HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: close, upgrade\r\n\r\n";
     request(relay.address(), head).await;
     get(relay.address(), "/nothing").await;
     let (mut client, server) = Peer::pair(&relay).await;
@@ -196,7 +197,11 @@ async fn a_proof_is_checked_after_hello_and_token_and_once() {
     })
     .await;
     let open = watched().await;
-    let register = |secret: u8| Frame::Register { key: support::key(secret).public(), proof: [7; 32] };
+    let register = |secret: u8| Frame::Register {
+        key: support::key(secret).public(),
+        proof: [7; 32],
+        url: String::new(),
+    };
     let checked = "tunnel_relay_proofs_checked_total";
     for (relay, frames) in [(&open, vec![register(1)]), (&closed, vec![support::hello(), register(1)])] {
         let mut peer = Peer::open(relay.address(), Some("tunnel.v1")).await.unwrap();

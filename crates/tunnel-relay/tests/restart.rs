@@ -223,8 +223,8 @@ async fn a_draining_relay_refuses_newcomers_and_new_work_and_ends_links_at_the_d
     // New work of those who are there.
     peer.send(connect(1, 7)).await;
     assert_eq!(code(&peer.frame().await), CloseCode::DRAINING);
-    let proof = tunnel_protocol::registration::prove(&key(1), &welcome.challenge, &peer.origin).unwrap();
-    peer.send(Frame::Register { key: key(1).public(), proof }).await;
+    let proof = tunnel_protocol::registration::prove(&key(1), &welcome.challenge, &peer.url).unwrap();
+    peer.send(Frame::Register { key: key(1).public(), proof, url: String::new() }).await;
     assert_eq!(code(&peer.frame().await), CloseCode::DRAINING);
     // The one that stays is ended at the deadline, and told why.
     assert_eq!(code(&silent.frame().await), CloseCode::DRAINING);

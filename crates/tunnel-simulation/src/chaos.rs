@@ -157,7 +157,7 @@ impl Run {
             max_message: 1024 * 1024,
             greases: false,
         };
-        let config = Config { origin: ORIGIN.to_owned(), session, ..Config::default() };
+        let config = Config { relay_url: ORIGIN.to_owned(), session, ..Config::default() };
         let relay = router::Config {
             channel_high: random.choose(&[70_000, 256 * 1024]),
             channel_low: random.choose(&[1_000, 64 * 1024]),

@@ -72,7 +72,7 @@ pub struct World {
 }
 
 /// The name under which peers dial the relay.
-pub const ORIGIN: &str = "relay.example:8087";
+pub const ORIGIN: &str = "wss://relay.example:8087/";
 
 impl World {
     /// A relay without peers.
@@ -103,7 +103,7 @@ impl World {
     }
 
     fn new_endpoint(&mut self, config: Config) -> Endpoint {
-        Endpoint::new(Config { origin: ORIGIN.to_owned(), ..config }, self.random.bytes())
+        Endpoint::new(Config { relay_url: ORIGIN.to_owned(), ..config }, self.random.bytes())
     }
 
     /// The page is loaded anew: it knows nothing. Its connections end.
@@ -352,7 +352,7 @@ impl World {
                 let peer = router::Peer {
                     dialect: self.dialect,
                     address: format!("192.0.2.{}", connection.peer),
-                    origin: ORIGIN.to_owned(),
+                    url: ORIGIN.to_owned(),
                     challenge: StaticKey::from_secret(self.random.bytes()),
                 };
                 let link = router.open_link(peer, now);

@@ -56,8 +56,9 @@ impl From<&ConnectDictionary> for ConnectOptions {
 
 /// A relay's URL as JavaScript has checked it; `None` is the relay of the warm-up.
 fn relay(url: Option<&Url>, token: &str, livecode: bool) -> Relay {
-    let host = url.map(Url::host).unwrap_or_default();
-    Relay { url: url.map(Url::href), host, token: token.to_owned(), livecode }
+    let bound =
+        url.map(|url| format!("{}//{}{}", url.protocol(), url.host(), url.pathname())).unwrap_or_default();
+    Relay { url: url.map(Url::href), bound, token: token.to_owned(), livecode }
 }
 
 /// What the classes call before they have a handle.

@@ -93,9 +93,9 @@ impl World {
     }
 
     fn open(&mut self, dialect: Dialect, secret: u8) {
-        let (address, origin) = ("192.0.2.1".to_owned(), "relay.example".to_owned());
+        let (address, url) = ("192.0.2.1".to_owned(), "wss://relay.example/".to_owned());
         let challenge = StaticKey::from_secret([secret; 32]);
-        let link = self.router.open_link(Peer { dialect, address, origin, challenge }, self.now);
+        let link = self.router.open_link(Peer { dialect, address, url, challenge }, self.now);
         self.links.push(link);
     }
 
@@ -103,8 +103,8 @@ impl World {
     fn register(&mut self, link: LinkId, secret: u8, message: &[u8]) {
         let challenge = StaticKey::from_secret([message.first().copied().unwrap_or(secret); 32]).public();
         let key = StaticKey::from_secret([1 + secret % 2; 32]);
-        let Ok(proof) = registration::prove(&key, &challenge, "relay.example") else { return };
-        self.send(link, &Frame::Register { key: key.public(), proof }.encode());
+        let Ok(proof) = registration::prove(&key, &challenge, "wss://relay.example/") else { return };
+        self.send(link, &Frame::Register { key: key.public(), proof, url: String::new() }.encode());
     }
 
     fn send(&mut self, link: LinkId, message: &[u8]) {

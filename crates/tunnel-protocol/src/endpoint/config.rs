@@ -4,8 +4,8 @@ use crate::time::Duration;
 /// How an endpoint behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The relay's host, and port unless it is the scheme's own, in lower case: what a registration is bound to.
-    pub origin: String,
+    /// The relay's URL without its query, as [`registration`](crate::registration) binds it.
+    pub relay_url: String,
     /// Access token for the relay, or empty.
     pub token: String,
     /// How long a server keeps a session whose client is away.
@@ -31,7 +31,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            origin: String::new(),
+            relay_url: String::new(),
             token: String::new(),
             resume_timeout: Duration::from_secs(300),
             max_suspended: 256,

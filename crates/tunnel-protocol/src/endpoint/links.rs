@@ -101,7 +101,11 @@ impl Endpoint {
         }
         let reason = match self.links.get(id) {
             Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
-            _ => text!["no relay answers at ", self.config.origin, ": is it running, and in reach?"],
+            _ => text![
+                "no relay answers at ",
+                self.config.relay_url,
+                ": is it running, in reach, and does it know that name (its setting `hosts`)?"
+            ],
         };
         self.lose_link(id, code, &reason, now);
     }

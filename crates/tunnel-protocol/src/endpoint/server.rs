@@ -237,7 +237,7 @@ impl Endpoint {
             return;
         }
         match carrier {
-            Carrier::Tunnel(link) => match link.register(&host.key, &self.config.origin) {
+            Carrier::Tunnel(link) => match link.register(&host.key, &self.config.relay_url) {
                 Ok(()) => host.registered = true,
                 Err(DhError::Pending(theirs)) => self.ask(theirs),
                 // The relay's challenge is none: it gets no proof, and its own timeout ends the link.

@@ -27,10 +27,11 @@ fn table() -> Vec<(Frame, &'static str)> {
              0b 3139322e302e322e313a39 01 61",
         ),
         (
-            Frame::Register { key, proof: [0x22; 32] },
+            Frame::Register { key, proof: [0x22; 32], url: "ws://a/".into() },
             "83 00000000 \
              1111111111111111111111111111111111111111111111111111111111111111 \
-             2222222222222222222222222222222222222222222222222222222222222222",
+             2222222222222222222222222222222222222222222222222222222222222222 \
+             0007 77733a2f2f612f",
         ),
         (
             Frame::Registered { server_id: ServerId::Key(key) },
@@ -291,7 +292,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             Frame::Hello { min_version: a.min(b), max_version: a.max(b), features, token }
         }),
         any_welcome(),
-        (any_key(), any::<[u8; 32]>()).prop_map(|(key, proof)| Frame::Register { key, proof }),
+        (any_key(), any::<[u8; 32]>(), any_text(MAX_URL)).prop_map(|(key, proof, url)| Frame::Register {
+            key,
+            proof,
+            url
+        }),
         any_server_id().prop_map(|server_id| Frame::Registered { server_id }),
         (any_channel(), any_server_id(), any::<u16>(), any_kind(), any_payload()).prop_map(
             |(channel, server_id, port, kind, payload)| {

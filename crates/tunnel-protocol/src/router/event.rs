@@ -31,8 +31,8 @@ pub struct Peer {
     pub dialect: Dialect,
     /// Its address as told to other peers; at most 255 bytes.
     pub address: String,
-    /// The `Host` header, lower case: what proofs of registration are bound to.
-    pub origin: String,
+    /// The relay's URL as the peer reached it: what proofs of registration are [bound to](crate::registration).
+    pub url: String,
     /// A fresh key for this link, made from random numbers: proofs of registration are made for it.
     pub challenge: StaticKey,
 }
@@ -93,6 +93,16 @@ pub enum Event {
         link: LinkId,
         /// Under which clients reached it.
         server_id: ServerId,
+    },
+    /// A server's proof does not fit, and it says that it dialled another URL than the one under which it reached the relay:
+    /// a proxy in between may have changed it.
+    Misaddressed {
+        /// Its link.
+        link: LinkId,
+        /// The URL as the owner of the router says that the peer reached it.
+        reached: String,
+        /// The URL that the server says it dialled.
+        dialled: String,
     },
     /// A server accepted a client's channel.
     Opened {

@@ -116,7 +116,7 @@ impl Link {
     /// About how many bytes of memory it has elsewhere, without what is queued.
     pub(super) fn memory(&self) -> usize {
         self.peer.address.capacity()
-            + self.peer.origin.capacity()
+            + self.peer.url.capacity()
             + self.channels.len() * size_of::<(ChannelId, EndKey)>()
             + self.outbox.control.memory()
             + if self.livecode.is_some() { size_of::<LivecodeLink>() } else { 0 }

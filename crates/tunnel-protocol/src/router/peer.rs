@@ -16,6 +16,11 @@ const MAX_REFUSALS: usize = 64 << 10;
 /// Features that this relay has.
 const FEATURES: u32 = 0;
 
+/// So much of a URL that two of them and what is said of them fit into an ERROR.
+fn shortened(url: &str) -> &str {
+    &url[..url.floor_char_boundary(64)]
+}
+
 impl Router {
     /// Takes in one frame of a tunnel peer.
     pub(super) fn handle_frame(
@@ -41,9 +46,8 @@ impl Router {
                 self.hello(link, min_version..=max_version, features, &token)
             }
             frame if !greeted => Err(Violation::new(format!("{} before HELLO", frame.name()))),
-            Frame::Register { key, proof } => self.register(link, ServerId::Key(key), proof, |peer| {
-                Registration::check(key, proof, peer).is_proven
-            }),
+            Frame::Register { key, proof, url } => self
+                .register(link, ServerId::Key(key), proof, |peer| Registration::check(key, proof, url, peer)),
             Frame::Connect { channel, server_id, port, kind, payload } => {
                 self.connect(link, channel, Request { server_id, port, kind, payload }, now)
             }
@@ -111,8 +115,8 @@ impl Router {
         if self.stage(link) != Some(Stage::Ready) {
             return Err(Violation::new("REGISTER before HELLO"));
         }
-        let Registration { server_id, proof, is_proven } = *registration;
-        self.register(link, server_id, proof, |_| is_proven)
+        let (server_id, proof) = (registration.server_id, registration.proof);
+        self.register(link, server_id, proof, |_| registration.clone())
     }
 
     /// The proof is looked at last: it costs a key agreement.
@@ -121,7 +125,7 @@ impl Router {
         link: LinkId,
         server_id: ServerId,
         proof: [u8; 32],
-        is_proven: impl FnOnce(&Peer) -> bool,
+        check: impl FnOnce(&Peer) -> Registration,
     ) -> Result<(), Violation> {
         let Some(state) = self.links.get(link.0) else { return Ok(()) };
         match state.registered {
@@ -138,9 +142,22 @@ impl Router {
                 if let Some(violation) = self.forbids(link, &server_id) {
                     return Err(violation);
                 }
-                if !is_proven(&state.peer) {
-                    let text = "REGISTER's proof does not fit key, challenge and host";
-                    return Err(Violation { code: CloseCode::HANDSHAKE_FAILED, text: text.to_owned() });
+                let Registration { is_proven, dialled, .. } = check(&state.peer);
+                if !is_proven {
+                    let code = CloseCode::HANDSHAKE_FAILED;
+                    let reached = state.peer.url.clone();
+                    if dialled.is_empty() || dialled == reached {
+                        let text = "REGISTER's proof does not fit key, challenge and URL".to_owned();
+                        return Err(Violation { code, text });
+                    }
+                    let text = format!(
+                        "this relay is reached as {}, the page dialled {}: have the proxy pass on Host and scheme, or set \
+                         `hosts` to the URL that pages dial",
+                        shortened(&reached),
+                        shortened(&dialled)
+                    );
+                    self.events.push_back(Event::Misaddressed { link, reached, dialled });
+                    return Err(Violation { code, text });
                 }
                 if let Some(state) = self.links.get_mut(link.0) {
                     state.registered = Some((server_id, proof));

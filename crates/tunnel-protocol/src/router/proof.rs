@@ -9,37 +9,46 @@ use crate::{CloseCode, ServerId, registration};
 /// Checking takes a key agreement, as long as forwarding a hundred messages. An owner that has the router behind a
 /// lock asks [`Router::wants_proof`](super::Router::wants_proof) first, checks without the lock, and calls
 /// [`Router::handle_registration`](super::Router::handle_registration).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Registration {
     pub(super) server_id: ServerId,
     pub(super) proof: [u8; 32],
     pub(super) is_proven: bool,
+    /// The URL that the server says it dialled, if the proof is wrong.
+    pub(super) dialled: String,
+    len: usize,
 }
 
 impl Registration {
-    /// Length of the message, in bytes: a header, a key and a proof.
-    pub const LEN: usize = HEADER_LEN + 64;
+    /// Length of the message, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no message is empty")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
 
     /// Checks a message of a peer, if it is a REGISTER.
     #[must_use]
     pub fn of_message(message: &[u8], peer: &Peer) -> Option<Self> {
-        let (key, proof) = read(message, peer)?;
-        Some(Self::check(key, proof, peer))
+        let (key, proof, url) = read(message, peer)?;
+        Some(Self::check(key, proof, url, peer))
     }
 
-    pub(super) fn check(key: PublicKey, proof: [u8; 32], peer: &Peer) -> Self {
-        let is_proven = registration::verify(&peer.challenge, &key, &peer.origin, &proof);
-        Self { server_id: ServerId::Key(key), proof, is_proven }
+    pub(super) fn check(key: PublicKey, proof: [u8; 32], url: String, peer: &Peer) -> Self {
+        let is_proven = registration::verify(&peer.challenge, &key, &peer.url, &proof);
+        let len = HEADER_LEN + 66 + url.len();
+        let dialled = if is_proven { String::new() } else { url };
+        Self { server_id: ServerId::Key(key), proof, is_proven, dialled, len }
     }
 }
 
-/// The key and the proof of a REGISTER; `None` if the message is another one.
-fn read(message: &[u8], peer: &Peer) -> Option<(PublicKey, [u8; 32])> {
+/// The key, the proof and the URL of a REGISTER; `None` if the message is another one.
+fn read(message: &[u8], peer: &Peer) -> Option<(PublicKey, [u8; 32], String)> {
     if peer.dialect != Dialect::Tunnel || message.first() != Some(&crate::frame::REGISTER) {
         return None;
     }
     match Frame::decode(message.to_vec().into()) {
-        Ok(Some(Frame::Register { key, proof })) => Some((key, proof)),
+        Ok(Some(Frame::Register { key, proof, url })) => Some((key, proof, url)),
         _ => None,
     }
 }
@@ -53,7 +62,7 @@ impl Router {
         let Some(state) = self.links.get(link.0).filter(|state| state.stage == Stage::Ready) else {
             return false;
         };
-        read(message, &state.peer).is_some_and(|(key, _)| {
+        read(message, &state.peer).is_some_and(|(key, ..)| {
             state.registered.is_none()
                 && self.drain == Drain::No
                 && self.forbids(link, &ServerId::Key(key)).is_none()

@@ -23,7 +23,7 @@ struct Net {
     opened: u8,
 }
 
-const ORIGIN: &str = "relay.example:8087";
+const ORIGIN: &str = "wss://relay.example:8087/";
 
 fn config() -> Config {
     Config { node: "test".to_owned(), ..Config::default() }
@@ -90,7 +90,7 @@ impl Net {
         let peer = Peer {
             dialect,
             address: format!("192.0.2.{}:1000", self.opened),
-            origin: ORIGIN.to_owned(),
+            url: ORIGIN.to_owned(),
             challenge: StaticKey::from_secret([self.opened; 32]),
         };
         self.router.open_link(peer, self.now)
@@ -196,5 +196,5 @@ impl Net {
 fn register(secret: u8, challenge: &PublicKey) -> Frame {
     let key = server_key(secret);
     let proof = registration::prove(&key, challenge, ORIGIN).expect("the key is at hand");
-    Frame::Register { key: key.public(), proof }
+    Frame::Register { key: key.public(), proof, url: String::new() }
 }

@@ -220,8 +220,8 @@ impl Peer {
     /// Makes it the server of this number.
     pub(crate) fn register(&mut self, number: u32) {
         let key = key(number);
-        let proof = registration::prove(&key, &self.challenge, &self.origin).unwrap();
-        self.send(&Frame::Register { key: key.public(), proof });
+        let proof = registration::prove(&key, &self.challenge, &format!("ws://{}/", self.origin)).unwrap();
+        self.send(&Frame::Register { key: key.public(), proof, url: String::new() });
         assert!(matches!(self.receive(), Frame::Registered { .. }));
     }
 

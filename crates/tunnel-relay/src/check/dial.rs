@@ -78,8 +78,8 @@ impl Transcript {
         self.is_told = false;
     }
 
-    pub(crate) fn origin_of_relay(&self) -> String {
-        self.url.origin.clone()
+    pub(crate) fn bound_url(&self) -> String {
+        self.url.bound()
     }
 
     fn told(&self, what: &str, how: &str) {

@@ -59,7 +59,7 @@ impl Drop for Link {
 impl Page {
     pub(crate) fn new(transcript: Transcript, token: String) -> Result<Self, Failure> {
         let (to_news, news) = mpsc::unbounded_channel();
-        let config = Config { origin: transcript.origin_of_relay(), token, ..Config::default() };
+        let config = Config { relay_url: transcript.bound_url(), token, ..Config::default() };
         let endpoint = Endpoint::new(config, random()?);
         let start = tokio::time::Instant::now();
         Ok(Self {

@@ -11,11 +11,18 @@ pub(crate) struct RelayUrl {
     pub(crate) port: u16,
     /// With the query, if there is one.
     pub(crate) path: String,
-    /// Host and port as browsers write them: what registrations are bound to.
+    /// Host and port as browsers write them.
     pub(crate) origin: String,
 }
 
 impl RelayUrl {
+    /// The URL without its query: what a registration is bound to.
+    pub(crate) fn bound(&self) -> String {
+        let scheme = if self.is_secure { "wss" } else { "ws" };
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{scheme}://{}{path}", self.origin)
+    }
+
     /// Whether its name or address is one for more than this machine or network, as far as it shows.
     pub(crate) fn is_public(&self) -> bool {
         match self.host.parse::<std::net::IpAddr>() {
@@ -58,16 +65,16 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_as_browsers_do() {
-        for (text, host, port, path, origin) in [
-            ("wss://Relay.example", "relay.example", 443, "/", "relay.example"),
-            ("wss://relay.example:443/a?b=c", "relay.example", 443, "/a?b=c", "relay.example"),
-            ("ws://relay.example:8087/", "relay.example", 8087, "/", "relay.example:8087"),
-            ("ws://[::1]:8087", "::1", 8087, "/", "[::1]:8087"),
+        for (text, host, port, path, bound) in [
+            ("wss://Relay.example", "relay.example", 443, "/", "wss://relay.example/"),
+            ("wss://relay.example:443/a?b=c", "relay.example", 443, "/a?b=c", "wss://relay.example/a"),
+            ("ws://relay.example:8087/", "relay.example", 8087, "/", "ws://relay.example:8087/"),
+            ("ws://[::1]:8087", "::1", 8087, "/", "ws://[::1]:8087/"),
         ] {
             let url: RelayUrl = text.parse().unwrap();
             assert_eq!(
-                (&*url.host, url.port, &*url.path, &*url.origin),
-                (host, port, path, origin),
+                (&*url.host, url.port, &*url.path, &*url.bound()),
+                (host, port, path, bound),
                 "{text}"
             );
         }

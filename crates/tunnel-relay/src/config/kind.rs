@@ -2,6 +2,7 @@
 
 use super::values::{AccessMode, AddressSource, LogFormat, Mount, Secret};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
+use crate::hosts::Host;
 use crate::origins::Origin;
 use ipnet::IpNet;
 use rustls::pki_types::DnsName;
@@ -231,6 +232,11 @@ impl Written for KnownToken {
     const FORM: &'static str = "TOKEN";
     const ALLOWED: &'static str =
         "sha256:HASH, then what it allows: host, connect, server=ID, ports=FIRST-LAST";
+}
+
+impl Written for Host {
+    const FORM: &'static str = "HOST";
+    const ALLOWED: &'static str = "HOST, HOST:PORT, or the URL that pages dial, such as https://HOST/PATH/";
 }
 
 impl Written for Origin {

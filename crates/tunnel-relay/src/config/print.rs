@@ -140,6 +140,7 @@ mod tests {
         }
         // What would contradict the rest.
         changed.idle_timeout = std::time::Duration::from_secs(3_600);
+        changed.websocket_ping_interval = changed.ping_interval * 2;
         (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);
         changed.acme_domains = Vec::new();
         changed.metrics_listen = None;

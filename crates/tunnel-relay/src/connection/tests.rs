@@ -57,9 +57,9 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 /// A client and a server, with channel 1 of the one and 2 of the other between them.
 async fn pair(relay: &Relay) -> (Peer, Peer) {
     let (mut client, mut server) = (Peer::open(relay).await, Peer::open(relay).await);
-    let (key, origin) = (StaticKey::from_secret([1; 32]), relay.address().to_string());
+    let (key, origin) = (StaticKey::from_secret([1; 32]), format!("ws://{}/", relay.address()));
     let proof = registration::prove(&key, &server.challenge, &origin).unwrap();
-    server.send(Frame::Register { key: key.public(), proof }.encode()).await;
+    server.send(Frame::Register { key: key.public(), proof, url: String::new() }.encode()).await;
     assert!(matches!(server.frame().await, Frame::Registered { .. }));
     let (channel, server_id) = (ChannelId(1), ServerId::Key(key.public()));
     let (kind, payload) = (ChannelKind::Session, Bytes::new());
@@ -75,7 +75,7 @@ async fn pair(relay: &Relay) -> (Peer, Peer) {
 /// The value of a metric.
 async fn metric(relay: &Relay, name: &str) -> String {
     let mut stream = TcpStream::connect(relay.metrics_address().unwrap()).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.unwrap();
     let line = answer.lines().find_map(|line| line.strip_prefix(name));

@@ -91,7 +91,7 @@ pub(crate) async fn slowloris(siege: &Siege) {
     each(count, count, |_| async move {
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let dripping = async {
-            let head = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ".iter().chain([b'a'; 8_000].iter());
+            let head = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-slow: ".iter().chain([b'a'; 8_000].iter());
             for byte in head {
                 if write.write_all(&[*byte]).await.is_err() {
                     return;
@@ -305,15 +305,15 @@ pub(crate) async fn named_addresses(siege: &Siege) {
 pub(crate) async fn forged_registrations(siege: &Siege) {
     let address = siege.address();
     let (other, welcome) = Peer::link_to(address).await;
-    let captured = registration::prove(&key(SERVER), &welcome.challenge, &other.origin).unwrap();
+    let captured = registration::prove(&key(SERVER), &welcome.challenge, &other.url).unwrap();
     each(siege.many(60, 100_000), AT_ONCE, |number| async move {
         let (mut peer, welcome) = Peer::link_to(address).await;
         let proof = match number % 3 {
             0 => Noise::new(number).bytes(32).try_into().unwrap(),
-            1 => registration::prove(&key(7), &welcome.challenge, &peer.origin).unwrap(),
+            1 => registration::prove(&key(7), &welcome.challenge, &peer.url).unwrap(),
             _ => captured,
         };
-        peer.send(Frame::Register { key: key(SERVER).public(), proof }).await;
+        peer.send(Frame::Register { key: key(SERVER).public(), proof, url: String::new() }).await;
         assert_eq!(code(&peer.frame().await), CloseCode::HANDSHAKE_FAILED);
     })
     .await;
@@ -390,8 +390,8 @@ async fn one_noise(address: SocketAddr, seed: usize) {
             // A link that is registered, with a channel to itself that waits or is open.
             let (mut peer, welcome) = Peer::link_to(address).await;
             let secret = 1 + (seed % 90) as u8;
-            let proof = registration::prove(&key(secret), &welcome.challenge, &peer.origin).unwrap();
-            peer.send(Frame::Register { key: key(secret).public(), proof }).await;
+            let proof = registration::prove(&key(secret), &welcome.challenge, &peer.url).unwrap();
+            peer.send(Frame::Register { key: key(secret).public(), proof, url: String::new() }).await;
             peer.send(connect(1, secret)).await;
             if state == 4 {
                 peer.send(accept(2)).await;

@@ -77,9 +77,9 @@ impl Figures {
 
 async fn exchange(address: SocketAddr, stop: &AtomicBool, times: &UnboundedSender<Duration>) -> usize {
     let (mut server, welcome) = Peer::link_to(address).await;
-    let proof = registration::prove(&key(SERVER), &welcome.challenge, &server.origin).unwrap();
+    let proof = registration::prove(&key(SERVER), &welcome.challenge, &server.url).unwrap();
     let server_id = ServerId::Key(key(SERVER).public());
-    server.send(Frame::Register { key: key(SERVER).public(), proof }).await;
+    server.send(Frame::Register { key: key(SERVER).public(), proof, url: String::new() }).await;
     assert_eq!(server.frame().await, Frame::Registered { server_id });
     let (mut client, _) = Peer::link_to(address).await;
     let (channel, kind) = (ChannelId(1), ChannelKind::Session);

@@ -105,7 +105,8 @@ pub(crate) enum Received {
 /// A peer's end of a WebSocket.
 pub(crate) struct Peer {
     pub(crate) socket: WebSocketStream<TcpStream>,
-    pub(crate) origin: String,
+    /// The relay's URL.
+    pub(crate) url: String,
 }
 
 impl Peer {
@@ -142,7 +143,7 @@ impl Peer {
         let (socket, response) = builder.connect_on(stream).await?;
         let chosen = response.headers().get("sec-websocket-protocol").map(|value| value.to_str().unwrap());
         assert_eq!(chosen, subprotocol);
-        Ok(Self { socket, origin: address.to_string() })
+        Ok(Self { socket, url: format!("ws://{address}/") })
     }
 
     /// A link that has said so much in its WebSocket's handshake, if the relay takes it.
@@ -150,7 +151,7 @@ impl Peer {
         let frames: Vec<_> = frames.iter().map(Frame::encode).collect();
         let (early, _) = tunnel_protocol::early::encode(&frames);
         let (socket, taken) = page::open(relay.address(), &early).await.unwrap();
-        taken.then(|| Self { socket, origin: relay.address().to_string() })
+        taken.then(|| Self { socket, url: format!("ws://{}/", relay.address()) })
     }
 
     /// A link that has been welcomed.
@@ -182,8 +183,8 @@ impl Peer {
 
     /// Registers the key of `secret`.
     pub(crate) async fn register(&mut self, secret: u8, welcome: &Welcome) {
-        let proof = registration::prove(&key(secret), &welcome.challenge, &self.origin).unwrap();
-        self.send(Frame::Register { key: key(secret).public(), proof }).await;
+        let proof = registration::prove(&key(secret), &welcome.challenge, &self.url).unwrap();
+        self.send(Frame::Register { key: key(secret).public(), proof, url: String::new() }).await;
         assert_eq!(self.frame().await, Frame::Registered { server_id: server_id(secret) });
     }
 

@@ -52,7 +52,7 @@ impl Drop for Link {
 impl Page {
     pub(crate) fn new(relay: SocketAddr, seed: u8) -> Self {
         let (to_news, news) = mpsc::unbounded_channel();
-        let config = Config { origin: relay.to_string(), ..Config::default() };
+        let config = Config { relay_url: format!("ws://{relay}/"), ..Config::default() };
         let start = tokio::time::Instant::now();
         let endpoint = Endpoint::new(config, [seed; 32]);
         Self { endpoint, relay, start, links: BTreeMap::new(), news, to_news }

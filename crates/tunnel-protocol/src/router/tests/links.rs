@@ -47,7 +47,7 @@ fn hello_has_to_come_in_time() {
 fn every_frame_but_hello_is_refused_before_hello() {
     let key = server_key(1).public();
     for frame in [
-        Frame::Register { key, proof: [0; 32] },
+        Frame::Register { key, proof: [0; 32], url: String::new() },
         connect(1, server_id(1)),
         accept(2),
         data(1, "data"),
@@ -149,7 +149,7 @@ fn a_registration_is_proven_against_the_challenge_and_the_host() {
         let link = net.link();
         let (key, challenge) = (server_key(1), StaticKey::from_secret(challenge).public());
         let proof = registration::prove(&key, &challenge, origin).expect("the key is at hand");
-        net.send(link, Frame::Register { key: key.public(), proof });
+        net.send(link, Frame::Register { key: key.public(), proof, url: String::new() });
         let expected = if good {
             Frame::Registered { server_id: server_id(1) }
         } else {
@@ -178,7 +178,7 @@ fn a_proof_that_the_owner_has_checked_counts_as_if_the_router_had() {
     let peer = |challenge: u8| Peer {
         dialect: Dialect::Tunnel,
         address: "192.0.2.1".to_owned(),
-        origin: ORIGIN.to_owned(),
+        url: ORIGIN.to_owned(),
         challenge: StaticKey::from_secret([challenge; 32]),
     };
     for (challenge, greeted, expected) in [

@@ -277,7 +277,7 @@ impl World {
                 0 => data(channel.max(1), "intruder"),
                 1 => accept(channel.max(1)),
                 2 => close(channel, CloseCode::NORMAL),
-                3 => Frame::Register { key: *key.key().expect("a key"), proof: [0; 32] },
+                3 => Frame::Register { key: *key.key().expect("a key"), proof: [0; 32], url: String::new() },
                 4..7 => connect(channel.max(1), key),
                 _ => Frame::Ping { nonce: 1 },
             };
