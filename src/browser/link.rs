@@ -12,7 +12,7 @@ use tunnel_protocol::early;
 use tunnel_protocol::endpoint::{LinkId, LinkMessage};
 use tunnel_protocol::{CloseCode, SUBPROTOCOL};
 use wasm_bindgen::prelude::*;
-use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, WebSocket};
+use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, Url, WebSocket};
 
 /// A WebSocket is given nothing more while it holds this many bytes: data in it can no longer be overtaken or packed better.
 const HIGH_WATER_MARK: u32 = 262_144;
@@ -43,6 +43,11 @@ pub(crate) struct Relay {
     pub(crate) token: String,
     /// Whether the application allows the livecode dialect.
     pub(crate) livecode: bool,
+}
+
+/// A relay's URL without its query, as registrations are bound to it.
+pub(crate) fn bound_url(url: &Url) -> String {
+    format!("{}//{}{}", url.protocol(), url.host(), url.pathname())
 }
 
 /// What carries frames to a relay. It is closed when it is dropped.

@@ -3,7 +3,7 @@
 use super::server::Server;
 use super::socket::SocketCore;
 use crate::browser::identity::TakenIdentity;
-use crate::browser::link::Relay;
+use crate::browser::link::{Relay, bound_url};
 use crate::browser::{tasks, warm_up};
 use js_sys::{ArrayBuffer, Function};
 use std::rc::Rc;
@@ -56,8 +56,7 @@ impl From<&ConnectDictionary> for ConnectOptions {
 
 /// A relay's URL as JavaScript has checked it; `None` is the relay of the warm-up.
 fn relay(url: Option<&Url>, token: &str, livecode: bool) -> Relay {
-    let bound =
-        url.map(|url| format!("{}//{}{}", url.protocol(), url.host(), url.pathname())).unwrap_or_default();
+    let bound = url.map(bound_url).unwrap_or_default();
     Relay { url: url.map(Url::href), bound, token: token.to_owned(), livecode }
 }
 
