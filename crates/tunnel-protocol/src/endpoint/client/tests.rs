@@ -1,8 +1,11 @@
 use super::*;
 use crate::early;
+use crate::endpoint::socket::prologue;
 use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
+use crate::handshake::Responder;
 use crate::livecode::LivecodeLink;
+use crate::session::{Epoch, Opened, Position};
 
 const START: Instant = Instant::from_micros(1_000_000);
 
@@ -343,4 +346,35 @@ fn a_server_is_not_absent_while_there_is_no_relay_to_say_so() {
     endpoint.handle_timeout(START + absent_timeout);
     let closed = |event| matches!(event, Event::Closed { .. });
     assert!(!std::iter::from_fn(|| endpoint.poll_event()).any(closed), "the relay is gone");
+}
+
+#[test]
+fn a_server_whose_opened_has_an_unknown_critical_extension_is_refused_with_1002() {
+    let (mut endpoint, link) = new_client(some_server(), 0);
+    endpoint.handle_link_opened(link, false, START);
+    endpoint.handle_message(link, LinkMessage::Binary(welcome().encode()), START);
+    let mut connect = None;
+    while let Some(LinkMessage::Binary(message)) = endpoint.poll_transmit(link, START) {
+        if let Ok(Some(Frame::Connect { channel, payload, .. })) = Frame::decode(message) {
+            connect = Some((channel, payload));
+        }
+    }
+    let (channel, payload) = connect.unwrap();
+    let key = StaticKey::from_secret([2; 32]);
+    let (responder, ..) = Responder::read_message(&prologue(1), &key, &payload).unwrap();
+    let position = Position { received: 0, limit: 65_536 };
+    let opened = Opened::Accepted { epoch: Epoch(1), position, protocol: String::new(), features: 0 };
+    let extended = [&opened.encode()[..], &[0x80, 0, 0]].concat();
+    let (payload, _) = responder.write_message(StaticKey::from_secret([4; 32]), &extended).unwrap();
+    endpoint.handle_message(link, LinkMessage::Binary(Frame::Accept { channel, payload }.encode()), START);
+
+    let Some(LinkMessage::Binary(message)) = endpoint.poll_transmit(link, START) else { panic!("an answer") };
+    let Ok(Some(Frame::Close { channel: closed, code, .. })) = Frame::decode(message) else {
+        panic!("a refusal")
+    };
+    assert_eq!((closed, code), (channel, CloseCode::PROTOCOL_ERROR));
+    let ends: Vec<_> = std::iter::from_fn(|| endpoint.poll_event()).collect();
+    let Some(Event::Closed { code, was_clean, failed, reason, .. }) = ends.last() else { panic!("{ends:?}") };
+    assert_eq!((*code, *was_clean, *failed), (CloseCode::PROTOCOL_ERROR, false, true));
+    assert!(reason.contains("critical"), "{reason}");
 }
