@@ -211,7 +211,7 @@ impl Endpoint {
                 key.answer(theirs, shared);
             }
         }
-        self.register();
+        self.register(now);
         self.retry_incoming(now);
         self.for_each_socket(now, Self::advance_client);
     }

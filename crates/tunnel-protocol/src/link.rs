@@ -24,6 +24,10 @@ const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a ping that asks whether the link survived a sleep or a change of network.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Shortest `idle_timeout` that is believed. A page pings after half of it, and takes each answer as a sign of life: with none
+/// at all it would ping once for each round trip.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Pongs that may wait to be sent; a relay that pings faster is not answered for each.
 const MAX_PONGS: usize = 4;
 
@@ -196,6 +200,13 @@ enum KeepAlive {
     Waiting { give_up_at: Instant },
 }
 
+impl KeepAlive {
+    /// The relay has said something.
+    fn heard(welcome: &Welcome, now: Instant) -> Self {
+        Self::Idle { ping_at: now + welcome.idle_timeout.max(MIN_IDLE_TIMEOUT) / 2 }
+    }
+}
+
 impl Link {
     /// A WebSocket is being opened from `now` on: HELLO is what is said first. Nothing is sent before [`opened`](Self::opened).
     #[must_use]
@@ -313,12 +324,12 @@ impl Link {
             return Err(LinkError::Ended { code, reason: text });
         }
         if let Some(welcome) = &self.welcome {
-            self.keep_alive = KeepAlive::Idle { ping_at: now + welcome.idle_timeout / 2 };
+            self.keep_alive = KeepAlive::heard(welcome, now);
             return self.handle_frame(frame);
         }
         match frame {
             Frame::Welcome(welcome) if welcome.version == VERSION => {
-                self.keep_alive = KeepAlive::Idle { ping_at: now + welcome.idle_timeout / 2 };
+                self.keep_alive = KeepAlive::heard(&welcome, now);
                 self.welcome = Some(welcome);
                 self.events.push_back(LinkEvent::Ready);
                 Ok(())
@@ -476,6 +487,10 @@ mod tests {
 
     /// A link that the relay has welcomed.
     fn link() -> Link {
+        link_of(Duration::from_secs(60))
+    }
+
+    fn link_of(idle_timeout: Duration) -> Link {
         let mut link = Link::new("", NOW);
         link.opened(false, NOW);
         let welcome = Frame::Welcome(Box::new(Welcome {
@@ -484,7 +499,7 @@ mod tests {
             max_frame: 65_536,
             max_channels: 1,
             channel_buffer: 1,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout,
             challenge: StaticKey::from_secret([1; 32]).public(),
             address: String::new(),
             node: String::new(),
@@ -497,6 +512,23 @@ mod tests {
     fn incoming(channel: u32, kind: ChannelKind) -> Bytes {
         let (channel, payload) = (ChannelId(channel), Bytes::new());
         Frame::Incoming { channel, port: 1, kind, address: String::new(), payload }.encode()
+    }
+
+    #[test]
+    fn a_relay_whose_idle_timeout_is_zero_is_pinged_twice_a_second_at_most() {
+        let mut link = link_of(Duration::ZERO);
+        let (mut now, mut pings) = (NOW, 0);
+        while now < NOW + Duration::from_secs(10) {
+            assert_eq!(link.handle_timeout(now), Ok(()));
+            if let Some(ping) = link.poll_transmit() {
+                assert!(matches!(Frame::decode(ping), Ok(Some(Frame::Ping { .. }))));
+                pings += 1;
+                let pong = Frame::Pong { nonce: now.as_micros() };
+                assert_eq!(link.handle_message(pong.encode(), now), Ok(()));
+            }
+            now += Duration::from_millis(1);
+        }
+        assert!(pings <= 20, "{pings} in ten seconds");
     }
 
     #[test]

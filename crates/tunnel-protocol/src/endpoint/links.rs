@@ -25,7 +25,7 @@ impl Endpoint {
     /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
     /// on the way may take no long headers. One that failed with frames is followed by one without at once.
     pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
-        if self.redial.has_failed() {
+        if self.redial.was_refused() {
             return Vec::new();
         }
         if self.main == Some(id) {
@@ -152,7 +152,7 @@ impl Endpoint {
     }
 
     fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
-        self.redial.succeed();
+        self.redial.succeed(now);
         self.is_livecode = self.links.get(id).is_some_and(Carrier::is_livecode);
         if self.is_livecode {
             self.take_back_early(id);
@@ -174,7 +174,7 @@ impl Endpoint {
                 self.hang_up(id, CloseCode::NORMAL, "one link is enough");
             }
         }
-        self.register();
+        self.register(now);
         self.for_each_socket(now, Self::advance_client);
     }
 

@@ -6,6 +6,7 @@ use super::carrier::Carrier;
 use super::links::is_lasting;
 use super::socket::{Offer, Path, Remote, Side, prologue};
 use super::{Endpoint, Event, LinkId, SocketId};
+use crate::codec::DecodeError;
 use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
@@ -142,7 +143,7 @@ impl Endpoint {
             waiting: Vec::new(),
         });
         self.dial_if_wanted(now);
-        self.register();
+        self.register(now);
     }
 
     /// Stops hosting: its sockets are closed in order with 1001, newcomers are refused, and when the last socket is
@@ -230,7 +231,7 @@ impl Endpoint {
     }
 
     /// Proves to the relay whose server this is.
-    pub(super) fn register(&mut self) {
+    pub(super) fn register(&mut self, now: Instant) {
         let (Some(host), Some(main)) = (&mut self.host, self.main) else { return };
         let Some(carrier) = self.links.get_mut(main) else { return };
         if host.registered || host.closing || !carrier.is_ready() {
@@ -240,8 +241,12 @@ impl Endpoint {
             Carrier::Tunnel(link) => match link.register(&host.key, &self.config.relay_url) {
                 Ok(()) => host.registered = true,
                 Err(DhError::Pending(theirs)) => self.ask(theirs),
-                // The relay's challenge is none: it gets no proof, and its own timeout ends the link.
-                Err(DhError::LowOrder) => {}
+                // The relay's challenge is none: it gets no proof. A link on which no server can be would be silence without
+                // end.
+                Err(DhError::LowOrder) => {
+                    let error = LinkError::Malformed(DecodeError::InvalidValue { field: "challenge" });
+                    self.end_link(main, &error, now);
+                }
             },
             Carrier::Livecode(link) => {
                 link.register(host.key.public(), &host.installation);

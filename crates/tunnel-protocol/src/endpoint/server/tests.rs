@@ -1,6 +1,7 @@
 use super::*;
 use crate::endpoint::{Config, LinkMessage};
-use crate::frame::{Frame, Welcome};
+use crate::frame::{ChannelId, Frame, Welcome};
+use crate::handshake::Initiator;
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 
@@ -13,6 +14,10 @@ fn id(secret: u8) -> ServerId {
 }
 
 fn welcome() -> Frame {
+    welcome_with(key(3).public())
+}
+
+fn welcome_with(challenge: PublicKey) -> Frame {
     Frame::Welcome(Box::new(Welcome {
         version: 1,
         features: 0,
@@ -20,7 +25,7 @@ fn welcome() -> Frame {
         max_channels: 1,
         channel_buffer: 1 << 20,
         idle_timeout: Duration::from_secs(60),
-        challenge: key(3).public(),
+        challenge,
         address: String::new(),
         node: String::new(),
     }))
@@ -153,4 +158,72 @@ fn a_server_under_a_number_ends_when_its_relay_gives_it_another_id() {
         let hosting = Event::Hosting { server_id: ServerId::Number(1), again: false };
         assert_eq!(events(&mut endpoint), [vec![hosting], ends(link).to_vec()].concat());
     }
+}
+
+#[test]
+fn a_relay_whose_challenge_is_of_low_order_ends_the_link_and_the_server_with_1002() {
+    let mut endpoint = new_host_of(Config::default());
+    let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
+    endpoint.handle_link_opened(link, false, NOW);
+    say(&mut endpoint, link, &welcome_with(PublicKey([0; 32])));
+    let [Event::HangUp { code: first, .. }, Event::HostClosed { code, reason }] = &events(&mut endpoint)[..]
+    else {
+        panic!("both end")
+    };
+    assert_eq!((*first, *code), (CloseCode::PROTOCOL_ERROR, CloseCode::PROTOCOL_ERROR));
+    assert!(reason.contains("challenge"), "{reason}");
+}
+
+/// Once without a wait, as after any link, and then no more.
+#[test]
+fn a_relay_that_breaks_the_protocol_right_after_welcome_is_not_dialled_in_a_hot_loop() {
+    let (mut endpoint, mut link) = new_host();
+    say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
+    let mut dials = 0;
+    loop {
+        events(&mut endpoint);
+        say(&mut endpoint, link, &welcome());
+        endpoint.handle_timeout(NOW);
+        let Some(Event::Dial { link: next }) = events(&mut endpoint).pop() else { break };
+        dials += 1;
+        assert!(dials < 10, "it dials without end");
+        link = next;
+        endpoint.handle_link_opened(link, false, NOW);
+        say(&mut endpoint, link, &welcome());
+    }
+    assert_eq!(dials, 1);
+    assert!(endpoint.poll_timeout().is_some_and(|at| at > NOW), "it dials again later");
+}
+
+#[test]
+fn a_client_whose_open_has_an_unknown_critical_extension_is_refused_with_1002() {
+    let (mut endpoint, link) = new_host();
+    say(&mut endpoint, link, &Frame::Registered { server_id: id(7) });
+    events(&mut endpoint);
+    while endpoint.poll_transmit(link, NOW).is_some() {}
+    let open = Open {
+        session_id: SessionId([1; 16]),
+        epoch: Epoch(1),
+        server_epoch: None,
+        position: Position { received: 0, limit: 65_536 },
+        protocols: Vec::new(),
+        path: "/".to_owned(),
+        features: 0,
+    };
+    let extended = [&open.encode()[..], &[0x80, 0, 0]].concat();
+    let incoming = |channel, payload: &[u8]| {
+        let payload = Initiator::new(&prologue(1), key(7).public(), key(8)).write_message(&key(9), payload);
+        let (kind, payload) = (ChannelKind::Session, payload.unwrap());
+        Frame::Incoming { channel: ChannelId(channel), port: 1, kind, address: String::new(), payload }
+    };
+    say(&mut endpoint, link, &incoming(2, &extended));
+    assert_eq!(events(&mut endpoint), [], "no application is asked");
+    let Some(LinkMessage::Binary(message)) = endpoint.poll_transmit(link, NOW) else { panic!("an answer") };
+    let Ok(Some(Frame::Close { channel, code, reason })) = Frame::decode(message) else {
+        panic!("a refusal")
+    };
+    assert_eq!((channel, code), (ChannelId(2), CloseCode::PROTOCOL_ERROR));
+    assert!(reason.contains("critical"), "{reason}");
+    say(&mut endpoint, link, &incoming(4, &open.encode()));
+    assert!(matches!(events(&mut endpoint)[..], [Event::Offer { .. }]), "without it, the same is an offer");
 }
