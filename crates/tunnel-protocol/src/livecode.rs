@@ -16,7 +16,7 @@ mod transfer;
 
 pub use answer::{Line, Notification};
 pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
-pub use command::{Command, MAX_COMMAND, MalformedCommand, Request};
+pub use command::{Command, MAX_COMMAND, MAX_CREDENTIAL, MalformedCommand, Request};
 pub use json::Parameter;
 pub use link::LivecodeLink;
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};

@@ -11,10 +11,12 @@ mod access;
 mod channel;
 mod config;
 mod event;
+mod guesses;
 mod ledger;
 mod link;
 mod livecode;
 mod load;
+mod network;
 mod peer;
 mod proof;
 mod room;
@@ -25,7 +27,9 @@ mod waiting;
 pub use access::{Access, Grant};
 pub use config::{Config, FRAME_OVERHEAD, LivecodeConfig};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
+pub use livecode::ReadCommand;
 pub use load::Load;
+pub use network::Network;
 pub use proof::Registration;
 
 use crate::close::truncate_reason;
@@ -33,8 +37,10 @@ use crate::frame::{ChannelId, Frame};
 use crate::{CloseCode, Instant, ServerId};
 use bytes::BytesMut;
 use channel::End;
+use guesses::Guesses;
 use ledger::Ledger;
 use link::{Link, Stage};
+use network::Shares;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -50,6 +56,12 @@ pub struct Router {
     links: Slab<Link>,
     ends: Slab<End>,
     registrations: BTreeMap<ServerId, LinkId>,
+    /// How many servers and how many that wait each network has.
+    registered_from: Shares,
+    waiting_from: Shares,
+    /// Wrong credentials of configurers and of servers.
+    guesses: Guesses,
+    seat_guesses: Guesses,
     waiting: WaitingRoom,
     /// When links are looked at next, one entry for each.
     checks: BTreeSet<(Instant, LinkId)>,
@@ -106,6 +118,10 @@ impl Router {
             links: Slab::new(),
             ends: Slab::new(),
             registrations: BTreeMap::new(),
+            registered_from: Shares::default(),
+            waiting_from: Shares::default(),
+            guesses: livecode::configurer_guesses(),
+            seat_guesses: livecode::seat_guesses(),
             waiting: WaitingRoom::default(),
             checks: BTreeSet::new(),
             events: VecDeque::new(),
@@ -161,7 +177,8 @@ impl Router {
             return;
         }
         if self.speaks_livecode(link) {
-            return self.handle_command(link, &String::from_utf8_lossy(&message));
+            let text = String::from_utf8_lossy(&message).into_owned();
+            return self.handle_command(link, &ReadCommand::read(text));
         }
         if let Err(violation) = self.handle_frame(link, message, now) {
             self.fail(link, &violation);
@@ -183,9 +200,16 @@ impl Router {
             return;
         }
         if self.speaks_livecode(link) {
-            return self.handle_command(link, text);
+            return self.handle_command(link, &ReadCommand::read(text.to_owned()));
         }
         self.fail(link, &Violation::new("a text message; frames are binary messages"));
+    }
+
+    /// Takes in a livecode peer's text that the owner has read, as [`handle_text`](Self::handle_text) would.
+    pub fn handle_read_command(&mut self, link: LinkId, command: &ReadCommand, now: Instant) {
+        if self.heard(link, now) && self.speaks_livecode(link) {
+            self.handle_command(link, command);
+        }
     }
 
     /// Notes a sign of life that is no message, such as a WebSocket pong.
@@ -351,13 +375,32 @@ impl Router {
         let ends: Vec<_> = state.channels.values().copied().collect();
         for server_id in registered.into_iter().chain(seats.into_iter().flatten().map(ServerId::Number)) {
             if self.registrations.get(&server_id) == Some(&link) {
-                self.registrations.remove(&server_id);
+                self.strike(&server_id);
                 self.events.push_back(Event::Unregistered { link, server_id });
             }
         }
         for end in ends {
             self.abandon(end, CloseCode::PEER_GONE, "the other peer's link to the relay is gone");
         }
+    }
+
+    /// Notes which link leads to a server; the one that did.
+    fn enrol(&mut self, server_id: ServerId, link: LinkId) -> Option<LinkId> {
+        let old = self.strike(&server_id);
+        if let Some(state) = self.links.get(link.0) {
+            self.registered_from.add(&state.peer.address);
+            self.registrations.insert(server_id, link);
+        }
+        old
+    }
+
+    /// Forgets which link leads to a server.
+    fn strike(&mut self, server_id: &ServerId) -> Option<LinkId> {
+        let old = self.registrations.remove(server_id)?;
+        if let Some(state) = self.links.get(old.0) {
+            self.registered_from.remove(&state.peer.address);
+        }
+        Some(old)
     }
 
     fn report_drained(&mut self) {

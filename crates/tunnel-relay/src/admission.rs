@@ -4,9 +4,10 @@ use crate::Config;
 use crate::bucket::{Bucket, Rate};
 use crate::metrics::Refused;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tunnel_protocol::router::Network;
 
 /// For how many seconds' worth of connections may come at once: a class that opens a page, a relay that was restarted.
 const BURST_SECONDS: u32 = 4;
@@ -20,8 +21,8 @@ struct State {
     limits: Limits,
     connections: usize,
     bucket: Bucket,
-    addresses: HashMap<IpAddr, Address>,
-    /// At how many addresses those that say nothing any more are forgotten.
+    networks: HashMap<Network, Taken>,
+    /// At how many networks those that say nothing any more are forgotten.
     forget_at: usize,
 }
 
@@ -33,10 +34,13 @@ struct Limits {
     rate_per_address: Rate,
 }
 
+/// What a network has.
 #[derive(Debug)]
-struct Address {
+struct Taken {
     connections: usize,
     bucket: Bucket,
+    /// How many shares it has.
+    shares: usize,
 }
 
 /// Why somebody is not let in now.
@@ -93,7 +97,7 @@ impl Admission {
             limits,
             connections: 0,
             bucket: Bucket::new(limits.rate, Instant::now()),
-            addresses: HashMap::new(),
+            networks: HashMap::new(),
             forget_at: 1_024,
         })))
     }
@@ -119,19 +123,26 @@ impl Admission {
 
     /// Lets a peer at this address in.
     pub(crate) fn enter_from(&self, address: IpAddr, now: Instant) -> Result<AddressPlace, NoPlace> {
-        let address = subscriber(address);
         let mut state = self.lock();
         let limits = state.limits;
         state.forget(now);
-        let new = || Address { connections: 0, bucket: Bucket::new(limits.rate_per_address, now) };
-        let entry = state.addresses.entry(address).or_insert_with(new);
-        if entry.connections >= limits.per_address {
-            return Err(NoPlace::Address);
+        for (network, shares) in Network::all_of(address) {
+            let rate = limits.rate_per_address.times(shares);
+            let new = || Taken { connections: 0, bucket: Bucket::new(rate, now), shares };
+            let taken = state.networks.entry(network).or_insert_with(new);
+            if taken.connections >= limits.per_address.saturating_mul(shares) {
+                return Err(NoPlace::Address);
+            }
+            // What the smaller network has taken from its rate before a larger one refuses, it would have had to wait for.
+            if !taken.bucket.take(rate, now) {
+                return Err(NoPlace::AddressRate);
+            }
         }
-        if !entry.bucket.take(limits.rate_per_address, now) {
-            return Err(NoPlace::AddressRate);
+        for (network, _) in Network::all_of(address) {
+            if let Some(taken) = state.networks.get_mut(&network) {
+                taken.connections += 1;
+            }
         }
-        entry.connections += 1;
         Ok(AddressPlace { admission: self.clone(), address })
     }
 
@@ -143,12 +154,13 @@ impl Admission {
 impl State {
     /// Forgets addresses that are treated as new ones anyway, now and then.
     fn forget(&mut self, now: Instant) {
-        if self.addresses.len() < self.forget_at {
+        if self.networks.len() < self.forget_at {
             return;
         }
         let rate = self.limits.rate_per_address;
-        self.addresses.retain(|_, address| address.connections > 0 || !address.bucket.is_full(rate, now));
-        self.forget_at = (2 * self.addresses.len()).max(1_024);
+        self.networks
+            .retain(|_, taken| taken.connections > 0 || !taken.bucket.is_full(rate.times(taken.shares), now));
+        self.forget_at = (2 * self.networks.len()).max(1_024);
     }
 }
 
@@ -172,23 +184,18 @@ impl Drop for Place {
 impl Drop for AddressPlace {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
-        if let Some(entry) = state.addresses.get_mut(&self.address) {
-            entry.connections -= 1;
+        for (network, _) in Network::all_of(self.address) {
+            if let Some(taken) = state.networks.get_mut(&network) {
+                taken.connections -= 1;
+            }
         }
-    }
-}
-
-/// What one subscriber has: an IPv4 address, or a /64 of IPv6.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
     use std::time::Duration;
 
     fn admission(change: impl FnOnce(&mut Config)) -> Admission {
@@ -235,6 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn a_subscriber_with_many_networks_does_not_fill_everything() {
+        let now = Instant::now();
+        let admission = admission(|config| config.max_connections_per_address = 10);
+        let mut places = Vec::new();
+        let mut fill = |networks: u32| {
+            let before = places.len();
+            for network in 0..networks {
+                let address = Ipv6Addr::new(0x2001, 0xdb8, 0, network as u16, 0, 0, 0, 1);
+                places.extend(std::iter::from_fn(|| admission.enter_from(address.into(), now).ok()));
+            }
+            places.len() - before
+        };
+        assert_eq!(fill(1), 10, "a /64");
+        assert_eq!(fill(256), 10, "a /56 has as much as two");
+        assert_eq!(fill(65_536), 20, "a /48 has as much as four");
+        drop(places);
+        assert!(admission.enter_from(ip("2001:db8::1"), now).is_ok());
+    }
+
+    #[test]
     fn a_flood_from_one_address_uses_up_its_own_rate_only() {
         let (admission, now) = (admission(|config| config.accept_rate_per_address = 5), Instant::now());
         let let_in = (0..100).filter(|_| admission.enter_from(ip("192.0.2.1"), now).is_ok()).count();
@@ -257,12 +284,12 @@ mod tests {
         let (admission, start) = (admission(|config| config.accept_rate_per_address = 5), Instant::now());
         let stays = admission.enter_from(ip("192.0.2.1"), start).unwrap();
         for number in 0..100_000_u32 {
-            let address = Ipv6Addr::from_bits(u128::from(number) << 64);
+            let address = Ipv6Addr::from_bits(u128::from(number) << 80);
             let now = start + Duration::from_millis(number.into());
             drop(admission.enter_from(address.into(), now).unwrap());
         }
-        let known = admission.lock().addresses.len();
-        assert!(known < 2_000, "{known}");
+        let known = admission.lock().networks.len();
+        assert!(known < 6_000, "{known}");
         drop(stays);
     }
 

@@ -26,6 +26,12 @@ impl Rate {
         Self { per_second, burst: per_second * f64::from(seconds) }
     }
 
+    /// So many times as much.
+    pub(crate) fn times(self, factor: usize) -> Self {
+        let factor = factor as f64;
+        Self { per_second: self.per_second * factor, burst: self.burst * factor }
+    }
+
     pub(crate) fn is_limit(self) -> bool {
         self.per_second > 0.0
     }

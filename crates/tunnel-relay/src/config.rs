@@ -131,7 +131,8 @@ macros::settings! {
             "how many connections there may be in all, and at most what file descriptors allow; further ones get 503",
             "some 200 MiB when they are idle";
         max_connections_per_address: usize as Count = 500, [1, 10_000_000], reload,
-            "how many connections one IPv4 address or one /64 of IPv6 may have; further ones get 503",
+            "how many connections one IPv4 address or one /64 of IPv6 may have; further ones get 503. A /56 has twice, a /48 four times as \
+             many, for a subscriber may have all of it; so it is with all limits by address",
             "a school behind one address gets in; forty such floods are needed to fill the relay";
         accept_rate: u64 as Count = 1_000, [0, 10_000_000], reload,
             "how many connections may come in a second, and four times as many at once; more get 503. 0: no limit",
@@ -202,12 +203,20 @@ macros::settings! {
         max_registrations: usize as Count = core().max_registrations, [1, 10_000_000], reload,
             "how many servers may be registered; a further one gets ERROR 1013",
             "half of all connections; one of a server that is registered already is never refused";
+        max_registrations_per_address: usize as Count = core().max_registrations_per_address, [1, 10_000_000], reload,
+            "how many of them may be registered from one IPv4 address or one /64 of IPv6 (twice as many from a /56, four times as \
+             many from a /48); a further one gets ERROR 1013",
+            "a tenth: twice what the connections of an address can be";
         max_waiting_per_link: usize as Count = core().max_waiting_per_link, [0, 1_000_000], reload,
             "how many CONNECTs of one link may wait for their server; a further one is closed with 1013",
             "all sessions of a page that resumes after the relay's restart";
         max_waiting: usize as Count = core().max_waiting, [0, 1_000_000], reload,
             "how many CONNECTs may wait for their servers in all",
             "each holds a handshake message: a few MiB";
+        max_waiting_per_address: usize as Count = core().max_waiting_per_address, [0, 1_000_000], reload,
+            "how many CONNECTs from one IPv4 address or one /64 of IPv6 may wait (twice as many from a /56, four times as many from a \
+             /48)",
+            "a quarter: sixteen pages that resume with all their sessions";
         absent_wait: Duration as Time = core().absent_wait, [Duration::ZERO, 60 * SECOND], reload,
             "how long a CONNECT waits for its server to register, before it is closed with 3701",
             "after a restart clients are often faster than their server";
@@ -225,6 +234,12 @@ macros::settings! {
         link_buffer: usize as Bytes = core().link_buffer, [KIB, GIB], reload,
             "how many bytes are held for one link, before the channel that overfills it is closed with 3706",
             "eight full channels";
+        half_sent_buffer: usize as Bytes = 128 << 20, [KIB, 1_024 * GIB], reload,
+            "how many bytes are held in all for messages of which only a part has come; whoever needs more is closed with 1013",
+            "half of `total-buffer`: two thousand of the longest frames";
+        half_sent_buffer_per_address: usize as Bytes = 16 << 20, [KIB, 1_024 * GIB], reload,
+            "the same for one IPv4 address or one /64 of IPv6 (twice as much for a /56, four times as much for a /48)",
+            "an eighth: 256 of the longest frames, or 16 of the longest commands of the livecode dialect";
         total_buffer: usize as Bytes = core().total_buffer, [KIB, 1_024 * GIB], reload,
             "how many bytes are held in all, before the channel that overfills it is closed with 3706",
             "a quarter of the smallest machine that one rents";
@@ -252,6 +267,9 @@ impl Config {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             max_connections_per_address: usize::MAX,
+            max_registrations_per_address: usize::MAX,
+            max_waiting_per_address: usize::MAX,
+            half_sent_buffer_per_address: usize::MAX,
             accept_rate: 0,
             accept_rate_per_address: 0,
             ..Self::default()
@@ -278,6 +296,8 @@ impl Config {
             max_waiting: self.max_waiting,
             max_waiting_per_link: self.max_waiting_per_link,
             max_registrations: self.max_registrations,
+            max_registrations_per_address: self.max_registrations_per_address,
+            max_waiting_per_address: self.max_waiting_per_address,
             access: Tokens::of(self),
             livecode: None,
         }

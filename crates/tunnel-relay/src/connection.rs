@@ -10,6 +10,7 @@ use crate::transport::Transport;
 use crate::websocket::Received;
 use bytes::Bytes;
 use std::future::{Future as _, poll_fn};
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::livecode::MAX_COMMAND;
-use tunnel_protocol::router::{Dialect, Peer, Registration};
+use tunnel_protocol::router::{Dialect, Peer, ReadCommand, Registration};
 
 /// How many messages, and about how many bytes, are read before others get their turn.
 ///
@@ -106,8 +107,11 @@ pub(crate) async fn run(
         Dialect::Livecode => MAX_COMMAND,
     };
     let now = Instant::now();
+    // An owner of the peer that gives it no address has it share with all such.
+    let address = peer.address.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let part = shared.half_sent.part(address);
     let mut connection = Connection {
-        socket: Socket::new(transport, max_message, limits.max_fragments),
+        socket: Socket::new(transport, max_message, limits.max_fragments, Some(Box::new(part))),
         link: shared.switchboard.open_link(peer.clone()),
         peer: peer.clone(),
         limits,
@@ -146,6 +150,14 @@ async fn close(mut socket: Socket, end: End, limits: &Config) {
         let _ignored = tokio::time::timeout(limits.close_timeout, socket.finish()).await;
     } else {
         socket.reset();
+    }
+}
+
+/// A text as the router takes it: a command is read here, which takes too long for the lock.
+fn text_message(text: String, dialect: Dialect) -> Message {
+    match dialect {
+        Dialect::Tunnel => Message::Text(text),
+        Dialect::Livecode => Message::Command { len: text.len(), command: ReadCommand::read(text) },
     }
 }
 
@@ -228,7 +240,7 @@ impl Connection<'_> {
                 }
                 Some(Ok(Received::Text(text))) => {
                     *bytes += text.len();
-                    self.received.push(Message::Text(text));
+                    self.received.push(text_message(text, self.peer.dialect));
                 }
                 Some(Ok(Received::Ping(_))) => self.count_ping()?,
                 // A frozen page's browser still answers, so pongs keep a link. The ping before it was sent because PING,

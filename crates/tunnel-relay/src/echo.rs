@@ -70,7 +70,7 @@ async fn run(upgraded: OnUpgrade, max_message: usize) {
     let Ok(upgraded) = upgraded.await else { return };
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
     let stream = parts.io.into_inner();
-    let mut socket = Socket::new(Transport::new(stream, parts.read_buf), max_message, MAX_FRAGMENTS);
+    let mut socket = Socket::new(Transport::new(stream, parts.read_buf), max_message, MAX_FRAGMENTS, None);
     let end = poll_fn(|cx| Scratch::with(|scratch| turn(&mut socket, cx, scratch))).await;
     let Some((code, reason)) = end else { return };
     let closing = async {

@@ -50,6 +50,7 @@ mod connection;
 pub mod echo;
 mod entrance;
 mod files;
+mod half_sent;
 mod hosts;
 mod http;
 pub mod log;

@@ -3,6 +3,7 @@
 use crate::admission::{Admission, NoPlace};
 use crate::complaints::{Complaints, complain};
 use crate::files::Files;
+use crate::half_sent::HalfSent;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::monitor;
@@ -60,6 +61,7 @@ pub struct Relay {
 pub(crate) struct Shared {
     config: RwLock<Arc<Config>>,
     pub(crate) admission: Admission,
+    pub(crate) half_sent: HalfSent,
     pub(crate) tls: Option<Tls>,
     pub(crate) files: Files,
     pub(crate) switchboard: Switchboard,
@@ -110,6 +112,7 @@ impl Relay {
             complaints: Complaints::default(),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
+            half_sent: HalfSent::new(&config),
             admission: Admission::new(&config, max_descriptors(&config)),
             tls,
             config: RwLock::new(Arc::new(config)),
@@ -266,6 +269,7 @@ impl Shared {
         }
         let (config, waiting) = self.config().reloaded(new);
         self.admission.configure(&config, max_descriptors(&config));
+        self.half_sent.configure(&config);
         self.switchboard.configure(config.router());
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(ReloadError::Certificates)?;

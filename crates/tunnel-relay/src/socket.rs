@@ -1,7 +1,7 @@
 //! One WebSocket on its byte stream.
 
 use crate::transport::Transport;
-use crate::websocket::{Decoder, Fault, Outbox, Received, Staging};
+use crate::websocket::{Decoder, Fault, Outbox, Part, Received, Staging};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -71,8 +71,13 @@ impl Scratch {
 
 impl Socket {
     /// Takes over a connection whose handshake is done.
-    pub(crate) fn new(transport: Transport, max_message: usize, max_fragments: u32) -> Self {
-        let decoder = Decoder::new(max_message, max_fragments);
+    pub(crate) fn new(
+        transport: Transport,
+        max_message: usize,
+        max_fragments: u32,
+        part: Option<Box<dyn Part>>,
+    ) -> Self {
+        let decoder = Decoder::new(max_message, max_fragments).within(part);
         Self { transport, decoder, inbox: Inbox::default(), outbox: Outbox::default() }
     }
 

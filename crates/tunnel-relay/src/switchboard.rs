@@ -9,7 +9,9 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, info};
-use tunnel_protocol::router::{Config, Event, LinkId, Peer, Registration, Router, Stats, Transmit};
+use tunnel_protocol::router::{
+    Config, Event, LinkId, Peer, ReadCommand, Registration, Router, Stats, Transmit,
+};
 use tunnel_protocol::{CloseCode, Instant};
 
 /// The router, shared by all connections' tasks.
@@ -45,6 +47,11 @@ struct Seat {
 pub(crate) enum Message {
     Binary(BytesMut),
     Text(String),
+    /// A command of the livecode dialect, and the length of its text.
+    Command {
+        len: usize,
+        command: ReadCommand,
+    },
     /// A REGISTER that the router wanted to be checked, and the result.
     Registration(Registration),
     /// A sign of life, without words.
@@ -227,6 +234,10 @@ impl State {
             Message::Text(text) => {
                 self.traffic.received(text.len());
                 self.router.handle_text(link, &text, now);
+            }
+            Message::Command { len, command } => {
+                self.traffic.received(len);
+                self.router.handle_read_command(link, &command, now);
             }
             Message::Registration(registration) => {
                 self.traffic.received(registration.len());

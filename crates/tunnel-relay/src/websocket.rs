@@ -11,7 +11,7 @@ mod encode;
 mod mask;
 mod pool;
 
-pub(crate) use decode::{Decoder, Fault, Received};
+pub(crate) use decode::{Decoder, Fault, Part, Received};
 pub(crate) use encode::{Outbox, Staging};
 
 /// What a frame is, the lower half of its first byte (RFC 6455, section 11.8).

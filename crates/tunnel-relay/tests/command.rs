@@ -44,7 +44,7 @@ async fn the_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn what_strangers_send_does_not_forge_log_lines() {
     let arguments =
-        ["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--livecode-credential", "hunter2"];
+        ["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--livecode-credential", "hunter2, hunter2"];
     for format in ["human", "json"] {
         let process = Process::start(&[&arguments[..], &["--log-format", format]].concat()).await;
         let (mut peer, _) = Peer::link_to(process.address).await;
@@ -114,6 +114,11 @@ async fn what_it_cannot_do_is_said_with_an_exit_code() {
         (&["check-config", "--log", "no=such=filter"], 2, "no=such=filter"),
         (&["check-config", "--close-timeout", "2 weeks"], 2, "--close-timeout: \"2 weeks\" is no time"),
         (&["serve", "--livecode-credential", ""], 2, "--livecode-credential: the value is wrong"),
+        (
+            &["serve", "--livecode-credential", "x"],
+            2,
+            "--livecode-credential: the value is wrong; allowed is a text of 16",
+        ),
         (&[], 2, "serve"),
     ] {
         let output = within("the end of the relay", command(arguments).output()).await.unwrap();

@@ -264,7 +264,7 @@ async fn settings_that_are_read_again_hold_for_newcomers_and_others_are_named() 
     let config = tunnel_relay::Config {
         allowed_origins: vec!["https://example.org".parse().unwrap()],
         max_channels: 1,
-        livecode_credential: Some("secret".parse().unwrap()),
+        livecode_credential: Some("a secret of the test".parse().unwrap()),
         ..tunnel_relay::Config::ephemeral()
     };
     assert_eq!(relay.reload(config).unwrap(), ["livecode-credential"]);

@@ -302,7 +302,8 @@ async fn a_breach_of_the_link_protocol_is_explained_and_ends_the_link() {
 
 #[tokio::test]
 async fn noise_ends_nobody_but_its_sender() {
-    let relay = relay_with(|config| config.livecode_credential = Some("secret".parse().unwrap())).await;
+    let relay =
+        relay_with(|config| config.livecode_credential = Some("a secret of the test".parse().unwrap())).await;
     let mut pair = Peer::pair(&relay).await;
     for seed in 0..300 {
         let mut bytes = noise(seed);
@@ -403,7 +404,7 @@ async fn a_flood_of_pings_ends_those_who_do_not_read_the_pongs() {
 
 #[tokio::test]
 async fn a_subprotocol_that_is_not_known_is_refused_before_the_upgrade() {
-    for livecode in [None, Some("secret".parse().unwrap())] {
+    for livecode in [None, Some("a secret of the test".parse().unwrap())] {
         let relay = relay_with(|config| config.livecode_credential = livecode.clone()).await;
         for name in ["mqtt", "tunnel.v2", "tunnel"] {
             let error = Peer::open(relay.address(), Some(name)).await.map(drop).unwrap_err();
@@ -440,4 +441,50 @@ async fn a_flood_of_frames_is_read_as_fast_as_the_link_may_send_and_harms_nobody
     // All of it is read in the end, and not before its time: 2,000 at once and then 1,000 a second.
     flooder.fence().await;
     assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn messages_that_do_not_come_to_their_end_are_in_a_budget() {
+    for livecode in [false, true] {
+        let relay = relay_with(|config| {
+            config.half_sent_buffer_per_address = 2 << 20;
+            config.livecode_credential = livecode.then(|| "a secret of the test".parse().unwrap());
+        })
+        .await;
+        let (first, len, subprotocol) =
+            if livecode { (0x81, 900_000, None) } else { (0x82, 60_000, Some("tunnel.v1")) };
+        let mut payload = if livecode {
+            vec![b' '; len as usize]
+        } else {
+            data(1, vec![b' '; len as usize - 5]).encode().to_vec()
+        };
+        payload.pop();
+        let message = raw_frame(first, len, &payload);
+        let (mut halves, mut refused) = (Vec::new(), 0);
+        while refused == 0 {
+            let mut peer = Peer::open(relay.address(), subprotocol).await.unwrap();
+            peer.write_raw(&message).await;
+            halves.push(peer);
+            if halves.len() as u64 * len > 4 << 20 {
+                let mut last = halves.pop().unwrap();
+                assert_eq!(last.closed().await, CloseCode::TRY_AGAIN_LATER);
+                refused += 1;
+            }
+        }
+        drop(halves);
+        // What the others held is free again.
+        loop {
+            let mut peer = Peer::open(relay.address(), subprotocol).await.unwrap();
+            peer.write_raw(&message).await;
+            peer.write_raw(b" ").await;
+            match peer.received().await {
+                Received::Closed(CloseCode::TRY_AGAIN_LATER, _) => {}
+                Received::Text(text) if livecode => break assert!(text.starts_with("server: "), "{text}"),
+                Received::Frame(frame) if !livecode => {
+                    break assert_eq!(code(&frame), CloseCode::PROTOCOL_ERROR);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tunnel_protocol::{ChannelId, CloseCode, Frame, ServerId};
 use tunnel_relay::Relay;
 
 async fn relay() -> Relay {
-    relay_with(|config| config.livecode_credential = Some("sesame".parse().unwrap())).await
+    relay_with(|config| config.livecode_credential = Some("sesame, open the relay".parse().unwrap())).await
 }
 
 /// Sends a command and returns what the relay says up to the line with the returned value.
@@ -132,7 +132,7 @@ async fn a_configurer_needs_the_credential() {
     let relay = relay().await;
     let mut peer = Peer::open(relay.address(), None).await.unwrap();
     for (credential, last) in [
-        ("sesame", "server: adding instruction 'initialize'"),
+        ("sesame, open the relay", "server: adding instruction 'initialize'"),
         ("guessed", "server: rejected command 'add instruction'"),
     ] {
         peer.send_text(&format!(
@@ -173,7 +173,7 @@ async fn a_client_of_the_tunnel_dialect_reaches_a_livecode_server() {
 #[tokio::test]
 async fn draining_ends_livecode_links_with_a_close_frame() {
     let relay = relay_with(|config| {
-        config.livecode_credential = Some("sesame".parse().unwrap());
+        config.livecode_credential = Some("sesame, open the relay".parse().unwrap());
         config.drain_timeout = std::time::Duration::from_millis(50);
     })
     .await;

@@ -18,7 +18,7 @@ use tunnel_protocol::{ChannelId, CloseCode, Frame, ServerId};
 /// In every payload, and in no log.
 const PAYLOAD: &str = "PAYLOAD-CANARY";
 /// In every token and credential, and in no log.
-const SECRET: &str = "SECRET-CANARY";
+const SECRET: &str = "SECRET-CANARY-OF-THE-LOG";
 /// In every text that a stranger may have logged, so that it can be found.
 const MARK: &str = "STRANGER";
 

@@ -53,6 +53,9 @@ impl Siege {
             "--max-connections-per-address=1_000_000",
             "--accept-rate-per-address=0",
             "--accept-rate=0",
+            "--max-registrations-per-address=1_000_000",
+            "--max-waiting-per-address=1_000_000",
+            "--livecode-credential=a secret of the siege",
         ]);
         let process = Process::serve(None, &[&arguments[..], &["--log", "warn"]].concat()).await;
         Self { process, is_full }
@@ -178,7 +181,7 @@ async fn besiege() {
     attack! {
         slowloris half_open_handshakes connection_flood herd ping_flood tiny_frames empty_fragments
         oversize_frames broken_frames bad_texts confused_subprotocols named_addresses forged_registrations
-        slow_readers noise
+        slow_readers half_sent_messages credential_guesses noise
     }
     let exchanged = pair.end();
     assert!(exchanged > 100, "the pair exchanged {exchanged} messages");

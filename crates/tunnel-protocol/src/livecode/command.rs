@@ -9,6 +9,9 @@ use std::fmt;
 /// Longest command, in bytes of JSON text: a session record of 64 KiB fits many times.
 pub const MAX_COMMAND: usize = 1 << 20;
 
+/// Longest credential that is compared, in bytes.
+pub const MAX_CREDENTIAL: usize = 1 << 10;
+
 /// How many positional parameters are kept; no instruction takes more.
 const MAX_PARAMETERS: usize = 4;
 
@@ -124,6 +127,9 @@ impl Command {
         let Some(presented) = &self.credential else {
             return false;
         };
+        if presented.len() > MAX_CREDENTIAL {
+            return false;
+        }
         // Comparing the hashes tells a guesser nothing about where a guess begins to be wrong.
         Sha256::digest(presented) == Sha256::digest(credential)
     }

@@ -44,10 +44,14 @@ pub struct Config {
     pub absent_wait: Duration,
     /// How many CONNECTs may wait in all.
     pub max_waiting: usize,
+    /// How many CONNECTs from one IPv4 address or /64 of IPv6 may wait; a /56 has two, a /48 four such shares.
+    pub max_waiting_per_address: usize,
     /// How many CONNECTs of one link may wait.
     pub max_waiting_per_link: usize,
     /// How many servers may be registered. A further one is refused with 1013; one that is registered already, never.
     pub max_registrations: usize,
+    /// How many servers may be registered from one IPv4 address or /64 of IPv6; a /56 has two, a /48 four such shares.
+    pub max_registrations_per_address: usize,
     /// Who may do what; `None`: all may do everything. The livecode dialect has no place for access tokens: with this
     /// it is off.
     pub access: Option<Arc<dyn Access>>,
@@ -86,8 +90,10 @@ impl Default for Config {
             hello_timeout: Duration::from_secs(10),
             absent_wait: Duration::from_secs(2),
             max_waiting: 4_096,
+            max_waiting_per_address: 1_024,
             max_waiting_per_link: 64,
             max_registrations: 10_000,
+            max_registrations_per_address: 1_000,
             access: None,
             livecode: None,
         }

@@ -1,5 +1,6 @@
 use super::channel::{EndKey, EndStage};
 use super::config::{LivecodeConfig, is_same_secret};
+use super::guesses::Guesses;
 use super::ledger::cost;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request as Connect;
@@ -12,6 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// How many servers one link may be; the injected instructions have the same bound.
 const MAX_SEATS: usize = 256;
@@ -20,6 +22,32 @@ const MAX_SEATS: usize = 256;
 ///
 /// A page that forwards 10,000 texts in one turn reads none of the answers meanwhile.
 const MAX_ANSWERS: usize = 4 << 20;
+
+/// Wrong credentials of configurers that are looked at: the secret is a person's choice.
+pub(super) const fn configurer_guesses() -> Guesses {
+    Guesses::new(10, Duration::from_secs(10))
+}
+
+/// Wrong credentials of servers that are looked at. They are of 256 bits and not to be guessed; but after the relay's
+/// restart, all pages behind one address show the ones of before, once.
+pub(super) const fn seat_guesses() -> Guesses {
+    Guesses::new(2_048, Duration::from_millis(100))
+}
+
+/// A livecode peer's text, read.
+///
+/// That takes time by the length of the text, up to a megabyte. An owner that has the router behind a lock reads
+/// before it takes the lock and calls [`Router::handle_read_command`].
+#[derive(Debug)]
+pub struct ReadCommand(Result<Command, String>);
+
+impl ReadCommand {
+    /// Reads a text. One that is no command is kept, for the answer quotes it.
+    #[must_use]
+    pub fn read(text: String) -> Self {
+        Self(Command::parse(&text).map_err(|_| text))
+    }
+}
 
 /// What a link of the livecode dialect has beside its channels.
 #[derive(Debug, Default)]
@@ -41,7 +69,7 @@ impl LivecodeLink {
 
 impl LivecodeConfig {
     /// What lets a peer be the server with an ID: 256 bits that only this relay can compute, so none are kept.
-    fn server_credential(&self, server: u32) -> String {
+    pub(super) fn server_credential(&self, server: u32) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
         mac.update(b"server credential");
         mac.update(&server.to_be_bytes());
@@ -55,15 +83,16 @@ impl LivecodeConfig {
 
 impl Router {
     /// Takes in one text of a livecode peer and answers it.
-    pub(super) fn handle_command(&mut self, link: LinkId, text: &str) {
-        let Ok(command) = Command::parse(text) else {
-            return self.say(link, Line::Malformed(text));
+    pub(super) fn handle_command(&mut self, link: LinkId, command: &ReadCommand) {
+        let command = match &command.0 {
+            Ok(command) => command,
+            Err(text) => return self.say(link, Line::Malformed(text)),
         };
         let name = command.name();
         self.say(link, Line::Received(name));
         match command.request() {
             Request::AddInstruction { name: added, .. }
-                if self.is_configurer(&command) && Instruction::named(added).is_some() =>
+                if self.is_configurer(link, command) && Instruction::named(added).is_some() =>
             {
                 self.say(link, Line::Adding(added));
             }
@@ -80,8 +109,36 @@ impl Router {
         }
     }
 
-    fn is_configurer(&self, command: &Command) -> bool {
-        self.config.livecode.as_ref().is_some_and(|config| command.has_credential(&config.credential))
+    /// Whether a command comes with the relay's credential; from an address that was wrong too often, it does not.
+    fn is_configurer(&mut self, link: LinkId, command: &Command) -> bool {
+        let (Some(config), Some(state)) = (&self.config.livecode, self.links.get(link.0)) else {
+            return false;
+        };
+        let address = &state.peer.address;
+        if !self.guesses.may_try(address, self.clock) {
+            return false;
+        }
+        let is_right = command.has_credential(&config.credential);
+        if !is_right {
+            self.guesses.note_wrong(address, self.clock);
+        }
+        is_right
+    }
+
+    /// Whether a credential is that of a server.
+    fn is_server(&mut self, link: LinkId, server: u32, credential: &str) -> bool {
+        let (Some(config), Some(state)) = (&self.config.livecode, self.links.get(link.0)) else {
+            return false;
+        };
+        let address = &state.peer.address;
+        if !self.seat_guesses.may_try(address, self.clock) {
+            return false;
+        }
+        let is_right = is_same_secret(&config.server_credential(server), credential);
+        if !is_right {
+            self.seat_guesses.note_wrong(address, self.clock);
+        }
+        is_right
     }
 
     /// Runs an instruction of the tunnel; what it returns.
@@ -133,8 +190,10 @@ impl Router {
 
     /// Makes a link the way to a server. The link that was keeps its other servers.
     fn install(&mut self, link: LinkId, server: u32, credential: &str) -> bool {
-        let Some(config) = &self.config.livecode else { return false };
-        if !is_same_secret(&config.server_credential(server), credential) || self.drain != Drain::No {
+        if self.drain != Drain::No || !self.is_server(link, server, credential) {
+            return false;
+        }
+        if self.forbids(link, &ServerId::Number(server)).is_some() {
             return false;
         }
         let Some(state) = self.livecode(link) else { return false };
@@ -147,7 +206,7 @@ impl Router {
         state.seats.insert(server);
         let server_id = ServerId::Number(server);
         self.totals.registered += 1;
-        let old = self.registrations.insert(server_id, link);
+        let old = self.enrol(server_id, link);
         self.events.push_back(Event::Registered { link, server_id });
         if let Some(old) = old {
             self.totals.taken_over += 1;

@@ -176,7 +176,7 @@ impl Router {
     /// Makes a link the way to a server. The newest proof counts: a link that has died unnoticed gives way.
     fn take_over(&mut self, link: LinkId, server_id: ServerId) {
         self.totals.registered += 1;
-        let old = self.registrations.insert(server_id, link);
+        let old = self.enrol(server_id, link);
         self.events.push_back(Event::Registered { link, server_id });
         if let Some(old) = old {
             self.totals.taken_over += 1;

@@ -75,10 +75,19 @@ impl Router {
         if let Some(text) = state.grant.as_ref().and_then(|grant| grant.forbids_host(server_id)) {
             return Some(Violation { code: CloseCode::BAD_CREDENTIAL, text: text.to_owned() });
         }
-        let known = self.registrations.contains_key(server_id);
-        (!known && self.registrations.len() >= self.config.max_registrations).then(|| {
-            let text = "the relay has as many servers as it takes: try again later".to_owned();
-            Violation { code: CloseCode::TRY_AGAIN_LATER, text }
-        })
+        if self.registrations.contains_key(server_id) {
+            return None;
+        }
+        let text = if self.registrations.len() >= self.config.max_registrations {
+            "the relay has as many servers as it takes: try again later"
+        } else if !self
+            .registered_from
+            .have_room(&state.peer.address, self.config.max_registrations_per_address)
+        {
+            "the relay has as many servers from this address as it takes: try again later"
+        } else {
+            return None;
+        };
+        Some(Violation { code: CloseCode::TRY_AGAIN_LATER, text: text.to_owned() })
     }
 }

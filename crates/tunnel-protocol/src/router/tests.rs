@@ -188,6 +188,8 @@ impl Net {
         let now = (stats.links, stats.registrations, stats.channel_ends, stats.waiting, stats.buffered);
         assert_eq!(now, (0, 0, 0, 0, 0));
         assert!(self.router.waiting.is_empty());
+        assert!(self.router.registered_from.entries().is_empty());
+        assert!(self.router.waiting_from.entries().is_empty());
         assert!(self.router.checks.is_empty());
         assert_eq!(self.router.poll_timeout(), None);
     }

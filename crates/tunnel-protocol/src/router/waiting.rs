@@ -106,6 +106,7 @@ impl Router {
         let Some(link) = self.links.get_mut(link_id.0) else { return };
         if self.waiting.len() >= self.config.max_waiting
             || link.waiting >= self.config.max_waiting_per_link
+            || !self.waiting_from.have_room(&link.peer.address, self.config.max_waiting_per_address)
             || !has_room
         {
             return self.refuse(
@@ -115,6 +116,7 @@ impl Router {
             );
         }
         link.waiting += 1;
+        self.waiting_from.add(&link.peer.address);
         let hold = self.ledger.hold(&mut link.outbox.account, cost);
         let key = self.waiting.add(now + self.config.absent_wait, Waiting { end, request, hold });
         if let Some(end) = self.ends.get_mut(end) {
@@ -132,6 +134,7 @@ impl Router {
     fn stopped_waiting(&mut self, link: LinkId, hold: Hold) {
         if let Some(link) = self.links.get_mut(link.0) {
             link.waiting -= 1;
+            self.waiting_from.remove(&link.peer.address);
             self.ledger.release(&mut link.outbox.account, hold);
         }
     }

@@ -306,7 +306,7 @@ pub(super) struct SecretText;
 
 impl One<Secret> for SecretText {
     const FORM: &'static str = "SECRET";
-    const ALLOWED: &'static str = "a text that is not empty, better 32 characters long";
+    const ALLOWED: &'static str = "a text of 16 to 1,024 bytes, better random";
     const SECRET: bool = true;
 
     fn parse_one(text: &str) -> Result<Secret, String> {

@@ -379,7 +379,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for (name, text) in [
-            ("livecode-credential", "not as wished\n"),
+            ("livecode-credential", "not at all as wished\n"),
             ("tls-certificate", "PEM"),
             ("tls-key", "PEM"),
             ("node", "not a secret: it is left alone"),
@@ -387,14 +387,14 @@ mod tests {
             std::fs::write(path(name), text).unwrap();
         }
         let directory = folder.path().to_str().unwrap();
-        let file = file("livecode-credential = 'from the file'");
+        let file = file("livecode-credential = 'from the settings file'");
         let sources = Sources {
             environment: environment(&[("CREDENTIALS_DIRECTORY", directory)]),
             file: Some(file.path().to_owned()),
             ..Sources::default()
         };
         let config = load(&sources).unwrap().config;
-        assert_eq!(config.livecode_credential.unwrap().0, "not as wished");
+        assert_eq!(config.livecode_credential.unwrap().0, "not at all as wished");
         assert_eq!(
             (config.tls_certificate, config.tls_key),
             (Some(path("tls-certificate")), Some(path("tls-key")))

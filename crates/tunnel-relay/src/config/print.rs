@@ -120,6 +120,7 @@ mod tests {
             "https://*.example.org:81",
             "forwarded",
             "tokens",
+            "a secret of 32 random characters",
             "sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f connect ports=1-9",
             "AAECAwQFBgcICQoLDA0ODwABAgMEBQYHCAkKCwwNDg8",
         ];

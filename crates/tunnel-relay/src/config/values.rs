@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use tunnel_protocol::livecode::MAX_CREDENTIAL;
 
 /// How an event looks in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,13 +86,17 @@ impl FromStr for Secret {
     type Err = ParseSecretError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() { Err(ParseSecretError) } else { Ok(Self(text.to_owned())) }
+        let is_fit = (MIN_SECRET..=MAX_CREDENTIAL).contains(&text.len());
+        if is_fit { Ok(Self(text.to_owned())) } else { Err(ParseSecretError) }
     }
 }
 
-/// A secret is empty, so that anyone would have it.
+/// Shortest secret, in bytes: what can be guessed in an afternoon is none.
+const MIN_SECRET: usize = 16;
+
+/// A secret is so short that it can be guessed, or longer than what is compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("an empty secret protects nothing: give at least one character, better 32")]
+#[error("a secret has from {MIN_SECRET} to {MAX_CREDENTIAL} bytes: what is shorter can be guessed")]
 pub struct ParseSecretError;
 
 #[cfg(test)]
@@ -118,8 +123,11 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_show() {
-        let secret: Secret = "hunter2".parse().unwrap();
+        let secret: Secret = "hunter2, hunter2".parse().unwrap();
         assert!(!format!("{secret:?}").contains("hunter2"));
-        assert_eq!("".parse::<Secret>(), Err(ParseSecretError));
+        for wrong in ["".to_owned(), "x".to_owned(), "hunter2".to_owned(), "x".repeat(15), "x".repeat(1_025)]
+        {
+            assert_eq!(wrong.parse::<Secret>(), Err(ParseSecretError), "{wrong}");
+        }
     }
 }

@@ -1,3 +1,4 @@
+use super::Dialect;
 use crate::{Config, Relay};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -80,6 +81,15 @@ async fn metric(relay: &Relay, name: &str) -> String {
     within(stream.read_to_string(&mut answer)).await.unwrap();
     let line = answer.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().to_owned()
+}
+
+#[test]
+fn a_command_of_the_livecode_dialect_is_read_before_the_lock_is_taken() {
+    for text in [r#"{"instruction":"initialize"}"#, "no command"] {
+        let message = super::text_message(text.to_owned(), Dialect::Livecode);
+        assert!(matches!(message, super::Message::Command { len, .. } if len == text.len()), "{message:?}");
+    }
+    assert!(matches!(super::text_message("a text".to_owned(), Dialect::Tunnel), super::Message::Text(_)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

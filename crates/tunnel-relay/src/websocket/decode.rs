@@ -21,6 +21,8 @@ pub(crate) struct Decoder {
     control: BytesMut,
     /// The message that is not complete.
     message: Option<Partial>,
+    /// What it takes of the budget for such messages.
+    part: Option<Box<dyn Part>>,
 }
 
 /// One message, or a sign of life.
@@ -42,6 +44,10 @@ pub(crate) enum Fault {
     TooBig { max: usize },
     #[error("a message may come in {max} fragments here")]
     TooManyFragments { max: u32 },
+    #[error(
+        "too many messages from this address, or in all, have begun and not come to their end: try again later"
+    )]
+    Crowded,
     #[error("{0}")]
     Protocol(&'static str),
     #[error("a text that is not UTF-8")]
@@ -53,6 +59,7 @@ impl Fault {
     pub(crate) const fn code(&self) -> CloseCode {
         match self {
             Self::TooBig { .. } => CloseCode::TOO_BIG,
+            Self::Crowded => CloseCode::TRY_AGAIN_LATER,
             Self::TooManyFragments { .. } => CloseCode::POLICY,
             Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
             Self::NotUtf8 => CloseCode(1007),
@@ -80,10 +87,24 @@ struct Partial {
     payload: BytesMut,
 }
 
+/// What a connection holds of the budget for messages that have not come to their end.
+pub(crate) trait Part: std::fmt::Debug + Send {
+    /// Holds so many bytes instead of those of before, if there is room for them; whether it does.
+    fn resize(&mut self, bytes: usize) -> bool;
+
+    /// Gives all back.
+    fn clear(&mut self);
+}
+
 impl Decoder {
     pub(crate) fn new(max_message: usize, max_fragments: u32) -> Self {
         let (frame, control, message) = (None, BytesMut::new(), None);
-        Self { max_message, max_fragments, frames: 0, frame, control, message }
+        Self { max_message, max_fragments, frames: 0, frame, control, message, part: None }
+    }
+
+    /// With a budget for what has come of a message.
+    pub(crate) fn within(self, part: Option<Box<dyn Part>>) -> Self {
+        Self { part, ..self }
     }
 
     /// How many frames have begun since the last call, those without a payload included.
@@ -163,7 +184,9 @@ impl Decoder {
             valid: 0,
             payload: BytesMut::new(),
         });
-        message.append(piece, mask, frame.left)?;
+        // A message that ends with this piece is handed on at once.
+        let part = self.part.as_mut().filter(|_| frame.left > 0 || !frame.fin);
+        message.append(piece, mask, frame.left, part)?;
         if frame.left > 0 {
             // What follows belongs to the message that has begun.
             frame.opcode = opcode::CONTINUATION;
@@ -171,6 +194,7 @@ impl Decoder {
         } else if frame.fin
             && let Some(message) = self.message.take()
         {
+            self.part.iter_mut().for_each(|part| part.clear());
             return message.finish().map(Some);
         }
         Ok(None)
@@ -215,11 +239,20 @@ impl Head {
 
 impl Partial {
     /// `left` bytes of the frame are still to come.
-    fn append(&mut self, piece: &[u8], mask: [u8; 4], left: usize) -> Result<(), Fault> {
+    fn append(
+        &mut self,
+        piece: &[u8],
+        mask: [u8; 4],
+        left: usize,
+        part: Option<&mut Box<dyn Part>>,
+    ) -> Result<(), Fault> {
         let missing = self.payload.len() + piece.len();
         if missing > self.payload.capacity() {
             // No more memory than four times what was really sent, but without copying the rest again and again.
             let capacity = (missing + left).min((4 * missing).max(1 << 10));
+            if part.is_some_and(|part| !part.resize(capacity)) {
+                return Err(Fault::Crowded);
+            }
             let mut larger = pool::take(capacity);
             larger.extend_from_slice(&self.payload);
             self.payload = larger;

@@ -369,6 +369,57 @@ async fn slow_readers_once(siege: &Siege, secret: u8) -> usize {
     most
 }
 
+/// Messages that come to all but their last byte, of frames and of livecode commands: what is held of them stays within
+/// an address's share of 16 MiB, and whoever wants more is closed with 1013.
+pub(crate) async fn half_sent_messages(siege: &Siege) {
+    let address = siege.address();
+    let memory = siege.memory();
+    for (subprotocol, len, count) in
+        [(Some("tunnel.v1"), 65_000, siege.many(300, 2_000)), (None, 1_000_000, siege.many(40, 490))]
+    {
+        let first = if subprotocol.is_some() { BINARY } else { TEXT };
+        let message = raw_frame(first, len, &vec![b' '; len as usize - 1]);
+        let mut peers = Vec::new();
+        for _ in 0..count {
+            let mut peer = Peer::open(address, subprotocol).await.unwrap();
+            peer.write_raw(&message).await;
+            peers.push(peer);
+        }
+        let (mut refused, share) = (0, 16 << 20);
+        // Those that came last find no room. The first ones are held until they are dropped.
+        while let Some(mut peer) = peers.pop() {
+            if (peers.len() as u64) * len < share {
+                break;
+            }
+            assert!(matches!(peer.received().await, Received::Closed(CloseCode::TRY_AGAIN_LATER, _)));
+            refused += 1;
+        }
+        assert!(refused > 0, "{count} messages of {len} bytes are more than the share");
+        assert!(siege.memory() < memory + crate::SLACK + share as usize);
+    }
+}
+
+/// The livecode dialect's credential, guessed: some are looked at, the others not.
+pub(crate) async fn credential_guesses(siege: &Siege) {
+    let mut peer = Peer::open(siege.address(), None).await.unwrap();
+    for guess in 0..siege.many(200, 20_000) {
+        let command = format!(
+            r#"{{"instruction":"add instruction","credential":"guess {guess}","parameters":{{"instructionToAdd":"initialize"}}}}"#
+        );
+        peer.send_text(&command).await;
+        assert_eq!(peer.text().await, "server: received command 'add instruction'");
+        assert_eq!(peer.text().await, "server: rejected command 'add instruction'");
+    }
+    let right = r#"{"instruction":"add instruction","credential":"a secret of the siege","parameters":{"instructionToAdd":"initialize"}}"#;
+    peer.send_text(right).await;
+    assert_eq!(peer.text().await, "server: received command 'add instruction'");
+    assert_eq!(
+        peer.text().await,
+        "server: rejected command 'add instruction'",
+        "nobody learns that it was right"
+    );
+}
+
 /// Random bytes and frames that are nearly right, in every state of a link.
 pub(crate) async fn noise(siege: &Siege) {
     let address = siege.address();

@@ -49,6 +49,16 @@ impl Router {
             ends += link.channels.len();
         }
         assert_eq!((self.ledger.total(), self.ends.len()), (total, ends), "{when}");
+        let (mut registered, mut waiting) = (Shares::default(), Shares::default());
+        for key in self.links.keys() {
+            let link = self.links.get(key).expect("a key of the slab");
+            (0..link.waiting).for_each(|_| waiting.add(&link.peer.address));
+        }
+        for link in self.registrations.values().filter_map(|link| self.links.get(link.0)) {
+            registered.add(&link.peer.address);
+        }
+        assert_eq!(self.registered_from.entries(), registered.entries(), "{when}");
+        assert_eq!(self.waiting_from.entries(), waiting.entries(), "{when}");
         for (server_id, link) in &self.registrations {
             let link = self.links.get(link.0).unwrap_or_else(|| panic!("{when}: {server_id} has no link"));
             let seat = |livecode: &LivecodeLink| matches!(server_id, ServerId::Number(number) if livecode.seats.contains(number));

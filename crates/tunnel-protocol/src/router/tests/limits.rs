@@ -288,3 +288,52 @@ fn senders_are_paused_early_when_the_receivers_link_holds_much() {
     net.send(client, data(1, vec![0; 6_000]));
     assert_eq!(net.received(client), [Frame::Pause { channel: ChannelId(1) }]);
 }
+
+#[test]
+fn no_address_takes_all_places_of_the_waiting_room_and_of_servers() {
+    let limits =
+        Config { max_waiting: 100, max_waiting_per_address: 3, max_registrations_per_address: 2, ..config() };
+    let mut net = Net::new(limits);
+    let from = |net: &mut Net, address: &str| {
+        net.opened += 1;
+        let challenge = StaticKey::from_secret([net.opened; 32]);
+        let peer =
+            Peer { dialect: Dialect::Tunnel, address: address.to_owned(), url: ORIGIN.to_owned(), challenge };
+        let link = net.router.open_link(peer, net.now);
+        net.send(link, hello());
+        net.received(link);
+        link
+    };
+    let (mut waiting, mut registered) = (Vec::new(), Vec::new());
+    // Two of a /64, two more /64 of its /56, two more /56 of its /48, and a stranger.
+    let addresses = [
+        "2001:db8::1",
+        "2001:db8::2",
+        "2001:db8:0:1::1",
+        "2001:db8:0:2::1",
+        "2001:db8:0:100::1",
+        "2001:db8:0:200::1",
+        "2001:db8:1::1",
+    ];
+    for address in addresses {
+        let link = from(&mut net, address);
+        let before = net.router.stats().waiting;
+        for channel in 0..5 {
+            net.send(link, connect(1 + 2 * channel, server_id(99)));
+        }
+        waiting.push(net.router.stats().waiting - before);
+        let before = net.router.stats().registrations;
+        for _ in 0..3 {
+            let link = from(&mut net, address);
+            let own = StaticKey::from_secret([net.opened; 32]).public();
+            let frame = register(net.opened, &own);
+            net.send(link, frame);
+        }
+        registered.push(net.router.stats().registrations - before);
+    }
+    assert_eq!(waiting, [3, 0, 3, 0, 3, 3, 3]);
+    assert_eq!(registered, [2, 0, 2, 0, 2, 2, 2]);
+    net.router.assert_consistent("at the end");
+    net.advance(Duration::from_secs(3));
+    net.router.assert_consistent("when nobody waits");
+}

@@ -208,6 +208,131 @@ fn a_link_may_be_several_servers_up_to_a_bound() {
 }
 
 #[test]
+fn an_installation_obeys_the_number_of_servers() {
+    let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [0x5e; 32] });
+    let mut net =
+        Net::new(Config { livecode, max_registrations: 3, max_registrations_per_address: 2, ..config() });
+    let mut last = (net.texter(), 0, String::new());
+    for (own_link, answer) in [(false, "1"), (false, "1"), (false, "0"), (true, "1"), (true, "0")] {
+        let link = if own_link { net.texter() } else { last.0 };
+        let sent = net.invoke(link, "create server credential", &[]);
+        let (id, credential) = sent[0].split_once(' ').expect("two words");
+        let id = id.parse().expect("a number");
+        assert_eq!(net.install(link, id, credential), [answer], "server {id}");
+        if answer == "1" {
+            last = (link, id, credential.to_owned());
+        }
+    }
+    let (_, id, credential) = last;
+    let link = net.texter();
+    assert_eq!(net.install(link, id, &credential), ["1"], "who takes a number over needs no room");
+    assert_eq!(net.router.stats().registrations, 3);
+}
+
+#[test]
+fn credentials_are_guessed_a_few_times_and_then_not_looked_at() {
+    let mut net = livecode();
+    let (link, other) = (net.texter(), net.texter());
+    let add = |net: &mut Net, link, credential: &str| {
+        let text = format!(
+            r#"{{"instruction":"add instruction","credential":"{credential}","parameters":{{"instructionToAdd":"initialize"}}}}"#
+        );
+        net.text(link, &text)[1] == "server: adding instruction 'initialize'"
+    };
+    for guess in 0..10 {
+        assert!(add(&mut net, link, CREDENTIAL), "wrong ones before: {guess}");
+        assert!(!add(&mut net, link, "wrong"));
+    }
+    assert!(!add(&mut net, link, CREDENTIAL), "after ten wrong ones");
+    assert!(add(&mut net, other, CREDENTIAL), "from another address");
+    net.advance(Duration::from_secs(11));
+    assert!(add(&mut net, link, CREDENTIAL), "after a while");
+    assert!(!add(&mut net, link, &"x".repeat(100_000)), "too long to be compared");
+}
+
+#[test]
+fn servers_credentials_are_not_guessed_without_end() {
+    let mut net = livecode();
+    let (link, id, credential) = net.text_server();
+    for _ in 0..2_048 {
+        assert_eq!(net.install(link, id, "wrong"), ["0"]);
+    }
+    assert_eq!(net.install(link, id, &credential), ["0"], "after that many wrong ones");
+    net.advance(Duration::from_secs(1));
+    assert_eq!(net.install(link, id, &credential), ["1"]);
+}
+
+#[test]
+fn random_texts_leave_nothing_in_the_books() {
+    for seed in 0..60_u64 {
+        let mut net = livecode();
+        let mut number = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut dice = |below: u64| {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            (number >> 24) % below
+        };
+        let mut servers: Vec<(u32, String)> = Vec::new();
+        let mut links = vec![net.texter(), net.texter(), net.server(1), net.link()];
+        for step in 0..200 {
+            let at = dice(links.len() as u64) as usize;
+            let link = links[at];
+            let is_text = net.router.speaks_livecode(link);
+            let id = 1 + dice(4) as u32;
+            match dice(12) {
+                0 | 1 if is_text => {
+                    net.router.handle_text(link, r#"{"instruction":"create server credential"}"#, net.now);
+                    let known = servers.len() as u32 + 1;
+                    let config = net.router.config.livecode.as_ref().expect("it is on");
+                    servers.push((known, config.server_credential(known)));
+                }
+                2 | 3 if is_text && !servers.is_empty() => {
+                    let (id, credential) = &servers[dice(servers.len() as u64) as usize];
+                    let text =
+                        format!(r#"{{"instruction":"install server","parameters":[{id},"{credential}"]}}"#);
+                    net.router.handle_text(link, &text, net.now);
+                }
+                4 | 5 if is_text => {
+                    let to = if dice(3) == 0 { format!("\"{}\"", server_id(1)) } else { id.to_string() };
+                    let text = format!(r#"{{"instruction":"connect to server","parameters":[{to},7]}}"#);
+                    net.router.handle_text(link, &text, net.now);
+                }
+                6 | 7 if is_text => {
+                    let data = "x".repeat(dice(100_000) as usize);
+                    let name = if dice(2) == 0 { "forward to client" } else { "forward to server" };
+                    let channel = 2 * dice(6);
+                    let text = format!(r#"{{"instruction":"{name}","parameters":[{channel},"{data}"]}}"#);
+                    net.router.handle_text(link, &text, net.now);
+                }
+                0..=3 => {
+                    let next = 1 + 2 * step as u32;
+                    let server = if dice(2) == 0 { ServerId::Number(id) } else { server_id(dice(3) as u8) };
+                    let payload = Bytes::from(vec![7; dice(1_000) as usize]);
+                    let channel = ChannelId(next);
+                    let kind = ChannelKind::Plain;
+                    net.send(link, Frame::Connect { channel, server_id: server, port: 7, kind, payload });
+                }
+                8 => {
+                    net.hang_up(link);
+                    let new = if dice(2) == 0 { net.open(Dialect::Livecode) } else { net.link() };
+                    links[at] = new;
+                }
+                9 => net.advance(Duration::from_millis(dice(3_000))),
+                _ => {
+                    for _ in 0..dice(8) {
+                        let _maybe_nothing = net.router.poll_transmit(link);
+                    }
+                }
+            }
+            net.router.assert_consistent(&format!("seed {seed}, step {step}"));
+        }
+        links.into_iter().for_each(|link| net.hang_up(link));
+        net.assert_empty();
+    }
+}
+
+#[test]
 fn the_newest_installation_takes_over_one_server_only() {
     let mut net = livecode();
     let (old, id, credential) = net.text_server();
