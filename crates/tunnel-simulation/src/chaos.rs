@@ -7,6 +7,9 @@
 //! * When the network heals, everything that was sent on a socket that is still open arrives.
 //! * Every end is explained by a code that fits what was done.
 //! * When all sockets have ended, nobody holds anything.
+//! * Whatever the relay says: a server's ID is its own, and a client's socket is open, and verified, with the server that was
+//!   asked for and no other. No socket is said to be closed cleanly that neither side has closed, and each close has a
+//!   code and, if it is not clean, a reason. Once the relay is honest, a new client reaches the server.
 //!
 //! Some peers say what no other knows, as those of a later version of the protocol would.
 
@@ -68,6 +71,8 @@ struct Pair {
     server_end: Option<(CloseCode, bool)>,
     /// The server's page that it belongs to was reloaded.
     orphaned: bool,
+    /// One of its two applications closed it.
+    asked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -210,6 +215,10 @@ impl Run {
             self.pass(Duration::from_micros(pause))?;
         }
         self.heal()?;
+        // Tabs that share a key take the server from each other, and their clients lose it.
+        if self.evil && self.hosts.len() == 1 {
+            self.meet_again()?;
+        }
         self.close_all()?;
         self.report.deeds = self.world.evil.as_ref().map_or(0, |evil| evil.deeds);
         Ok(())
@@ -255,6 +264,11 @@ impl Run {
         if self.world.peers[peer].frozen_until.is_some() || self.pairs.len() >= 12 {
             return;
         }
+        self.dial(peer);
+    }
+
+    /// Opens the next pair's socket.
+    fn dial(&mut self, peer: usize) -> SocketId {
         let number = self.pairs.len();
         let options = ConnectOptions {
             path: format!("/{number}"),
@@ -265,6 +279,7 @@ impl Run {
         let socket = self.world.connect(peer, self.server, PORT, options);
         self.by_client.insert((peer, socket), number);
         self.pairs.push(Pair { client: Some((peer, socket)), ..Pair::default() });
+        socket
     }
 
     fn send(&mut self) {
@@ -329,6 +344,7 @@ impl Run {
         let direction = self.random.below(2) as usize;
         let Some((peer, socket)) = self.sender(number, direction) else { return };
         if self.world.peers[peer].frozen_until.is_none() {
+            self.pairs[number].asked = true;
             self.world
                 .with(peer, |endpoint, now| endpoint.close(socket, Some(CloseCode::NORMAL), "enough", now));
         }
@@ -415,7 +431,7 @@ impl Run {
             self.relay_up = true;
         }
         if let Some(evil) = &mut self.world.evil {
-            evil.one_in = u64::MAX;
+            evil.repent();
         }
         for peer in &mut self.world.peers {
             peer.frozen_until = None;
@@ -446,9 +462,37 @@ impl Run {
         }
     }
 
+    /// Nothing that an evil relay has said keeps a new client from the server when the relay is honest again.
+    fn meet_again(&mut self) -> Result<(), String> {
+        // The server may wait before it dials again.
+        self.pass(Duration::from_secs(60))?;
+        let number = self.pairs.len();
+        let socket = self.dial(1);
+        for direction in [0, 1] {
+            self.pass(Duration::from_secs(60))?;
+            let message = self.message(300);
+            let Some((peer, socket)) = self.sender(number, direction) else {
+                let pair = &self.pairs[number];
+                return Err(format!("a new client does not reach the server on an honest path: {pair:?}"));
+            };
+            self.world
+                .with(peer, |endpoint, _| endpoint.send(socket, message.clone()))
+                .map_err(|error| format!("on an honest path: {error}"))?;
+            self.pairs[number].lanes[direction].sent.push(message);
+        }
+        self.pass(Duration::from_secs(60))?;
+        let pair = &self.pairs[number];
+        let arrived = pair.lanes.iter().all(|lane| lane.arrived == 1);
+        if pair.client == Some((1, socket)) && pair.server.is_some() && arrived {
+            return Ok(());
+        }
+        Err(format!("a new client and the server do not understand each other on an honest path: {pair:?}"))
+    }
+
     /// Everyone closes; nobody holds anything after that.
     fn close_all(&mut self) -> Result<(), String> {
         for number in 0..self.pairs.len() {
+            self.pairs[number].asked = true;
             if let Some((peer, socket)) = self.pairs[number].client {
                 self.world.with(peer, |endpoint, now| endpoint.close(socket, None, "", now));
             }

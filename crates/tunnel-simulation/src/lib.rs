@@ -366,6 +366,13 @@ impl World {
                 for frame in &early {
                     router.handle_message(link, frame[..].into(), now);
                 }
+                if let Some(evil) = &mut self.evil
+                    && !evil.greets(!early.is_empty(), &mut self.random)
+                {
+                    early.clear();
+                } else if self.evil.is_some() && early.is_empty() {
+                    early.push(Bytes::new());
+                }
                 connection.to_peer.push(Parcel::Open { early }, connection.latency, connection.rate, now);
             }
             (Parcel::Message(LinkMessage::Binary(message)), Some(link)) => {

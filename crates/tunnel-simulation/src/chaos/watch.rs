@@ -27,7 +27,14 @@ impl Run {
                 self.by_server.insert((peer, socket), number);
                 self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
             }
-            Event::Opened { socket, .. } => {
+            Event::Hosting { server_id, .. } if server_id != self.server => {
+                return Err(format!("the server {} is told that it is {server_id}", self.server));
+            }
+            Event::Opened { socket, remote, .. } => {
+                let is_server = remote.key.as_ref() == self.server.key();
+                if !remote.verified || !remote.encrypted || is_server == self.is_host(peer) {
+                    return Err(format!("peer {peer} opened a socket to somebody else: {remote:?}"));
+                }
                 if self.is_host(peer) {
                     let number =
                         *self.by_server.get(&(peer, socket)).ok_or("opened before it was offered")?;
@@ -140,6 +147,14 @@ impl Run {
             return Err(format!(
                 "pair {number}: peer {peer} closed with {code} {reason:?}, which nothing explains"
             ));
+        }
+        if was_clean && !pair.asked {
+            return Err(format!(
+                "pair {number}: peer {peer} hears of a clean close that nobody asked for: {code} {reason:?}"
+            ));
+        }
+        if code.0 == 0 || !was_clean && reason.is_empty() {
+            return Err(format!("pair {number}: peer {peer} closed with {code}, and nobody says why"));
         }
         if was_clean && !self.evil {
             // Who is told that both sides agreed has everything that the other sent before its close.
