@@ -43,7 +43,7 @@ fn assert_one(lines: &[String], words: &[&str]) {
 /// How a browser that speaks TLS begins, and the PROXY protocol.
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 const PROXY_HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n";
-const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn tls_on_a_port_without_is_answered_at_once_and_said() {
@@ -145,7 +145,7 @@ async fn a_file_that_cannot_be_read_is_said() {
 
 /// Asks for metrics on a connection that is open already: how many connections could not be accepted.
 async fn accept_errors(watching: &mut TcpStream) -> u64 {
-    watching.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    watching.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(within("a head", watching.read_u8()).await.unwrap());

@@ -182,8 +182,9 @@ async fn a_file_that_changes_has_another_tag_even_if_time_and_length_stay() {
     }
     // An older release that is deployed again is not what the browser has.
     let date = httpdate::fmt_http_date(old + std::time::Duration::from_secs(86_400));
-    let head =
-        format!("GET /app.mjs HTTP/1.1\r\nhost: x\r\nif-modified-since: {date}\r\nconnection: close\r\n\r\n");
+    let head = format!(
+        "GET /app.mjs HTTP/1.1\r\nhost: localhost\r\nif-modified-since: {date}\r\nconnection: close\r\n\r\n"
+    );
     assert_eq!(request(relay.address(), &head).await.status, StatusCode::OK);
 }
 
@@ -225,7 +226,7 @@ async fn a_folder_that_is_a_link_is_followed_for_each_request() {
 
 /// The answer to a GET request for `/app.mjs`, which holds `export {}`, with one more header.
 async fn part(relay: &Relay, headers: &str) -> (u16, String, Option<String>) {
-    let head = format!("GET /app.mjs HTTP/1.1\r\nhost: x\r\n{headers}\r\nconnection: close\r\n\r\n");
+    let head = format!("GET /app.mjs HTTP/1.1\r\nhost: localhost\r\n{headers}\r\nconnection: close\r\n\r\n");
     let answer = request(relay.address(), &head).await;
     let range = answer.header("content-range").map(str::to_owned);
     (answer.status.as_u16(), answer.text().to_owned(), range)
@@ -266,7 +267,7 @@ async fn whoever_closes_its_half_after_the_request_gets_its_answer() {
     fs::write(folder.path().join("www/large.bin"), vec![7; 3_000_000]).unwrap();
     for (path, len) in [("/healthz", 3), ("/app.mjs", 9), ("/large.bin", 3_000_000)] {
         let mut stream = TcpStream::connect(relay.address()).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         within("the answer", stream.read_to_end(&mut answer)).await.unwrap();
@@ -278,7 +279,7 @@ async fn whoever_closes_its_half_after_the_request_gets_its_answer() {
 #[tokio::test]
 async fn a_connection_may_rest_between_requests_for_another_time_than_a_head_may_take() {
     let (short, long) = (std::time::Duration::from_millis(50), std::time::Duration::from_secs(3_600));
-    let get = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let get = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let ask = async |stream: &mut TcpStream| {
         stream.write_all(get.as_bytes()).await.unwrap();
         assert!(head(stream).await.starts_with("HTTP/1.1 200 "));

@@ -37,8 +37,8 @@ impl Relay {
 
     /// Has it log a line for each of many requests.
     async fn fill_log(&self) {
-        let one = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-        let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let one = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let last = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         let (mut read, mut write) = TcpStream::connect(self.address).await.unwrap().into_split();
         let requests = one.repeat(LINES) + last;
         let writing = tokio::spawn(async move { write.write_all(requests.as_bytes()).await.map(|()| write) });
