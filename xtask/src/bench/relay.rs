@@ -158,6 +158,9 @@ const UNLIMITED: &[&str] = &[
     "--max-connections-per-address=1_000_000",
     "--accept-rate=0",
     "--accept-rate-per-address=0",
+    "--max-registrations-per-address=1_000_000",
+    "--max-waiting-per-address=1_000_000",
+    "--half-sent-buffer-per-address=128MiB",
     "--link-frames-per-second=0",
     "--link-bytes-per-second=0",
 ];
