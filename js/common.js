@@ -94,6 +94,16 @@ export function toMilliseconds(value, name) {
   throw new TypeError(`${name} is ${value}: expected milliseconds, 0 or more`);
 }
 
+/** A number of bytes or of clients: 1 or more, or Infinity. */
+export function toLimit(value, name) {
+  const number = Number(value);
+  if (number >= 1) return Math.floor(number);
+  throw new TypeError(`${name} is ${String(value)}: expected a number, 1 or more`);
+}
+
+/** Longest message that a socket takes unless the application says otherwise, in bytes. */
+export const MAX_MESSAGE_SIZE = 100 << 20;
+
 export function toSignal(value) {
   if (value === undefined || value instanceof AbortSignal) return value;
   throw new TypeError('signal is not an AbortSignal');

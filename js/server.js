@@ -10,9 +10,11 @@ import {
   describe,
   INTERNAL,
   isObject,
+  MAX_MESSAGE_SIZE,
   READY_STATES,
   report,
   requireArguments,
+  toLimit,
   toPort,
   toRelayUrl,
   toSignal,
@@ -33,6 +35,9 @@ const INTERNAL_ERROR = 1011;
 const TRY_AGAIN_LATER = 1013;
 const PORT_CLOSED = 3702;
 const REFUSED = 3703;
+
+/** Clients of a server unless the application says otherwise. */
+const MAX_CLIENTS = 1024;
 
 /** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
 const MAX_BACKLOG = 128;
@@ -86,6 +91,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #handlers = {};
   /** Subprotocols for listeners that name none. */
   #protocols;
+  /** Longest message taken by listeners that say nothing about it. */
+  #maxMessageSize;
   /** What `listen` claimed: `{ranges, handler, accept, protocols}` each. */
   #listeners = new Set();
   #clients = new Set();
@@ -110,10 +117,14 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     return openServer(toRelayUrl(relayUrl), options ?? {});
   }
 
-  static async #open(relay, { identity, token, signal, protocols, livecode, allowPlain }) {
+  static async #open(relay, options) {
+    const { identity, token, signal, protocols, livecode, allowPlain } = options;
+    const { maxClients = MAX_CLIENTS, maxMessageSize = MAX_MESSAGE_SIZE } = options;
+    const clients = toLimit(maxClients, 'maxClients');
     const server = new ForwardingServerWebSocket(INTERNAL);
     server.#relay = relay;
     server.#protocols = toChooser(protocols);
+    server.#maxMessageSize = toLimit(maxMessageSize, 'maxMessageSize');
     toSignal(signal)?.throwIfAborted();
     if (identity !== undefined) {
       await server.#claim(`${identity} ${server.#relay}`, signal);
@@ -125,8 +136,11 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       }
       server.#ended.promise.then(server.#identity.release);
     }
-    const address = addressOf(relay);
-    server.#core = tunnel.host(server, address, `${token ?? ''}`, !!livecode, !!allowPlain, server.#identity);
+    server.#core = tunnel.host(server, addressOf(relay), `${token ?? ''}`, server.#identity, {
+      livecode: !!livecode,
+      allowPlain: !!allowPlain,
+      maxClients: clients,
+    });
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -193,7 +207,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     requireArguments(arguments, 1, 'ForwardingServerWebSocket', 'listen');
     if (typeof handler !== 'function') [handler, options] = [undefined, options ?? handler];
     if (options != null && !isObject(options)) throw new TypeError('the handler is not a function');
-    const { accept, protocols } = options ?? {};
+    const { accept, protocols, maxMessageSize = this.#maxMessageSize } = options ?? {};
     if (accept !== undefined && typeof accept !== 'function') throw new TypeError('accept is not a function');
     if (this.#readyState > 1) throw new DOMException('The server is closed.', 'InvalidStateError');
     const ranges = toRanges(ports);
@@ -206,7 +220,13 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       }
       taken.push(range);
     }
-    const listener = { ranges, handler, accept, protocols: toChooser(protocols) ?? this.#protocols };
+    const listener = {
+      ranges,
+      handler,
+      accept,
+      protocols: toChooser(protocols) ?? this.#protocols,
+      maxMessageSize: toLimit(maxMessageSize, 'maxMessageSize'),
+    };
     this.#listeners.add(listener);
     return new Listener(INTERNAL, ranges, () => this.#listeners.delete(listener));
   }
@@ -263,7 +283,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #listenerFor(port) {
     for (const listener of this.#listeners) if (includes(listener.ranges, port)) return listener;
     const anyone = !this.#listeners.size && (this.#accepts || this.#callbacks.size);
-    return anyone ? { ranges: ALL_PORTS, protocols: this.#protocols } : undefined;
+    if (!anyone) return undefined;
+    return { ranges: ALL_PORTS, protocols: this.#protocols, maxMessageSize: this.#maxMessageSize };
   }
 
   async #answer(core, offer) {
@@ -296,7 +317,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         encrypted: !offer.plain,
       };
       const socket = openIncoming(core, tunnelUrl(this.#relay, this.#serverId, port) + offer.path, peer);
-      core.accept(socket, protocol ?? '');
+      core.accept(socket, protocol ?? '', listener.maxMessageSize);
     } catch (error) {
       core.refuse(INTERNAL_ERROR, `the server's application failed to answer on port ${port}`);
       report(error);

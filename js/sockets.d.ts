@@ -4,8 +4,8 @@ export class TunnelError extends Error {
   constructor(message: string, options?: { code?: string; cause?: unknown });
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
-   * `relay-unreachable`, `protocol-error`, `overflow`, `timeout`, `aborted`, `draining`, `peer-reloaded`, `port-taken`,
-   * `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, `livecode-relay`, …
+   * `relay-unreachable`, `protocol-error`, `overflow`, `too-big`, `try-again-later`, `timeout`, `aborted`, `draining`,
+   * `peer-reloaded`, `port-taken`, `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, `livecode-relay`, …
    */
   readonly code: string;
   /**
@@ -42,6 +42,11 @@ export interface SocketOptions {
   livecode?: boolean;
   /** Whether a server of the livecode dialect that does not encrypt will do: false. */
   allowPlain?: boolean;
+  /**
+   * Longest message that the socket takes, in bytes: 104857600, as Node.js's `ws` has it. A longer one ends the connection with
+   * 1009; one for which the page has no room now, with 1013.
+   */
+  maxMessageSize?: number;
 }
 
 /** What `opened` resolves with. Taking `readable` turns `message` events off. */
@@ -287,6 +292,13 @@ export interface ServerOptions {
   livecode?: boolean;
   /** Whether clients of the livecode dialect that do not encrypt are let in: false. Their messages are texts. */
   allowPlain?: boolean;
+  /**
+   * Most clients at once: 1024. Those that are away count, and those that are being let in. A further one is turned away,
+   * tries again some times, and then fails with `try-again-later`.
+   */
+  maxClients?: number;
+  /** Longest message that clients may send, in bytes, for all listeners that say nothing about it: 104857600. */
+  maxMessageSize?: number;
 }
 
 /** What `listen` takes besides ports and handler. */
@@ -295,6 +307,8 @@ export interface ListenOptions {
   protocols?: ProtocolChoice;
   /** Decides who may come in, before the connection opens. */
   accept?: (offer: ConnectionOffer) => boolean | Promise<boolean>;
+  /** Longest message that clients of these ports may send, in bytes. */
+  maxMessageSize?: number;
 }
 
 /** A claim on ports. */

@@ -12,9 +12,11 @@ import {
   describe,
   INTERNAL,
   later,
+  MAX_MESSAGE_SIZE,
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
+  toLimit,
   toMessage,
   toMilliseconds,
   toPort,
@@ -178,6 +180,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
       livecode: !!livecode,
       allowPlain: !!allowPlain,
+      maxMessageSize: toLimit(options.maxMessageSize ?? MAX_MESSAGE_SIZE, 'maxMessageSize'),
     });
     if (identity === undefined) this.#core.dial();
     else this.#dialAs(`${identity}`, signal);

@@ -206,7 +206,7 @@ impl Stream for Socket {
             return Poll::Ready(None);
         }
         if let Some(message) = ready!(Pin::new(&mut self.inbox).poll_next(context)) {
-            self.engine.consume(self.id, message.len());
+            self.engine.consume(self.id, message.cost());
             return Poll::Ready(Some(Ok(message)));
         }
         self.has_ended = true;

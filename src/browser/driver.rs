@@ -13,7 +13,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Endpoint, Event, LinkId, LinkMessage, SocketId};
 use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::ledger::Ledger;
 use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::session;
 use tunnel_protocol::sorted::SortedMap;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
@@ -61,6 +63,8 @@ thread_local! {
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
     /// For the first handshakes of the next driver.
     static SPARE_KEYS: RefCell<Vec<StaticKey>> = const { RefCell::new(Vec::new()) };
+    /// What the page's sockets hold of unfinished messages.
+    static LEDGER: Ledger = Ledger::default();
 }
 
 /// One endpoint, and what it needs of the browser.
@@ -86,18 +90,27 @@ impl Driver {
         let found = DRIVERS.with_borrow(|drivers| {
             drivers.iter().find(|driver| driver.server.is_none() && driver.relay == relay).cloned()
         });
-        found.unwrap_or_else(|| Self::new(relay, None, false))
+        found.unwrap_or_else(|| Self::new(relay, None, false, 0))
     }
 
-    pub(crate) fn new(relay: Relay, server: Option<Rc<dyn ServerSink>>, allow_plain: bool) -> Rc<Self> {
+    pub(crate) fn new(
+        relay: Relay,
+        server: Option<Rc<dyn ServerSink>>,
+        allow_plain: bool,
+        max_clients: usize,
+    ) -> Rc<Self> {
         let (relay_url, token) = (relay.bound.clone(), relay.token.clone());
         let link_grace = Duration::from_millis(link_grace() as u64);
+        let session = session::Config { ledger: LEDGER.with(Clone::clone), ..session::Config::default() };
+        let livecode = relay.livecode;
         let config = Config {
             relay_url,
             token,
-            livecode: relay.livecode,
+            livecode,
             allow_plain,
             link_grace,
+            max_clients,
+            session,
             ..Config::default()
         };
         let mut endpoint = Endpoint::new(config, random());
@@ -156,9 +169,14 @@ impl Driver {
         server: ServerId,
         port: u16,
         options: ConnectOptions,
+        max_message: u64,
         socket: Rc<dyn SocketSink>,
     ) -> SocketId {
-        let connect = |endpoint: &mut Endpoint, now| endpoint.connect(server, port, options, now);
+        let connect = |endpoint: &mut Endpoint, now| {
+            let id = endpoint.connect(server, port, options, now);
+            endpoint.limit_messages(id, max_message);
+            id
+        };
         let id = self.with_later(connect);
         self.insert(id, socket);
         // The WebSocket is on its way before anything else is done.
@@ -230,7 +248,7 @@ impl Driver {
     /// Computes the secret that a key of WebCrypto's shares with `theirs`.
     async fn share(self: Rc<Self>, ours: PublicKey, theirs: PublicKey) {
         let shared = identity::shared_secret(ours, theirs).await;
-        self.with(|endpoint, now| endpoint.handle_diffie_hellman(theirs, shared, now));
+        self.with(|endpoint, now| endpoint.handle_diffie_hellman(ours, theirs, shared, now));
     }
 
     /// The time that the timer was armed for has come.

@@ -8,8 +8,9 @@ use crate::browser::page;
 use crate::browser::platform::random;
 use std::any::Any;
 use std::rc::Rc;
-use tunnel_protocol::endpoint::{Endpoint, Event, SocketId, SocketStats};
+use tunnel_protocol::endpoint::{Config, Endpoint, Event, SocketId, SocketStats};
 use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Message, ServerId};
 use web_sys::Url;
@@ -29,7 +30,7 @@ pub(crate) async fn connect(plan: SocketPlan) -> Result<Socket, Error> {
     options.key = key;
     let (state, opening) = SocketState::new(guard);
     let driver = Driver::shared(relay);
-    let id = driver.connect(server, plan.port, options, state.clone());
+    let id = driver.connect(server, plan.port, options, DEFAULT_MAX_MESSAGE, state.clone());
     opening.socket(driver, id, state).await
 }
 
@@ -39,7 +40,7 @@ pub(crate) async fn host(plan: ServerPlan) -> Result<Server, Error> {
     let relay = relay(plan.relay, plan.token)?;
     let (key, guard) = take(plan.identity).await?;
     let (state, hosting) = ServerState::new(guard);
-    let driver = Driver::new(relay, Some(state.clone()), false);
+    let driver = Driver::new(relay, Some(state.clone()), false, Config::default().max_clients);
     let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
     driver.with(|endpoint, now| endpoint.host(key, now));
     state.server(hosting, driver).await

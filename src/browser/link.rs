@@ -5,11 +5,13 @@ use crate::browser::driver::Driver;
 use crate::browser::frames;
 #[cfg(feature = "npm")]
 use crate::browser::warm_up::LoopbackLink;
-use js_sys::{ArrayBuffer, Uint8Array};
+use js_sys::{ArrayBuffer, JsString, Uint8Array};
 use std::rc::Weak;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::early;
 use tunnel_protocol::endpoint::{LinkId, LinkMessage};
+use tunnel_protocol::link::{LinkError, MAX_RECEIVED};
+use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, SUBPROTOCOL};
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, Url, WebSocket};
@@ -32,6 +34,9 @@ extern "C" {
     /// Base64 of a text whose characters are bytes.
     fn btoa(bytes: &str) -> String;
 }
+
+/// Longest text of a relay that is taken, in UTF-16 code units.
+const MAX_TEXT: usize = 16 << 20;
 
 /// How a relay is reached.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -183,12 +188,26 @@ fn offer(early: &[u8]) -> Vec<String> {
 }
 
 fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
+    let too_long = |len: usize| {
+        let error = LinkError::TooLong { len, max: MAX_RECEIVED };
+        driver.handle_link_closed(id, error.code(), &error.to_text());
+    };
+    // What is too long is not copied here.
     if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {
+        let len = buffer.byte_length() as usize;
+        if len > MAX_RECEIVED {
+            return too_long(len);
+        }
         let bytes = Uint8Array::new(buffer).to_vec();
         #[cfg(feature = "npm")]
         frames::keep(buffer, bytes.len());
         driver.handle_message(id, LinkMessage::Binary(bytes.into()));
-    } else if let Some(text) = data.as_string() {
+    } else if let Some(text) = data.dyn_ref::<JsString>() {
+        let len = text.length() as usize;
+        if len > MAX_TEXT {
+            return too_long(len);
+        }
+        let text = String::from(text);
         driver.handle_message(id, LinkMessage::Text(text));
     }
 }

@@ -6,6 +6,7 @@ mod build;
 mod config;
 mod demo;
 mod dist;
+mod hostile;
 mod lint;
 mod process;
 mod relay;
@@ -80,7 +81,7 @@ enum Command {
         #[arg(long, value_delimiter = ',', default_value = "*")]
         cases: Vec<String>,
     },
-    /// Attacks the relay in every way that is known, at full strength, while a well-behaved pair goes on
+    /// Attacks the relay, and then a server in a tab, in every way that is known, at full strength, while others go on
     Hostile,
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
@@ -169,12 +170,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: None, rounds, json } => bench::bench(&workspace, rounds, json),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
-        Command::Hostile => process::run(
-            workspace
-                .cargo()
-                .args(["test", "--release", "-p", "tunnel-relay", "--test", "siege", "--", "--nocapture"])
-                .env("TUNNEL_RELAY_SIEGE", "full"),
-        ),
+        Command::Hostile => hostile::hostile(&workspace),
         Command::Lint => lint::lint(&workspace),
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => {

@@ -60,6 +60,8 @@ pub struct Endpoint {
     /// Sessions of clients, by what they are resumed with.
     by_session: SortedMap<(PublicKey, SessionId), SocketId>,
     host: Option<Host>,
+    /// Diffie-Hellman that have been asked for and not been answered: one's own key, and the other.
+    agreements: SortedSet<(PublicKey, PublicKey)>,
     /// Keys that nothing has used, made while nobody waited.
     spare_keys: Vec<StaticKey>,
     /// Sockets that may have a record to send, in the order of their turns.
@@ -93,6 +95,7 @@ impl Endpoint {
             by_path: SortedMap::new(),
             by_session: SortedMap::new(),
             host: None,
+            agreements: SortedSet::new(),
             spare_keys: Vec::new(),
             ready: VecDeque::new(),
             timers: SortedSet::new(),
@@ -148,11 +151,19 @@ impl Endpoint {
         self.touch(socket, now);
     }
 
-    /// The application has taken in so many payload bytes of a socket's messages; the peer may send as many more.
-    pub fn consume(&mut self, socket: SocketId, bytes: usize, now: Instant) {
+    /// The application has taken in messages of a socket that [cost](Message::cost) so much; the peer may send as much more.
+    pub fn consume(&mut self, socket: SocketId, cost: usize, now: Instant) {
         if let Some(entry) = self.sockets.get_mut(socket) {
-            entry.session.consume(bytes, now);
+            entry.session.consume(cost, now);
             self.touch(socket, now);
+        }
+    }
+
+    /// Has a socket take messages of so many bytes at most: call it before [`accept`](Self::accept), or at once after
+    /// [`connect`](Self::connect).
+    pub fn limit_messages(&mut self, socket: SocketId, max_message: u64) {
+        if let Some(entry) = self.sockets.get_mut(socket) {
+            entry.session.set_max_message(max_message);
         }
     }
 
@@ -200,20 +211,32 @@ impl Endpoint {
     }
 
     /// Takes in the answer to [`Event::NeedsDiffieHellman`].
-    pub fn handle_diffie_hellman(&mut self, theirs: PublicKey, shared: [u8; 32], now: Instant) {
-        if let Some(host) = &mut self.host {
-            host.key.answer(theirs, shared);
-        }
+    pub fn handle_diffie_hellman(
+        &mut self,
+        ours: PublicKey,
+        theirs: PublicKey,
+        shared: [u8; 32],
+        now: Instant,
+    ) {
+        self.agreements.remove(&(ours, theirs));
         for entry in self.sockets.values_mut() {
             if let Side::Client(client) = &mut entry.side
-                && let Some(key) = &mut client.key
+                && let Some(key) = client.key.as_mut().filter(|key| key.public() == ours)
             {
                 key.answer(theirs, shared);
             }
         }
-        self.register(now);
-        self.retry_incoming(now);
+        if self.host.as_ref().is_some_and(|host| host.key.public() == ours) {
+            self.answer_host(theirs, shared, now);
+        }
         self.for_each_socket(now, Self::advance_client);
+    }
+
+    /// Asks the holder of a key for a Diffie-Hellman, once.
+    fn ask(&mut self, ours: PublicKey, theirs: PublicKey) {
+        if self.agreements.insert((ours, theirs)) {
+            self.events.push_back(Event::NeedsDiffieHellman { ours, theirs });
+        }
     }
 
     /// The next message for a WebSocket; call it while that WebSocket's own buffer is short.
@@ -365,7 +388,8 @@ impl Endpoint {
     /// The socket has no path any more. What becomes of it is up to its side.
     fn lose_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        entry.path = None;
+        let link = entry.path.take().map(|path| path.link);
+        let link_lives = link.is_some_and(|link| self.links.get(link).is_some());
         entry.session.detach();
         if entry.opened && !entry.is_interrupted() {
             entry.interrupted_at = now;
@@ -376,7 +400,7 @@ impl Endpoint {
         let Some(entry) = self.sockets.get(socket) else { return };
         match &entry.side {
             Side::Client(_) => self.lose_client_path(socket, code, reason, now),
-            Side::Server(_) => self.lose_server_path(socket, code, reason, now),
+            Side::Server(_) => self.lose_server_path(socket, code, reason, link_lives, now),
         }
     }
 

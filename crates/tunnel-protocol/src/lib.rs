@@ -17,6 +17,7 @@ mod entropy;
 pub mod frame;
 pub mod handshake;
 pub mod identity;
+pub mod ledger;
 pub mod link;
 pub mod livecode;
 pub mod message;

@@ -1,7 +1,7 @@
 //! A peer's side of the link protocol: one WebSocket to the relay, and its channels.
 
 use crate::codec::DecodeError;
-use crate::frame::{ChannelId, ChannelKind, Frame, HEADER_LEN, PONG, Welcome};
+use crate::frame::{ACCEPT, CLOSE, ChannelId, ChannelKind, Frame, HEADER_LEN, PONG, Welcome};
 use crate::handshake::MAX_MESSAGE;
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
@@ -30,6 +30,13 @@ const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pongs that may wait to be sent; a relay that pings faster is not answered for each.
 const MAX_PONGS: usize = 4;
+
+/// Longest message that a relay has reason to send, in bytes, whatever it says its limit is: INCOMING with the longest
+/// handshake message, and what else is in that frame.
+pub const MAX_RECEIVED: usize = MAX_MESSAGE + 1_024;
+
+/// Bytes of answers to INCOMING that may wait to be sent: a relay that goes on asking and does not read is left.
+const MAX_ANSWERS: usize = 1024 * 1024;
 
 /// What happened on a link.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -112,6 +119,15 @@ pub enum LinkError {
     },
     /// The relay said nothing in time.
     Silent,
+    /// The relay sent a message that is longer than its frames may be.
+    TooLong {
+        /// Its length, in bytes.
+        len: usize,
+        /// What is allowed, in bytes.
+        max: usize,
+    },
+    /// The relay announces clients, and does not take the answers.
+    Unread,
     /// The relay registered this server under an ID that does not belong to its key, or that it did not have before.
     WrongServerId,
     /// The relay speaks the livecode dialect where the application has not asked for it, or a server would lose its ID.
@@ -139,6 +155,8 @@ impl LinkError {
             Self::Ended { code, .. } | Self::Livecode { code, .. } => *code,
             Self::Silent => CloseCode::TIMEOUT,
             Self::UnwantedDialect { .. } => CloseCode::LIVECODE_RELAY,
+            Self::TooLong { .. } => CloseCode::TOO_BIG,
+            Self::Unread => CloseCode::OVERFLOW,
         }
     }
 }
@@ -156,6 +174,10 @@ impl ToText for LinkError {
             ),
             Self::Ended { code, reason } => append!(text, "the relay ended the link: ", code, " ", reason),
             Self::Silent => append!(text, "the relay does not answer"),
+            Self::TooLong { len, max } => {
+                append!(text, "the relay sent a message of ", len, " bytes, and its limit is ", max, " bytes")
+            }
+            Self::Unread => append!(text, "the relay announces clients and does not read the answers"),
             Self::WrongServerId => {
                 append!(text, "the relay registered this server under an ID that is not its own")
             }
@@ -184,10 +206,43 @@ pub struct Link {
     registering: Option<PublicKey>,
     open: SortedSet<ChannelId>,
     paused: SortedSet<ChannelId>,
-    control: VecDeque<Bytes>,
+    control: Control,
     /// How many frames of `control` the relay may find in the WebSocket's handshake, as long as that is not over.
     early: Option<usize>,
     events: VecDeque<LinkEvent>,
+}
+
+/// Frames that wait to be sent, beside records.
+#[derive(Debug)]
+struct Control {
+    frames: VecDeque<Bytes>,
+    /// Bytes of those that the relay can bring about without end.
+    answers: usize,
+}
+
+impl Control {
+    fn is_answer(frame: &[u8]) -> bool {
+        matches!(frame, [ACCEPT | CLOSE | PONG, ..])
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        if Self::is_answer(&frame) {
+            self.answers += frame.len();
+        }
+        self.frames.push_back(frame);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        if Self::is_answer(&frame) {
+            self.answers -= frame.len();
+        }
+        Some(frame)
+    }
+
+    fn has_room_for_pong(&self) -> bool {
+        self.frames.len() < MAX_PONGS || !self.frames.iter().any(|frame| frame[0] == PONG)
+    }
 }
 
 #[derive(Debug)]
@@ -221,7 +276,7 @@ impl Link {
             registering: None,
             open: SortedSet::new(),
             paused: SortedSet::new(),
-            control: VecDeque::from([hello.encode_from_peer()]),
+            control: Control { frames: VecDeque::from([hello.encode_from_peer()]), answers: 0 },
             early: Some(0),
             events: VecDeque::new(),
         }
@@ -230,7 +285,7 @@ impl Link {
     /// What the WebSocket's handshake can carry of what is to be said, as [`early`] encodes it.
     #[must_use]
     pub fn early_frames(&mut self) -> Vec<u8> {
-        let (frames, count) = early::encode(&self.control);
+        let (frames, count) = early::encode(&self.control.frames);
         self.early = Some(count);
         frames
     }
@@ -239,7 +294,7 @@ impl Link {
     pub fn opened(&mut self, greeted: bool, now: Instant) {
         let early = self.early.take().unwrap_or_default();
         if greeted {
-            self.control.drain(..early);
+            self.control.frames.drain(..early);
         }
         self.keep_alive = KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT };
     }
@@ -319,6 +374,11 @@ impl Link {
     ///
     /// Why the link has to end.
     pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), LinkError> {
+        let max = self.welcome.as_ref().map_or(MAX_RECEIVED, |welcome| welcome.max_frame as usize);
+        let (len, max) = (message.len(), max.min(MAX_RECEIVED));
+        if len > max {
+            return Err(LinkError::TooLong { len, max });
+        }
         let Some(frame) = Frame::decode_from_relay(message)? else { return Ok(()) };
         if let Frame::Error { code, text } = frame {
             return Err(LinkError::Ended { code, reason: text });
@@ -351,6 +411,9 @@ impl Link {
             Frame::Incoming { channel, port, kind, address, payload } => {
                 if channel.0 % 2 != 0 || channel.0 <= self.last_incoming {
                     return Err(LinkError::OutOfTurn { frame: "INCOMING" });
+                }
+                if self.control.answers > MAX_ANSWERS {
+                    return Err(LinkError::Unread);
                 }
                 self.last_incoming = channel.0;
                 self.open.insert(channel);
@@ -391,7 +454,7 @@ impl Link {
                 }
             }
             Frame::Ping { nonce } => {
-                if self.control.len() < MAX_PONGS || !self.control.iter().any(|frame| frame[0] == PONG) {
+                if self.control.has_room_for_pong() {
                     self.say(&Frame::Pong { nonce });
                 }
             }
@@ -432,11 +495,11 @@ impl Link {
         if self.is_dialling() {
             return None;
         }
-        self.control.pop_front()
+        self.control.pop()
     }
 
     fn say(&mut self, frame: &Frame) {
-        self.control.push_back(frame.encode_from_peer());
+        self.control.push(frame.encode_from_peer());
     }
 
     /// What happened, in order.

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 
+/// What a message costs beside its payload, in bytes: what its place in the queues takes, so that empty messages are
+/// not free. Both peers count it.
+pub const MESSAGE_OVERHEAD: usize = 64;
+
 /// One WebSocket message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Message {
@@ -19,6 +23,12 @@ impl Message {
             Self::Text(text) => text.len(),
             Self::Binary(data) => data.len(),
         }
+    }
+
+    /// What the message costs of a session's credit, in bytes: its payload and [`MESSAGE_OVERHEAD`].
+    #[must_use]
+    pub const fn cost(&self) -> usize {
+        self.len() + MESSAGE_OVERHEAD
     }
 
     /// Whether the payload is empty.

@@ -17,6 +17,7 @@ mod link;
 mod livecode;
 mod load;
 mod network;
+mod pace;
 mod peer;
 mod proof;
 mod room;
@@ -25,7 +26,7 @@ mod timer;
 mod waiting;
 
 pub use access::{Access, Grant};
-pub use config::{Config, FRAME_OVERHEAD, LivecodeConfig};
+pub use config::{CONNECT_BURST, Config, FRAME_OVERHEAD, LivecodeConfig, SERVER_CONNECT_BURST};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
 pub use livecode::ReadCommand;
 pub use load::Load;

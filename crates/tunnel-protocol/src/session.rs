@@ -19,6 +19,7 @@ pub use record::{
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader};
 use crate::handshake::{OVERHEAD, OpenError, Transport};
+use crate::ledger::{Ledger, Owner};
 use crate::text::text;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
@@ -54,7 +55,7 @@ const STALLED: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bounds of a session.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// How far the peer may be ahead of the application at first, in bytes.
     pub window: u64,
@@ -67,7 +68,13 @@ pub struct Config {
     /// Says what no peer knows, as a later version of the protocol may: feature bits, extensions and session frames, which
     /// peers have to skip. For tests; RFC 8701 calls it GREASE.
     pub greases: bool,
+    /// What messages are charged to of which only a part has arrived, and those longer than a window: if it has no room,
+    /// the session ends with 1013. All sessions of a page have one.
+    pub ledger: Ledger,
 }
+
+/// Longest message taken unless an application says otherwise, in bytes.
+pub const DEFAULT_MAX_MESSAGE: u64 = 100 * 1024 * 1024;
 
 impl Default for Config {
     fn default() -> Self {
@@ -75,7 +82,8 @@ impl Default for Config {
             window: 256 * 1024,
             max_window: 1024 * 1024,
             replay_buffer: 1024 * 1024,
-            max_message: 1024 * 1024 * 1024,
+            max_message: DEFAULT_MAX_MESSAGE,
+            ledger: Ledger::default(),
             greases: false,
         }
     }
@@ -84,7 +92,7 @@ impl Default for Config {
 /// What a session tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// A message arrived. Its bytes count against the peer's allowance until [`Session::consume`].
+    /// A message arrived. What it [costs](Message::cost) counts against the peer's allowance until [`Session::consume`].
     Message(Message),
     /// The session has ended; nothing follows.
     Closed(Closed),
@@ -204,7 +212,12 @@ impl Session {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            receive: ReceiveStream::new(config.window, config.max_message),
+            receive: ReceiveStream::new(
+                config.window,
+                config.max_window,
+                config.max_message,
+                config.ledger.account(Vec::new()),
+            ),
             config,
             send: SendStream::default(),
             transport: None,
@@ -291,9 +304,20 @@ impl Session {
         self.receive.set_window(self.receive.window().min(share));
     }
 
-    /// The application has taken in so many payload bytes; the peer may send as many more.
-    pub fn consume(&mut self, bytes: usize, now: Instant) {
-        self.receive.consume(bytes as u64);
+    /// Takes messages of so many bytes at most from now on.
+    pub const fn set_max_message(&mut self, max_message: u64) {
+        self.config.max_message = max_message;
+        self.receive.set_max_message(max_message);
+    }
+
+    /// Charges what is held of the page's [`Ledger`] to `owners`.
+    pub fn belong_to(&mut self, owners: Vec<Owner>) {
+        self.receive.belong_to(owners);
+    }
+
+    /// The application has taken in messages that [cost](Message::cost) so much; the peer may send as much more.
+    pub fn consume(&mut self, cost: usize, now: Instant) {
+        self.receive.consume(cost as u64);
         self.grant(now);
     }
 
@@ -381,7 +405,7 @@ impl Session {
             self.push_close(code, &reason);
         }
         let mut room = max_len - header.len() - OVERHEAD;
-        let sendable = self.send.sendable(self.replay_buffer());
+        let sendable = self.send.sendable(self.replay_buffer(), room);
         let mut out = BytesMut::with_capacity(max_len.min(header.len() + OVERHEAD + 256 + sendable));
         out.put_slice(header);
         let received = self.receive.received();
@@ -448,7 +472,7 @@ impl Session {
                 || self.pong.is_some()
                 || self.ping.wanted
                 || self.farewell.is_some()
-                || self.send.sendable(self.replay_buffer()) > 0)
+                || self.send.sendable(self.replay_buffer(), 1) > 0)
     }
 
     /// What happened, in order.

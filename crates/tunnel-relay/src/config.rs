@@ -207,6 +207,14 @@ macros::settings! {
             "how many of them may be registered from one IPv4 address or one /64 of IPv6 (twice as many from a /56, four times as \
              many from a /48); a further one gets ERROR 1013",
             "a tenth: twice what the connections of an address can be";
+        connect_rate: u32 as Count = core().connect_rate, [0, 1_000_000], reload,
+            "how many CONNECTs a link may send a second, and 32 times as many at once after a rest; a further one is closed with \
+             1013. 0: no limit",
+            "all sessions of a page come back at once; a flood of handshakes does not go on";
+        server_connect_rate: u32 as Count = core().server_connect_rate, [0, 1_000_000], reload,
+            "how many CONNECTs one server gets a second, and 16 times as many at once after a rest, from all links together. 0: no \
+             limit",
+            "a tab answers some thousand handshakes a second, and has other things to do";
         max_waiting_per_link: usize as Count = core().max_waiting_per_link, [0, 1_000_000], reload,
             "how many CONNECTs of one link may wait for their server; a further one is closed with 1013",
             "all sessions of a page that resumes after the relay's restart";
@@ -293,6 +301,8 @@ impl Config {
             ping_interval: self.ping_interval,
             hello_timeout: self.hello_timeout,
             absent_wait: self.absent_wait,
+            connect_rate: self.connect_rate,
+            server_connect_rate: self.server_connect_rate,
             max_waiting: self.max_waiting,
             max_waiting_per_link: self.max_waiting_per_link,
             max_registrations: self.max_registrations,

@@ -62,7 +62,7 @@ impl Talk {
             Event::Message { socket, message: Message::Binary(bytes) } => {
                 assert!(bytes == message(self.received), "message {} is another one", self.received);
                 self.received += 1;
-                endpoint.consume(socket, bytes.len(), now);
+                endpoint.consume(socket, Message::Binary(bytes).cost(), now);
             }
             Event::Interrupted { .. } => self.interrupted += 1,
             Event::Resumed { .. } => self.resumed += 1,

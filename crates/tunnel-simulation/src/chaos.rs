@@ -6,6 +6,8 @@
 //!   its configuration.
 //! * When the network heals, everything that was sent on a socket that is still open arrives.
 //! * Every end is explained by a code that fits what was done.
+//! * In one story of four, clients attack the server: they announce, replay, flood and stall. All of the above holds for
+//!   the others, and the server holds no more for the attackers than its budgets.
 //! * When all sockets have ended, nobody holds anything.
 //! * Whatever the relay says: a server's ID is its own, and a client's socket is open, and verified, with the server that was
 //!   asked for and no other. No socket is said to be closed cleanly that neither side has closed, and each close has a
@@ -15,11 +17,12 @@
 
 mod watch;
 
-use crate::{Evil, ORIGIN, Random, World, payload};
+use crate::{Evil, HOSTILE_PATH, ORIGIN, Random, World, payload};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Event, SocketId};
+use tunnel_protocol::ledger::Ledger;
 use tunnel_protocol::time::{Duration, Instant};
 use tunnel_protocol::{CloseCode, Message, ServerId, router, session};
 
@@ -38,6 +41,8 @@ pub struct Report {
     pub faults: u64,
     /// Times that the relay tampered with something.
     pub deeds: u64,
+    /// Times that a hostile client did something.
+    pub attacks: u64,
 }
 
 /// What must hold did not.
@@ -51,6 +56,9 @@ pub struct Failure {
 
 const PORT: u16 = 1337;
 /// The tab that hosts the server at first; duplicates of it come later.
+/// What each story's pages have for unfinished messages, in bytes.
+const BUDGET: u64 = 32 * 1024 * 1024;
+
 const SERVER: usize = 0;
 /// Most duplicates of the server's tab in a story.
 const MAX_TWINS: usize = 2;
@@ -97,6 +105,10 @@ struct Run {
     secret: [u8; 32],
     config: Config,
     evil: bool,
+    /// What the hostile clients do, if there are some.
+    attacks: Random,
+    /// Their sockets at the server.
+    attackers: BTreeSet<(usize, SocketId)>,
     relay_up: bool,
     /// Messages that an application has and has not taken in.
     unconsumed: Vec<(usize, SocketId, usize)>,
@@ -161,6 +173,7 @@ impl Run {
             replay_buffer: random.choose(&[100, 10_000, 1024 * 1024]),
             max_message: 1024 * 1024,
             greases: false,
+            ledger: Ledger::new(BUDGET),
         };
         let config = Config { relay_url: ORIGIN.to_owned(), session, ..Config::default() };
         let relay = router::Config {
@@ -183,6 +196,13 @@ impl Run {
         }
         let clients = world.peers.len() as u64 - 1;
         let server = world.host(SERVER, secret);
+        // Dice of their own: the stories of others stay as they are.
+        let mut attacks = Random::new(seed ^ 0x5eed_a77a);
+        if attacks.one_in(4) {
+            for _ in 0..=attacks.below(3) {
+                world.add_hostile(server, PORT);
+            }
+        }
         Self {
             world,
             random,
@@ -196,6 +216,8 @@ impl Run {
             secret,
             config,
             evil,
+            attacks,
+            attackers: BTreeSet::new(),
             relay_up: true,
             unconsumed: Vec::new(),
             steps: 0,
@@ -210,6 +232,11 @@ impl Run {
         let acts = 3 + self.random.below(most);
         for _ in 0..acts {
             self.act();
+            if self.world.attacks().0 > 0 {
+                for _ in 0..self.attacks.below(8) {
+                    self.world.attack(&mut self.attacks);
+                }
+            }
             let pause = self.random.choose(&[0, 100, 3_000, 50_000, 400_000, 3_000_000]);
             let pause = self.random.below(pause + 1);
             self.pass(Duration::from_micros(pause))?;
@@ -371,6 +398,7 @@ impl Run {
         let config = greased(&self.config, &mut self.random);
         self.world.reload(host, config);
         self.by_server.retain(|(peer, _), _| *peer != host);
+        self.attackers.retain(|(peer, _)| *peer != host);
         self.unconsumed.retain(|(peer, ..)| *peer != host);
         for pair in &mut self.pairs {
             // A client may have its answer while the server's page still waits for the first record.
@@ -491,6 +519,8 @@ impl Run {
 
     /// Everyone closes; nobody holds anything after that.
     fn close_all(&mut self) -> Result<(), String> {
+        self.report.attacks = self.world.attacks().1;
+        self.world.end_attacks();
         for number in 0..self.pairs.len() {
             self.pairs[number].asked = true;
             if let Some((peer, socket)) = self.pairs[number].client {

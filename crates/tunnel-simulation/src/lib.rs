@@ -8,10 +8,12 @@
 
 pub mod chaos;
 mod evil;
+mod hostile;
 mod network;
 mod random;
 
 pub use evil::Evil;
+pub use hostile::{HOSTILE_PATH, Hostile};
 pub use random::Random;
 
 use bytes::{Bytes, BytesMut};
@@ -64,6 +66,7 @@ pub struct World {
     pub trace: bool,
     /// A text that must never be seen in what the relay handles.
     pub canary: Option<Vec<u8>>,
+    hostiles: Vec<Hostile>,
     relay: Relay,
     relay_config: router::Config,
     connections: BTreeMap<u64, Connection>,
@@ -87,6 +90,7 @@ impl World {
             evil: None,
             trace: false,
             canary: None,
+            hostiles: Vec::new(),
             relay: Relay::Up(Box::new(Router::new(relay.clone()))),
             relay_config: relay,
             connections: BTreeMap::new(),
@@ -174,9 +178,44 @@ impl World {
         }
     }
 
+    /// Adds a client that attacks a server's port.
+    pub fn add_hostile(&mut self, server: ServerId, port: u16) {
+        let number = self.hostiles.len() as u64;
+        self.hostiles.push(Hostile::new(server, port, number));
+    }
+
+    /// Has each of the hostile clients do something, if the relay is up; `random` says what.
+    pub fn attack(&mut self, random: &mut Random) {
+        let now = self.now;
+        if let Relay::Up(router) = &mut self.relay {
+            for hostile in &mut self.hostiles {
+                hostile.act(router, ORIGIN, random, now);
+            }
+        }
+        self.pump();
+    }
+
+    /// The hostile clients go.
+    pub fn end_attacks(&mut self) {
+        let now = self.now;
+        for hostile in std::mem::take(&mut self.hostiles) {
+            if let (Relay::Up(router), Some(link)) = (&mut self.relay, hostile.link()) {
+                router.handle_link_closed(link, now);
+            }
+        }
+        self.pump();
+    }
+
+    /// How many hostile clients there are, and how often they did something.
+    #[must_use]
+    pub fn attacks(&self) -> (usize, u64) {
+        (self.hostiles.len(), self.hostiles.iter().map(|hostile| hostile.deeds).sum())
+    }
+
     /// The relay's process is killed: connections end, new ones are refused.
     pub fn kill_relay(&mut self) {
         self.relay = Relay::Down;
+        self.hostiles.iter_mut().for_each(Hostile::lose_link);
         for connection in self.connections() {
             self.cut(connection);
         }
@@ -474,7 +513,7 @@ impl World {
                 peer.endpoint.accept(socket, &protocol, now);
             }
             Event::Message { socket, ref message } if peer.obliging => {
-                peer.endpoint.consume(socket, message.len(), now);
+                peer.endpoint.consume(socket, message.cost(), now);
                 peer.events.push_back(event);
             }
             event => peer.events.push_back(event),
@@ -541,6 +580,9 @@ impl World {
                 let parcel = Parcel::Close(code.0, reason);
                 connection.relay_link = None;
                 connection.to_peer.push(parcel, connection.latency, connection.rate, now);
+            }
+            for hostile in self.hostiles.iter_mut().filter(|hostile| hostile.link() == Some(link)) {
+                hostile.lose_link();
             }
             router.handle_link_closed(link, now);
         }

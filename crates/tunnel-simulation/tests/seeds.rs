@@ -18,9 +18,10 @@ fn whatever_the_network_does_nothing_is_lost_doubled_or_out_of_order() {
     assert!(failures.is_empty(), "{} seeds failed; the first: {:#?}", failures.len(), failures[0]);
     let resumed: u64 = reports.iter().flatten().map(|report| report.resumed).sum();
     let deeds: u64 = reports.iter().flatten().map(|report| report.deeds).sum();
+    let attacks: u64 = reports.iter().flatten().map(|report| report.attacks).sum();
     assert!(
-        resumed > SEEDS && deeds > SEEDS / 10,
-        "the stories are worth telling: {resumed} resumptions, {deeds} deeds"
+        resumed > SEEDS && deeds > SEEDS / 10 && attacks > SEEDS,
+        "the stories are worth telling: {resumed} resumptions, {deeds} deeds, {attacks} attacks"
     );
 }
 

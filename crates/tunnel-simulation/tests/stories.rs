@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use tunnel_protocol::endpoint::{Config, ConnectOptions, Event, SendError, SocketId};
+use tunnel_protocol::ledger::Ledger;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::{CloseCode, Message, ServerId, router, session};
 use tunnel_simulation::{Evil, World};
@@ -308,6 +309,35 @@ fn a_relay_that_is_killed_and_started_again_loses_nothing() {
 }
 
 #[test]
+fn a_relay_that_is_restarted_under_a_thousand_clients_loses_none() {
+    const PAGES: usize = 4;
+    const SOCKETS: usize = 250;
+    let (mut world, server) = tabs();
+    for _ in 1..PAGES {
+        world.add_peer(Config::default());
+    }
+    for page in 1..=PAGES {
+        for _ in 0..SOCKETS {
+            world.connect(page, server, PORT, ConnectOptions::default());
+        }
+        world.advance(LONG);
+    }
+    let opened = |world: &mut World, peer: usize| {
+        let events = std::mem::take(&mut world.peers[peer].events);
+        events.iter().filter(|event| matches!(event, Event::Opened { .. })).count()
+    };
+    assert_eq!(opened(&mut world, SERVER), PAGES * SOCKETS);
+    world.kill_relay();
+    world.advance(Duration::from_secs(2));
+    world.start_relay();
+    world.advance(Duration::from_secs(100));
+    let events = std::mem::take(&mut world.peers[SERVER].events);
+    let count = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Closed { .. })), 0);
+    assert_eq!(count(|event| matches!(event, Event::Resumed { .. })), PAGES * SOCKETS);
+}
+
+#[test]
 fn a_relay_that_says_nothing_is_noticed_and_left() {
     let (mut world, client, _) = connected();
     for connection in world.connections_of(CLIENT) {
@@ -479,7 +509,7 @@ fn a_reader_that_stops_stops_the_sender_within_the_window() {
     assert!((890_000..=900_000).contains(&waiting), "{waiting} bytes are still with the sender");
 
     world.peers[SERVER].obliging = true;
-    world.with(SERVER, |endpoint, now| endpoint.consume(socket, 100_000, now));
+    world.with(SERVER, |endpoint, now| endpoint.consume(socket, 100_064, now));
     let (arrived, _) = listen(&mut world, SERVER, LONG);
     assert_eq!(arrived.len(), 90, "and the rest follows");
 }
@@ -585,6 +615,31 @@ fn a_message_beyond_the_receivers_limit_ends_the_socket_with_1009() {
     world.with(CLIENT, |endpoint, _| endpoint.send(client, Message::Binary(vec![0; 1_001].into()))).unwrap();
     let (_, events) = listen(&mut world, CLIENT, LONG);
     assert!(matches!(&events[..], [Event::Closed { code: CloseCode::TOO_BIG, .. }]), "{events:?}");
+}
+
+#[test]
+fn a_message_for_which_the_page_has_no_room_ends_the_socket_with_1013_and_no_other() {
+    let session = session::Config { ledger: Ledger::new(1_000_000), ..session::Config::default() };
+    let (mut world, server) = tabs_with(Config { session, ..Config::default() });
+    let honest = world.connect(CLIENT, server, PORT, ConnectOptions::default());
+    let greedy = world.connect(CLIENT, server, PORT, ConnectOptions::default());
+    world.advance(LONG);
+    world.peers[CLIENT].events.clear();
+    world.peers[SERVER].events.clear();
+    let message = Message::Binary(vec![0; 600_000].into());
+    world.with(CLIENT, |endpoint, _| endpoint.send(greedy, message)).unwrap();
+    let (_, events) = listen(&mut world, CLIENT, LONG);
+    assert!(
+        matches!(&events[..], [Event::Closed { socket, code: CloseCode::TRY_AGAIN_LATER, .. }] if *socket == greedy),
+        "{events:?}"
+    );
+    let (_, events) = listen(&mut world, SERVER, LONG);
+    assert!(matches!(&events[..], [Event::Closed { code: CloseCode::TRY_AGAIN_LATER, .. }]), "{events:?}");
+    assert_eq!(world.peers[SERVER].endpoint.held(), 0, "nothing is left of it");
+
+    let message = Message::Binary(vec![0; 200_000].into());
+    world.with(CLIENT, |endpoint, _| endpoint.send(honest, message)).unwrap();
+    assert_eq!(listen(&mut world, SERVER, LONG).0, ["200000 bytes"]);
 }
 
 #[test]

@@ -37,6 +37,20 @@ extern "C" {
     fn livecode(this: &ConnectDictionary) -> bool;
     #[wasm_bindgen(method, getter, js_name = allowPlain)]
     fn allow_plain(this: &ConnectDictionary) -> bool;
+    /// In bytes; `Infinity` is no limit.
+    #[wasm_bindgen(method, getter, js_name = maxMessageSize)]
+    fn max_message_size(this: &ConnectDictionary) -> f64;
+
+    /// How a server is hosted, as `js/server.js` has checked it.
+    pub(crate) type HostDictionary;
+
+    #[wasm_bindgen(method, getter)]
+    fn livecode(this: &HostDictionary) -> bool;
+    #[wasm_bindgen(method, getter, js_name = allowPlain)]
+    fn allow_plain(this: &HostDictionary) -> bool;
+    /// `Infinity` is no limit.
+    #[wasm_bindgen(method, getter, js_name = maxClients)]
+    fn max_clients(this: &HostDictionary) -> f64;
 }
 
 impl From<&ConnectDictionary> for ConnectOptions {
@@ -78,7 +92,8 @@ impl Tunnel {
         options: &ConnectDictionary,
     ) -> SocketHandle {
         let relay = relay(url.as_ref(), token, options.livecode());
-        SocketHandle(SocketCore::outgoing(target, relay, server_id, port, options.into()))
+        let max_message = options.max_message_size() as u64;
+        SocketHandle(SocketCore::outgoing(target, relay, server_id, port, options.into(), max_message))
     }
 
     /// Begins to host a server, under a key of its own if there is no identity. Its events go to `target`.
@@ -87,12 +102,12 @@ impl Tunnel {
         target: JsValue,
         url: Option<Url>,
         token: &str,
-        livecode: bool,
-        allow_plain: bool,
         identity: Option<TakenIdentity>,
+        options: &HostDictionary,
     ) -> ServerHandle {
         let key = identity.and_then(|identity| identity.static_key());
-        ServerHandle(Server::host(target, relay(url.as_ref(), token, livecode), allow_plain, key))
+        let relay = relay(url.as_ref(), token, options.livecode());
+        ServerHandle(Server::host(target, relay, options.allow_plain(), key, options.max_clients() as usize))
     }
 
     /// Says what is wrong with a text that should be a server ID; `undefined` if nothing is. A number is wrong unless
@@ -217,9 +232,9 @@ impl SocketHandle {
         self.0.stats()
     }
 
-    /// Lets a server's client in, unless it has gone; its events go to `target`.
-    pub fn accept(&self, target: JsValue, protocol: &str) {
-        self.0.accept(target, protocol);
+    /// Lets a server's client in, unless it has gone; its events go to `target`. Its messages may be so many bytes long.
+    pub fn accept(&self, target: JsValue, protocol: &str, max_message_size: f64) {
+        self.0.accept(target, protocol, max_message_size as u64);
     }
 
     /// Turns a server's client away.

@@ -49,9 +49,15 @@ pub(super) struct Server {
 
 impl Server {
     /// Begins to host a server, under the key if there is one.
-    pub(super) fn host(target: JsValue, relay: Relay, allow_plain: bool, key: Option<StaticKey>) -> Rc<Self> {
+    pub(super) fn host(
+        target: JsValue,
+        relay: Relay,
+        allow_plain: bool,
+        key: Option<StaticKey>,
+        max_clients: usize,
+    ) -> Rc<Self> {
         let server = Rc::new(Self { target: RefCell::new(Some(target)), driver: RefCell::default() });
-        let driver = Driver::new(relay, Some(server.clone()), allow_plain);
+        let driver = Driver::new(relay, Some(server.clone()), allow_plain, max_clients);
         server.driver.replace(Rc::downgrade(&driver));
         let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
         driver.with(|endpoint, now| endpoint.host(key, now));

@@ -139,7 +139,7 @@ impl Socket {
                 Message::Text(text) => fire_text(target, text),
                 Message::Binary(data) => fire_bytes(target, &to_buffer(data)),
             }
-            driver.consume(id, message.len());
+            driver.consume(id, message.cost());
         }
     }
 }
@@ -185,6 +185,8 @@ pub(crate) struct SocketCore {
     id: Cell<Option<SocketId>>,
     /// Where to connect, until [`dial`](Self::dial) is called.
     plan: RefCell<Option<(ServerId, u16, ConnectOptions)>>,
+    /// Longest message that it takes, in bytes, when it is dialled.
+    max_message: u64,
 }
 
 impl SocketCore {
@@ -196,6 +198,7 @@ impl SocketCore {
         server_id: &str,
         port: u16,
         options: ConnectOptions,
+        max_message: u64,
     ) -> Rc<Self> {
         let plan = server_id.parse().ok().map(|id| (id, port, options));
         Rc::new(Self {
@@ -203,12 +206,14 @@ impl SocketCore {
             socket: Rc::new(Socket { target: RefCell::new(Some(target)), ..Socket::default() }),
             id: Cell::new(None),
             plan: RefCell::new(plan),
+            max_message,
         })
     }
 
     /// The server's end of a connection that a client wants.
     pub(crate) fn incoming(driver: Rc<Driver>, id: SocketId) -> Rc<Self> {
-        Rc::new(Self { driver, socket: Rc::default(), id: Cell::new(Some(id)), plan: RefCell::default() })
+        let (id, plan) = (Cell::new(Some(id)), RefCell::default());
+        Rc::new(Self { driver, socket: Rc::default(), id, plan, max_message: 0 })
     }
 
     fn command(&self, act: impl FnOnce(&mut Endpoint, SocketId, Instant)) {
@@ -239,7 +244,7 @@ impl SocketCore {
     pub(crate) fn dial(&self, key: Option<StaticKey>) {
         let Some((server, port, mut options)) = self.plan.take() else { return };
         options.key = key;
-        let id = self.driver.connect(server, port, options, self.socket.clone());
+        let id = self.driver.connect(server, port, options, self.max_message, self.socket.clone());
         self.id.set(Some(id));
     }
 
@@ -304,7 +309,7 @@ impl SocketCore {
     /// Takes the oldest message that was kept, if there is one; the peer may then send as much again.
     pub(crate) fn take(&self) -> Option<Message> {
         let message = self.socket.inbox.borrow_mut().pop_front()?;
-        self.command(|endpoint, id, now| endpoint.consume(id, message.len(), now));
+        self.command(|endpoint, id, now| endpoint.consume(id, message.cost(), now));
         Some(message)
     }
 
@@ -316,12 +321,15 @@ impl SocketCore {
     }
 
     /// Lets a client in, unless it has gone; `target` is its socket from now on.
-    pub(crate) fn accept(&self, target: JsValue, protocol: &str) {
+    pub(crate) fn accept(&self, target: JsValue, protocol: &str, max_message: u64) {
         let here = |id: &SocketId| self.driver.read(|endpoint| endpoint.stats(*id)).is_some();
         if let Some(id) = self.id.get().filter(here) {
             self.socket.target.replace(Some(target));
             self.driver.insert(id, self.socket.clone());
-            self.command(|endpoint, id, now| endpoint.accept(id, protocol, now));
+            self.command(|endpoint, id, now| {
+                endpoint.limit_messages(id, max_message);
+                endpoint.accept(id, protocol, now);
+            });
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! `cargo xtask test` builds what these tests need.
 
+mod attacker;
 mod authority;
 mod chaos;
 mod clock;
@@ -21,6 +22,7 @@ mod unused;
 mod webdriver;
 mod wiretap;
 
+pub use attacker::{Attacker, PORT, Session};
 pub use authority::Authority;
 pub use chaos::{Chaos, Tally};
 pub use clock::within;

@@ -4,11 +4,13 @@
 mod conformance;
 mod demo;
 mod harness;
+mod hostile;
 mod identity;
 mod known_answers;
 mod late_listeners;
 mod libraries;
 mod lies;
+mod limits;
 mod livecode;
 mod memory;
 mod misuse;

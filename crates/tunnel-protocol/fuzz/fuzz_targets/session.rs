@@ -28,7 +28,7 @@ struct World {
     peer: Option<Transport>,
     now: Instant,
     paths: usize,
-    /// What the application was given and has not taken in.
+    /// What the messages cost that the application was given and has not taken in.
     unconsumed: usize,
     queued: usize,
     closed: bool,
@@ -36,7 +36,13 @@ struct World {
 
 fuzz_target!(|input: &[u8]| {
     payloads(input);
-    let config = Config { window: WINDOW, max_window: MAX_WINDOW, replay_buffer: REPLAY, max_message: 2_000, greases: false };
+    let config = Config {
+        window: WINDOW,
+        max_window: MAX_WINDOW,
+        replay_buffer: REPLAY,
+        max_message: 2_000,
+        ..Config::default()
+    };
     let mut world = World {
         session: Session::new(config),
         peer: None,
@@ -122,7 +128,7 @@ impl World {
         while let Some(event) = self.session.poll_event() {
             assert!(!self.closed, "nothing follows the end: {event:?}");
             match event {
-                Event::Message(message) => self.unconsumed += message.len(),
+                Event::Message(message) => self.unconsumed += message.cost(),
                 Event::Closed(_) => self.closed = true,
             }
         }

@@ -10,10 +10,11 @@ pub struct Config {
     pub token: String,
     /// How long a server keeps a session whose client is away.
     pub resume_timeout: Duration,
-    /// Most sessions that a server keeps for clients that are away; the oldest are dropped beyond that.
-    pub max_suspended: usize,
-    /// Most clients whose handshake is not finished.
-    pub max_pending: usize,
+    /// Most clients that a server has: connected, away, or being let in.
+    pub max_clients: usize,
+    /// Bytes that a server keeps for clients that are away, 4 KiB for each beside what its session holds; of one key, a
+    /// quarter at most. Whoever is away because the endpoint's own link broke does not count.
+    pub away_buffer: u64,
     /// Whether the relay may speak the livecode dialect, in which a server's ID proves nothing about who answers. This is
     /// the application's choice: without it, a relay that answers in the dialect is an error.
     pub livecode: bool,
@@ -34,8 +35,8 @@ impl Default for Config {
             relay_url: String::new(),
             token: String::new(),
             resume_timeout: Duration::from_secs(300),
-            max_suspended: 256,
-            max_pending: 1_024,
+            max_clients: 1_024,
+            away_buffer: 64 * 1024 * 1024,
             livecode: false,
             link_grace: Duration::from_secs(5),
             allow_plain: false,

@@ -1,15 +1,18 @@
 //! The server that this endpoint hosts: registration, clients that want in, clients that come back.
 
 mod incoming;
+mod replay;
+mod room;
 
 use super::carrier::Carrier;
 use super::links::is_lasting;
-use super::socket::{Offer, Path, Remote, Side, prologue};
+use super::socket::{Offer, Path, Remote, Side, Socket, prologue};
 use super::{Endpoint, Event, LinkId, SocketId};
 use crate::codec::DecodeError;
 use crate::frame::ChannelKind;
 use crate::handshake::{HandshakeError, Responder, Transport};
 use crate::identity::{DhError, StaticKey};
+use crate::ledger::Owner;
 use crate::link::LinkError;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId};
@@ -17,6 +20,7 @@ use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
+use replay::Replays;
 
 /// How long the application may think about a client.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(25);
@@ -30,8 +34,11 @@ const MAX_CANDIDATES: usize = 4;
 /// Texts that a plain peer may send before the application has decided.
 const MAX_EARLY: usize = 64;
 
-/// First handshake messages that may wait for the key.
-const MAX_WAITING: usize = 64;
+/// First handshake messages that may wait for the key; those of one address, as many as there is still room for.
+const MAX_WAITING: usize = 128;
+
+/// Diffie-Hellman that clients may cause to be under way.
+const MAX_AGREEMENTS: usize = 2 * MAX_WAITING;
 
 /// The server's identity and its standing with the relay.
 #[derive(Debug)]
@@ -43,10 +50,20 @@ pub(super) struct Host {
     closing: bool,
     /// Its number at a livecoding relay, and the credential that gets it back.
     installation: String,
-    /// What the key was asked for.
-    asked: Vec<PublicKey>,
     /// Handshakes that wait for the key.
-    waiting: Vec<Incoming>,
+    waiting: Vec<Waiting>,
+    replays: Replays,
+}
+
+/// A first handshake message that can't be read before its key is there.
+#[derive(Debug)]
+struct Waiting {
+    incoming: Incoming,
+    owner: Owner,
+    /// The server's key, with the answers that this handshake has got.
+    key: StaticKey,
+    /// What it has been asked for.
+    theirs: PublicKey,
 }
 
 /// A client that wants in, as the relay announces it.
@@ -66,6 +83,11 @@ pub(super) struct Serving {
     pub(super) session_id: SessionId,
     client_epoch: Epoch,
     address: String,
+    /// To whom the client is charged.
+    owner: Owner,
+    arrived_at: Instant,
+    /// The client has gone, or its link: it was not this endpoint's that broke.
+    is_away: bool,
     pub(super) resume_timeout: Duration,
     /// The application has not decided yet.
     undecided: Option<Undecided>,
@@ -139,8 +161,8 @@ impl Endpoint {
             server_id: None,
             closing: false,
             installation: String::new(),
-            asked: Vec::new(),
             waiting: Vec::new(),
+            replays: Replays::default(),
         });
         self.dial_if_wanted(now);
         self.register(now);
@@ -240,7 +262,10 @@ impl Endpoint {
         match carrier {
             Carrier::Tunnel(link) => match link.register(&host.key, &self.config.relay_url) {
                 Ok(()) => host.registered = true,
-                Err(DhError::Pending(theirs)) => self.ask(theirs),
+                Err(DhError::Pending(theirs)) => {
+                    let ours = host.key.public();
+                    self.ask(ours, theirs);
+                }
                 // The relay's challenge is none: it gets no proof. A link on which no server can be would be silence without
                 // end.
                 Err(DhError::LowOrder) => {
@@ -256,16 +281,15 @@ impl Endpoint {
         }
     }
 
-    fn ask(&mut self, theirs: PublicKey) {
+    /// The server's key has given an answer: to the relay's challenge, or to handshakes.
+    pub(super) fn answer_host(&mut self, theirs: PublicKey, shared: [u8; 32], now: Instant) {
         let Some(host) = &mut self.host else { return };
-        if host.asked.contains(&theirs) {
-            return;
+        host.key.answer(theirs, shared);
+        self.register(now);
+        if let Some(host) = &mut self.host {
+            host.key.forget_answers();
         }
-        if host.asked.len() == MAX_WAITING {
-            host.asked.remove(0);
-        }
-        host.asked.push(theirs);
-        self.events.push_back(Event::NeedsDiffieHellman { ours: host.key.public(), theirs });
+        self.retry_incoming(theirs, shared, now);
     }
 
     pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId, now: Instant) {
@@ -282,8 +306,16 @@ impl Endpoint {
     }
 
     /// The path of a client is gone: it may come back.
-    pub(super) fn lose_server_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let is_hosted = self.host.is_some();
+    pub(super) fn lose_server_path(
+        &mut self,
+        socket: SocketId,
+        code: CloseCode,
+        reason: &str,
+        link_lives: bool,
+        now: Instant,
+    ) {
+        // Whoever comes back to a server that is being closed is not let in.
+        let is_hosted = self.host.as_ref().is_some_and(|host| !host.closing);
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         if !entry.opened {
             self.forget(socket, now);
@@ -294,29 +326,11 @@ impl Endpoint {
         } else if !is_hosted {
             entry.session.give_up(code, reason);
         }
+        if let Side::Server(serving) = &mut entry.side {
+            serving.is_away = link_lives;
+        }
         self.touch(socket, now);
-        self.evict(now);
-    }
-
-    /// Drops the session that has been away for longest when there are too many.
-    fn evict(&mut self, now: Instant) {
-        let (mut away, mut since, mut oldest) = (0, Instant::NEVER, None);
-        for (socket, entry) in self.sockets.iter() {
-            if entry.is_interrupted() && matches!(entry.side, Side::Server(_)) {
-                away += 1;
-                if entry.interrupted_at < since {
-                    (since, oldest) = (entry.interrupted_at, Some(socket));
-                }
-            }
-        }
-        if away > self.config.max_suspended
-            && let Some(socket) = oldest
-            && let Some(entry) = self.sockets.get_mut(socket)
-        {
-            let reason = text!["too many clients are away; ", entry.session.certainty()];
-            entry.session.give_up(CloseCode::OVERFLOW, &reason);
-            self.touch(socket, now);
-        }
+        self.evict_away(now);
     }
 
     pub(super) fn handle_server_timeout(&mut self, socket: SocketId, now: Instant) {
@@ -355,7 +369,6 @@ impl Endpoint {
         let Some(host) = &mut self.host else { return };
         let was_registered = std::mem::replace(&mut host.registered, false);
         host.waiting.clear();
-        host.asked.clear();
         let final_word = matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::POLICY | CloseCode::REFUSED)
             || is_lasting(code);
         if final_word || host.server_id.is_none() || host.closing {

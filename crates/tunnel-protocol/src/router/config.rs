@@ -48,6 +48,11 @@ pub struct Config {
     pub max_waiting_per_address: usize,
     /// How many CONNECTs of one link may wait.
     pub max_waiting_per_link: usize,
+    /// How many CONNECTs a link may send a second, and after a rest as many at once as in [`CONNECT_BURST`]; a further one
+    /// is refused with 1013. 0: no limit.
+    pub connect_rate: u32,
+    /// The same for the CONNECTs to one server, from all links; as many at once as in [`SERVER_CONNECT_BURST`].
+    pub server_connect_rate: u32,
     /// How many servers may be registered. A further one is refused with 1013; one that is registered already, never.
     pub max_registrations: usize,
     /// How many servers may be registered from one IPv4 address or /64 of IPv6; a /56 has two, a /48 four such shares.
@@ -69,6 +74,12 @@ pub struct LivecodeConfig {
     /// A fresh random secret, not used before: the servers' credentials are made of it.
     pub secret: [u8; 32],
 }
+
+/// For how long a link may have saved up CONNECTs: 2,048 of them at 64 a second, twice what a page can have open.
+pub const CONNECT_BURST: Duration = Duration::from_secs(32);
+
+/// The same for a server: 8,192 of its clients come back at once at 512 a second.
+pub const SERVER_CONNECT_BURST: Duration = Duration::from_secs(16);
 
 /// What a queued frame costs beside its bytes: its place in the queue and the header of its allocation.
 pub const FRAME_OVERHEAD: usize = 64;
@@ -92,6 +103,8 @@ impl Default for Config {
             max_waiting: 4_096,
             max_waiting_per_address: 1_024,
             max_waiting_per_link: 64,
+            connect_rate: 64,
+            server_connect_rate: 512,
             max_registrations: 10_000,
             max_registrations_per_address: 1_000,
             access: None,

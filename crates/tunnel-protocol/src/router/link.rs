@@ -1,6 +1,7 @@
 use super::channel::{End, EndKey};
 use super::ledger::{Account, Ledger, Queue, cost};
 use super::livecode::LivecodeLink;
+use super::pace::Pace;
 use super::slab::Slab;
 use super::{Dialect, Grant, Peer, Transmit};
 use crate::frame::{ChannelId, Frame};
@@ -23,6 +24,9 @@ pub(super) struct Link {
     pub(super) opened: u32,
     /// How many of the channels the router opened.
     pub(super) incoming: u32,
+    /// How fast the peer sends CONNECTs, and how fast others send them to it.
+    pub(super) connects: Pace,
+    pub(super) connected: Pace,
     /// How many of the peer's CONNECTs wait for their server.
     pub(super) waiting: usize,
     /// The number of the channel that the peer opened last; none above it was ever used.
@@ -97,6 +101,8 @@ impl Link {
             channels: BTreeMap::new(),
             opened: 0,
             incoming: 0,
+            connects: Pace::default(),
+            connected: Pace::default(),
             waiting: 0,
             last_opened: ChannelId::LINK,
             last_incoming: ChannelId::LINK,

@@ -1,4 +1,5 @@
 use super::channel::{EndKey, EndStage};
+use super::config::{CONNECT_BURST, SERVER_CONNECT_BURST};
 use super::ledger;
 use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request;
@@ -216,12 +217,25 @@ impl Router {
             self.refuse(end, CloseCode::BAD_CREDENTIAL, text);
         } else if self.is_full() {
             self.refuse(end, CloseCode::TRY_AGAIN_LATER, "the relay holds as much as it may for others");
+        } else if !self.is_in_pace(link, &request.server_id, now) {
+            self.refuse(end, CloseCode::TRY_AGAIN_LATER, "too many connections are opened in a short time");
         } else if let Some(&server) = self.registrations.get(&request.server_id) {
             self.offer(end, server, request);
         } else {
             self.wait(link, end, request, now);
         }
         Ok(())
+    }
+
+    /// Whether the link, and all links together to that server, may open one more channel now.
+    fn is_in_pace(&mut self, link: LinkId, server_id: &ServerId, now: Instant) -> bool {
+        let (rate, server_rate) = (self.config.connect_rate, self.config.server_connect_rate);
+        let client = self.links.get_mut(link.0).map(|state| &mut state.connects);
+        if client.is_some_and(|pace| !pace.allows(rate, CONNECT_BURST, now)) {
+            return false;
+        }
+        let server = self.registrations.get(server_id).and_then(|server| self.links.get_mut(server.0));
+        server.is_none_or(|state| state.connected.allows(server_rate, SERVER_CONNECT_BURST, now))
     }
 
     /// Refuses a channel without keeping anything about it.

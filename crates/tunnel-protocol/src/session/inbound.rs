@@ -1,6 +1,7 @@
 //! What the peer's records say.
 
 use super::*;
+use crate::message::MESSAGE_OVERHEAD;
 use crate::text::lossy;
 
 impl Session {
@@ -35,6 +36,7 @@ impl Session {
         }
         self.ping.heard_at = now;
         self.ping.wanted = false;
+        let memory = plaintext.len();
         let mut reader = Reader::new(plaintext);
         loop {
             let frame = match SessionFrame::decode(&mut reader) {
@@ -42,15 +44,21 @@ impl Session {
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.malformed(error)),
             };
-            self.handle_frame(frame, now)?;
+            self.handle_frame(frame, memory, now)?;
         }
     }
 
-    pub(super) fn handle_frame(&mut self, frame: SessionFrame, now: Instant) -> Result<(), RecordError> {
+    /// `memory` is the record's length, which is what its parts keep in memory.
+    pub(super) fn handle_frame(
+        &mut self,
+        frame: SessionFrame,
+        memory: usize,
+        now: Instant,
+    ) -> Result<(), RecordError> {
         match frame {
             SessionFrame::Stream { offset, bytes } => {
                 let mut messages = Vec::new();
-                let received = self.receive.receive(offset, bytes, |message| messages.push(message));
+                let received = self.receive.receive(offset, bytes, memory, |message| messages.push(message));
                 for message in messages {
                     self.handle_raw_message(message, now)?;
                 }
@@ -91,13 +99,14 @@ impl Session {
         now: Instant,
     ) -> Result<(), RecordError> {
         let len = payload.len();
+        let cost = (len + MESSAGE_OVERHEAD) as u64;
         if kind == receive::CLOSE {
-            self.receive.consume(len as u64);
+            self.receive.consume(cost);
             return self.handle_close(payload, now);
         }
         if !matches!(self.state, State::Open) {
             // The standard drops what arrives once closing has begun.
-            self.receive.consume(len as u64);
+            self.receive.consume(cost);
             return Ok(());
         }
         let message = if kind == receive::TEXT {
@@ -175,6 +184,11 @@ impl Session {
                 let reason =
                     text!["a message of ", len, " bytes exceeds the receiver's limit of ", max, " bytes"];
                 self.abort(CloseCode::TOO_BIG, &reason, false);
+                RecordError::Violation
+            }
+            ReceiveError::NoRoom { len } => {
+                let reason = text!["the receiver has no room for a message of ", len, " bytes now"];
+                self.abort(CloseCode::TRY_AGAIN_LATER, &reason, false);
                 RecordError::Violation
             }
         }

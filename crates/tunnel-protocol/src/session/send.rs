@@ -2,6 +2,7 @@
 
 use super::receive::CLOSE;
 use crate::codec::{put_varint, varint_len};
+use crate::message::MESSAGE_OVERHEAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -28,7 +29,10 @@ pub(super) struct SendStream {
     sent: u64,
     furthest: u64,
     end: u64,
+    /// How far the peer lets this side go: credit, in bytes and [`MESSAGE_OVERHEAD`] for each message that begins.
     limit: u64,
+    /// Messages that begin before `furthest`.
+    begun: u64,
     /// The piece that holds the byte at `sent`, and where in it: kept because a search would be linear.
     cursor: Cursor,
     /// Messages of which something was never sent, oldest first.
@@ -47,6 +51,7 @@ struct Cursor {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
+    start: u64,
     payload_start: u64,
     end: u64,
 }
@@ -58,6 +63,7 @@ impl SendStream {
         let header = 1 + varint_len(len);
         self.tail.put_u8(kind);
         put_varint(&mut self.tail, len);
+        let start = self.end;
         self.end += header as u64 + len;
         // A close is not the application's data: `bufferedAmount` does not count it.
         let payload_start = if kind == CLOSE { self.end } else { self.end - len };
@@ -70,7 +76,7 @@ impl SendStream {
             self.finish_tail();
             self.pieces.push_back(payload);
         }
-        self.waiting.push_back(Waiting { payload_start, end: self.end });
+        self.waiting.push_back(Waiting { start, payload_start, end: self.end });
         self.waiting_payload += (self.end - payload_start) as usize;
     }
 
@@ -80,10 +86,24 @@ impl SendStream {
         }
     }
 
-    /// How many bytes may be sent now: queued, within the peer's limit and the replay buffer's.
-    pub(super) fn sendable(&self, replay_buffer: usize) -> usize {
-        let bound = self.end.min(self.limit).min(self.acknowledged + replay_buffer as u64);
-        usize::try_from(bound.saturating_sub(self.sent)).unwrap_or(usize::MAX)
+    /// How many bytes may be sent now, counted to `at_most`: queued, within the peer's limit and the replay buffer's.
+    pub(super) fn sendable(&self, replay_buffer: usize, at_most: usize) -> usize {
+        let within = self.sent.saturating_add(at_most as u64);
+        let bound = self.end.min(self.acknowledged + replay_buffer as u64).min(within);
+        // What has been sent was within the limit, which never falls.
+        let (mut at, mut begun) = (self.furthest, self.begun);
+        for message in &self.waiting {
+            if at >= bound {
+                break;
+            }
+            begun += u64::from(message.start >= at);
+            let limit = self.limit.saturating_sub(begun * MESSAGE_OVERHEAD as u64);
+            at = at.max(limit.min(message.end));
+            if at < message.end {
+                break;
+            }
+        }
+        usize::try_from(bound.min(at).saturating_sub(self.sent)).unwrap_or(usize::MAX)
     }
 
     /// Copies the next `len` bytes to `out` and counts them as sent. `len` is at most what is [`sendable`](Self::sendable).
@@ -107,8 +127,10 @@ impl SendStream {
                 self.cursor = Cursor { piece: self.cursor.piece + 1, at: 0 };
             }
         }
-        self.furthest = self.furthest.max(self.sent);
+        let before = self.furthest;
+        self.furthest = before.max(self.sent);
         while let Some(first) = self.waiting.front() {
+            self.begun += u64::from((before..self.furthest).contains(&first.start));
             if self.furthest < first.end {
                 self.passed_payload = self.furthest.saturating_sub(first.payload_start) as usize;
                 break;
@@ -244,7 +266,8 @@ mod tests {
         stream.acknowledge(0, 1_000);
         stream.push(1, Bytes::from_static(b"ab"));
         stream.push(2, Bytes::from_static(b"c"));
-        assert_eq!(stream.sendable(1_000), 7);
+        assert_eq!(stream.sendable(1_000, 100), 7);
+        assert_eq!(stream.sendable(1_000, 5), 5);
         assert_eq!(stream.buffered_amount(), 3);
         assert_eq!(taken(&mut stream, 3), [1, 2, b'a']);
         assert_eq!(stream.buffered_amount(), 2, "one payload byte and a header went out");
@@ -259,14 +282,38 @@ mod tests {
     fn nothing_goes_beyond_the_peers_limit_or_the_replay_buffer() {
         let mut stream = SendStream::default();
         stream.push(2, vec![0; 10_000].into());
-        assert_eq!(stream.sendable(1_000_000), 0, "no limit yet");
-        stream.acknowledge(0, 500);
-        assert_eq!(stream.sendable(1_000_000), 500);
-        assert_eq!(stream.sendable(100), 100);
+        assert_eq!(stream.sendable(1_000_000, 1_000_000), 0, "no limit yet");
+        stream.acknowledge(0, 564);
+        assert_eq!(stream.sendable(1_000_000, 1_000_000), 500);
+        assert_eq!(stream.sendable(100, 1_000), 100);
         taken(&mut stream, 100);
-        assert_eq!(stream.sendable(100), 0, "the replay buffer is full");
-        stream.acknowledge(60, 500);
-        assert_eq!(stream.sendable(100), 60);
+        assert_eq!(stream.sendable(100, 1_000), 0, "the replay buffer is full");
+        stream.acknowledge(60, 564);
+        assert_eq!(stream.sendable(100, 1_000), 60);
+    }
+
+    #[test]
+    fn each_message_costs_its_overhead_in_credit_once() {
+        let mut stream = SendStream::default();
+        for _ in 0..5 {
+            stream.push(2, Bytes::from_static(b"a"));
+        }
+        stream.acknowledge(0, 64);
+        assert_eq!(stream.sendable(1_000, 1_000), 0, "credit for the overhead, and for nothing behind it");
+        stream.acknowledge(0, 65);
+        assert_eq!(stream.sendable(1_000, 1_000), 1);
+        taken(&mut stream, 1);
+        stream.acknowledge(0, 67);
+        assert_eq!(stream.sendable(1_000, 1_000), 2, "it has begun");
+        stream.acknowledge(0, 3 * 67 - 1);
+        assert_eq!(stream.sendable(1_000, 1_000), 7, "two more, without the last byte");
+        taken(&mut stream, 7);
+        assert!(stream.resume(0, 3 * 67 - 1));
+        assert_eq!(stream.sendable(1_000, 1_000), 8, "what was sent may go out again");
+        taken(&mut stream, 8);
+        assert_eq!(stream.sendable(1_000, 1_000), 0);
+        stream.acknowledge(3, 3 * 67);
+        assert_eq!(stream.sendable(1_000, 1_000), 1);
     }
 
     #[test]
@@ -300,7 +347,7 @@ mod tests {
                     }
                     1 => {
                         let at = stream.sent() as usize;
-                        let len = stream.sendable(20_000).min(size);
+                        let len = stream.sendable(20_000, size);
                         prop_assert_eq!(taken(&mut stream, len), &model[at..at + len]);
                     }
                     2 => {
@@ -320,7 +367,7 @@ mod tests {
             let rest = model.len() - stream.sent() as usize;
             stream.acknowledge(stream.furthest(), u64::MAX);
             let at = model.len() - rest.min(model.len() - stream.sent() as usize);
-            let len = stream.sendable(usize::MAX >> 1);
+            let len = stream.sendable(usize::MAX >> 1, usize::MAX);
             prop_assert_eq!(taken(&mut stream, len), &model[at..]);
             prop_assert_eq!(stream.buffered_amount(), 0);
         }

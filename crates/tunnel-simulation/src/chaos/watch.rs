@@ -10,6 +10,7 @@ impl Run {
                 self.see(peer, event)?;
             }
         }
+        self.watch_memory()?;
         if let Some(stats) = self.world.relay_stats() {
             let bound = router::Config::default().total_buffer;
             if stats.buffered > bound {
@@ -19,8 +20,36 @@ impl Run {
         Ok(())
     }
 
+    /// What attackers bring about stays within the budgets.
+    fn watch_memory(&self) -> Result<(), String> {
+        let (hostiles, deeds) = self.world.attacks();
+        if hostiles == 0 {
+            return Ok(());
+        }
+        let lanes = self.pairs.iter().flat_map(|pair| &pair.lanes);
+        let queued: usize = lanes.flat_map(|lane| &lane.sent).map(Message::cost).sum();
+        let config = Config::default();
+        let bound =
+            queued as u64 + BUDGET + config.total_buffer + 64 * 1024 * deeds.min(config.max_clients as u64);
+        for (number, peer) in self.world.peers.iter().enumerate() {
+            let held = peer.endpoint.held();
+            if held > bound {
+                return Err(format!("peer {number} holds {held} bytes under attack: more than {bound}"));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn see(&mut self, peer: usize, event: Event) -> Result<(), String> {
         match event {
+            Event::Offer { socket, offer } if offer.path == HOSTILE_PATH => {
+                self.attackers.insert((peer, socket));
+                self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
+            }
+            Event::Message { socket, message } if self.attackers.contains(&(peer, socket)) => {
+                self.world.with(peer, |endpoint, now| endpoint.consume(socket, message.cost(), now));
+            }
+            Event::Opened { socket, .. } if self.attackers.contains(&(peer, socket)) => {}
             Event::Offer { socket, offer } => {
                 let number = offer.path.trim_start_matches('/').parse::<usize>();
                 let number = number.map_err(|_| format!("a path that nobody asked for: {}", offer.path))?;
@@ -97,9 +126,9 @@ impl Run {
         self.report.messages += 1;
         self.report.bytes += payload(&message).len() as u64;
         if self.random.one_in(3) {
-            self.unconsumed.push((peer, socket, message.len()));
+            self.unconsumed.push((peer, socket, message.cost()));
         } else {
-            self.world.with(peer, |endpoint, now| endpoint.consume(socket, message.len(), now));
+            self.world.with(peer, |endpoint, now| endpoint.consume(socket, message.cost(), now));
         }
         Ok(())
     }

@@ -135,9 +135,9 @@ impl Endpoint {
             }
             // The answer brings it back here.
             Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
-                if !std::mem::replace(&mut client.asked, true) {
-                    self.events.push_back(Event::NeedsDiffieHellman { ours: key.public(), theirs });
-                }
+                client.asked = true;
+                let ours = key.public();
+                self.ask(ours, theirs);
                 None
             }
             Err(error) => {
@@ -158,10 +158,9 @@ impl Endpoint {
         let result = initiator.read_message(key, &payload);
         if let Err(HandshakeError::Dh(DhError::Pending(theirs))) = result {
             *answer = Some(payload);
-            if !std::mem::replace(&mut client.asked, true) {
-                self.events.push_back(Event::NeedsDiffieHellman { ours: key.public(), theirs });
-            }
-            return;
+            client.asked = true;
+            let ours = key.public();
+            return self.ask(ours, theirs);
         }
         key.forget_answers();
         let (payload, transport) = match result {
@@ -208,6 +207,7 @@ impl Endpoint {
             self.fail_client(socket, code, reason, now);
             return;
         }
+        entry.session.belong_to(client.server_key.map(Owner::Key).into_iter().collect());
         client.server_epoch = Some(answer.epoch);
         client.state = State::Open;
         client.attempts = 0;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::early;
 use crate::endpoint::socket::prologue;
-use crate::endpoint::{Config, LinkMessage};
+use crate::endpoint::{Config, Event, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
 use crate::handshake::Responder;
 use crate::livecode::LivecodeLink;

@@ -12,24 +12,28 @@ impl Endpoint {
         if incoming.kind == ChannelKind::Plain {
             return self.handle_plain(incoming, now);
         }
+        if !host.replays.is_new(&incoming.payload, now) {
+            return self.close_path(path, CloseCode::HANDSHAKE_FAILED, "the handshake has come before");
+        }
+        let key = host.key.clone();
+        self.read_incoming(incoming, key, now);
+    }
+
+    /// Reads a first handshake message; `key` is the server's, which may have to be asked first.
+    fn read_incoming(&mut self, incoming: Incoming, key: StaticKey, now: Instant) {
+        let path = incoming.path;
         let prologue = prologue(incoming.port);
-        let (responder, remote, payload) =
-            match Responder::read_message(&prologue, &host.key, &incoming.payload) {
-                Ok(read) => read,
-                Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
-                    if host.waiting.len() < MAX_WAITING {
-                        host.waiting.push(incoming);
-                        self.ask(theirs);
-                    } else {
-                        self.close_path(path, CloseCode::TRY_AGAIN_LATER, "too many handshakes at once");
-                    }
-                    return;
-                }
-                Err(error) => {
-                    let reason = text!["the handshake is not for this server: ", error];
-                    return self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
-                }
-            };
+        let (responder, remote, payload) = match Responder::read_message(&prologue, &key, &incoming.payload) {
+            Ok(read) => read,
+            Err(HandshakeError::Dh(DhError::Pending(theirs))) => {
+                let owner = Owner::of_address(&incoming.address);
+                return self.wait_for_key(Waiting { incoming, owner, key, theirs });
+            }
+            Err(error) => {
+                let reason = text!["the handshake is not for this server: ", error];
+                return self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
+            }
+        };
         match Open::decode(payload) {
             Ok(open) => self.handle_open(incoming, responder, remote, open, now),
             Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_text()),
@@ -42,8 +46,8 @@ impl Endpoint {
         if !self.config.allow_plain {
             return self.close_path(path, CloseCode::REFUSED, "this server takes encrypted sessions only");
         }
-        if self.is_busy() {
-            return self.close_path(path, CloseCode::TRY_AGAIN_LATER, "the server is busy");
+        if !self.make_room(&Owner::of_address(&incoming.address), now) {
+            return self.turn_away_full(path);
         }
         // Nobody resumes a plain session: the name is only there so that all have one.
         let (key, session_id) = (PublicKey(self.entropy.bytes()), SessionId(self.entropy.array()));
@@ -65,23 +69,35 @@ impl Endpoint {
         );
     }
 
-    /// Whether there are too many clients that are not in yet.
-    pub(super) fn is_busy(&self) -> bool {
-        self.sockets.values().filter(|entry| !entry.opened).count() >= self.config.max_pending
+    /// Without cryptography: whoever is turned away so tries again some times.
+    fn turn_away_full(&mut self, path: Path) {
+        let max = self.config.max_clients;
+        let reason = text!["the server has ", max, " clients, which is as many as it takes"];
+        self.close_path(path, CloseCode::TRY_AGAIN_LATER, &reason);
     }
 
-    /// Handshakes that had to wait for the key.
-    pub(in crate::endpoint) fn retry_incoming(&mut self, now: Instant) {
+    /// The key is asked, once for all who wait for the same answer.
+    fn wait_for_key(&mut self, waiting: Waiting) {
+        let path = waiting.incoming.path;
         let Some(host) = &mut self.host else { return };
-        host.asked.clear();
-        for incoming in std::mem::take(&mut host.waiting) {
-            self.handle_incoming(incoming, now);
+        let of_owner = host.waiting.iter().filter(|other| other.owner == waiting.owner).count();
+        if of_owner + host.waiting.len() >= MAX_WAITING || self.agreements.len() >= MAX_AGREEMENTS {
+            return self.close_path(path, CloseCode::TRY_AGAIN_LATER, "too many handshakes at once");
         }
-        if let Some(host) = &mut self.host
-            && host.waiting.is_empty()
-            && host.registered
-        {
-            host.key.forget_answers();
+        let (ours, theirs) = (waiting.key.public(), waiting.theirs);
+        host.waiting.push(waiting);
+        self.ask(ours, theirs);
+    }
+
+    /// Handshakes that waited for this answer of the key.
+    pub(super) fn retry_incoming(&mut self, theirs: PublicKey, shared: [u8; 32], now: Instant) {
+        let Some(host) = &mut self.host else { return };
+        let waiting = std::mem::take(&mut host.waiting).into_iter();
+        let (answered, waiting): (Vec<_>, Vec<_>) = waiting.partition(|waiting| waiting.theirs == theirs);
+        host.waiting = waiting;
+        for Waiting { incoming, mut key, .. } in answered {
+            key.answer(theirs, shared);
+            self.read_incoming(incoming, key, now);
         }
     }
 
@@ -147,8 +163,8 @@ impl Endpoint {
         now: Instant,
     ) {
         let path = incoming.path;
-        if self.is_busy() {
-            return self.turn_away(path, responder, CloseCode::TRY_AGAIN_LATER, "the server is busy");
+        if !self.make_room(&Owner::of_address(&incoming.address), now) {
+            return self.turn_away_full(path);
         }
         let offer = Offer {
             port: incoming.port,
@@ -167,12 +183,17 @@ impl Endpoint {
 
     /// Asks the application about a client.
     pub(super) fn add_offer(&mut self, guest: Guest, offer: Offer, now: Instant) {
-        let Guest { path, key, session_id, client_epoch, greeting, session } = guest;
+        let Guest { path, key, session_id, client_epoch, greeting, mut session } = guest;
+        let owner = Owner::of_address(&offer.address);
+        session.belong_to(vec![Owner::Key(key), owner.clone()]);
         let serving = Serving {
             key,
             session_id,
             client_epoch,
             address: offer.address.clone(),
+            owner,
+            arrived_at: now,
+            is_away: false,
             resume_timeout: if offer.plain { Duration::ZERO } else { self.config.resume_timeout },
             undecided: Some(Undecided { path, greeting, give_up_at: now + OFFER_TIMEOUT }),
             candidates: Vec::new(),

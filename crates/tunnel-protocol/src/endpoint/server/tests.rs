@@ -3,6 +3,8 @@ use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
 use crate::handshake::Initiator;
 
+mod guests;
+
 const NOW: Instant = Instant::from_micros(1_000_000);
 
 fn key(secret: u8) -> StaticKey {
@@ -211,8 +213,11 @@ fn a_client_whose_open_has_an_unknown_critical_extension_is_refused_with_1002() 
         features: 0,
     };
     let extended = [&open.encode()[..], &[0x80, 0, 0]].concat();
-    let incoming = |channel, payload: &[u8]| {
-        let payload = Initiator::new(&prologue(1), key(7).public(), key(8)).write_message(&key(9), payload);
+    let incoming = |channel: u32, payload: &[u8]| {
+        // One ephemeral key for two messages would be a replay.
+        let ephemeral = key(20 + channel as u8);
+        let payload =
+            Initiator::new(&prologue(1), key(7).public(), ephemeral).write_message(&key(9), payload);
         let (kind, payload) = (ChannelKind::Session, payload.unwrap());
         Frame::Incoming { channel: ChannelId(channel), port: 1, kind, address: String::new(), payload }
     };

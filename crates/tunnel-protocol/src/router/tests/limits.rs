@@ -1,6 +1,7 @@
 //! What happens at every limit, and to whom.
 
 use super::*;
+use crate::router::config::{CONNECT_BURST, SERVER_CONNECT_BURST};
 
 fn small() -> Config {
     Config {
@@ -336,4 +337,41 @@ fn no_address_takes_all_places_of_the_waiting_room_and_of_servers() {
     net.router.assert_consistent("at the end");
     net.advance(Duration::from_secs(3));
     net.router.assert_consistent("when nobody waits");
+}
+
+#[test]
+fn a_link_opens_so_many_channels_a_second_and_others_are_not_slowed_down() {
+    let mut net = Net::new(Config { connect_rate: 2, ..config() });
+    let server = net.server(1);
+    let (greedy, other) = (net.link(), net.link());
+    let burst = 2 * CONNECT_BURST.as_secs() as u32;
+    for number in 0..burst {
+        net.send(greedy, connect(2 * number + 1, server_id(1)));
+    }
+    assert_eq!(net.received(server).len() as u32, burst);
+    assert_eq!(net.received(greedy), []);
+    net.send(greedy, connect(2 * burst + 1, server_id(1)));
+    assert_eq!(net.received(greedy), [closed(2 * burst + 1, CloseCode::TRY_AGAIN_LATER)]);
+    net.send(other, connect(1, server_id(1)));
+    assert_eq!(net.received(server).len(), 1);
+    net.advance(Duration::from_secs(1));
+    for number in 0..10 {
+        net.send(greedy, connect(2 * burst + 3 + 2 * number, server_id(1)));
+    }
+    assert_eq!(net.received(server).len(), 2, "two a second");
+}
+
+#[test]
+fn a_server_gets_so_many_channels_a_second_from_all_links_together() {
+    let mut net = Net::new(Config { server_connect_rate: 1, ..config() });
+    let (server, another) = (net.server(1), net.server(2));
+    let burst = SERVER_CONNECT_BURST.as_secs() as usize;
+    let links: Vec<_> = (0..burst + 5).map(|_| net.link()).collect();
+    for link in &links {
+        net.send(*link, connect(1, server_id(1)));
+    }
+    assert_eq!(net.received(server).len(), burst);
+    assert_eq!(net.received(links[burst]), [closed(1, CloseCode::TRY_AGAIN_LATER)]);
+    net.send(links[burst], connect(3, server_id(2)));
+    assert_eq!(net.received(another).len(), 1, "that one has a pace of its own");
 }
