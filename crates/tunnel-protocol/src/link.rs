@@ -380,6 +380,12 @@ impl Link {
             return Err(LinkError::TooLong { len, max });
         }
         let Some(frame) = Frame::decode_from_relay(message)? else { return Ok(()) };
+        // The application hears this code. A page has no other range of codes (PROTOCOL.md, 1.9).
+        if let Frame::Close { code, .. } | Frame::Error { code, .. } = &frame
+            && !(1_000..5_000).contains(&code.0)
+        {
+            return Err(DecodeError::InvalidValue { field: "code" }.into());
+        }
         if let Frame::Error { code, text } = frame {
             return Err(LinkError::Ended { code, reason: text });
         }
@@ -592,6 +598,18 @@ mod tests {
             now += Duration::from_millis(1);
         }
         assert!(pings <= 20, "{pings} in ten seconds");
+    }
+
+    #[test]
+    fn a_relay_that_closes_with_a_code_that_is_none_ends_the_link_with_1002() {
+        for code in [0, 999, 5_000, u16::MAX] {
+            let (code, reason) = (CloseCode(code), String::new());
+            let close = Frame::Close { channel: ChannelId(1), code, reason };
+            let error = link().handle_message(close.encode(), NOW).expect_err("it is no code");
+            assert_eq!(error.code(), CloseCode::PROTOCOL_ERROR);
+            let error = Frame::Error { code, text: String::new() };
+            assert!(link().handle_message(error.encode(), NOW).is_err());
+        }
     }
 
     #[test]
