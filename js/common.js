@@ -191,18 +191,6 @@ export function toSocketUrl(value) {
 /** Hosts that an `https:` page may dial by `ws:`. */
 const allowed = new Set();
 
-/** The promise's value, unless the signal is aborted first. */
-export function unlessAborted(promise, signal) {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener('abort', abort);
-    const done = () => signal.removeEventListener('abort', abort);
-    promise.then(resolve, reject).then(done);
-  });
-}
-
 export const tunnelUrl = (relay, serverId, port) => `${tunnel.serverUrl(relay.href, serverId)}/${port}`;
 
 /** Takes `RELAY/SERVER_ID/PORT[/PATH][?QUERY]` apart; `livecode` is whether the server may be a number. */

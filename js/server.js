@@ -22,12 +22,10 @@ import {
   tunnel,
   TunnelError,
   tunnelUrl,
-  unlessAborted,
   WARM_UP,
 } from './common.js';
-import { HAND_OVER, takeIdentity } from './identity.js';
 import { ForwardingWebSocket } from './livecode.js';
-import { EVENTS_ARE_NATIVE } from './page.js';
+import { EVENTS_ARE_NATIVE, HAND_OVER, takeIdentity, unlessAborted } from './page.js';
 import { fail, handedOver, handled, openIncoming, openOutgoing } from './sockets.js';
 
 // Close codes, as docs/PROTOCOL.md numbers them.

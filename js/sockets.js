@@ -30,8 +30,7 @@ import {
   utf8Length,
   warnOnce,
 } from './common.js';
-import { takeIdentity } from './identity.js';
-import { EVENTS_ARE_NATIVE } from './page.js';
+import { EVENTS_ARE_NATIVE, takeIdentity } from './page.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
 const sendNow = (core, message) =>

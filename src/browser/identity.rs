@@ -1,11 +1,11 @@
-//! Keys that outlive a page, as `js/identity.js` keeps them.
+//! Keys that outlive a page, as `js/page.js` keeps them.
 
 use js_sys::Uint8Array;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::server_id::PublicKey;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/identity.js")]
+#[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
     /// Computes the secret that a key of WebCrypto's shares with `theirs`: 32 bytes, all zero if there is none.
     #[wasm_bindgen(js_name = diffieHellman)]
@@ -18,7 +18,7 @@ extern "C" {
 
 #[wasm_bindgen]
 extern "C" {
-    /// An identity that `takeIdentity` of `js/identity.js` has taken for the page.
+    /// An identity that `takeIdentity` of `js/page.js` has taken for the page.
     #[derive(Debug)]
     pub(crate) type TakenIdentity;
 
