@@ -1,7 +1,7 @@
 // What the classes share: errors, what Rust hands over, arguments as WebIDL and the WebSockets standard convert and
 // check them, and members as WebIDL describes them.
 
-import { NativeWebSocket, TunnelError } from './page.js';
+import { isDead, NativeWebSocket, TunnelError } from './page.js';
 
 export { TunnelError };
 
@@ -52,8 +52,11 @@ export function start(given) {
 export const WARM_UP = new URL('ws://warm-up.invalid/');
 export const addressOf = relay => (relay === WARM_UP ? undefined : relay);
 
+/** Runs a task after all that wait for theirs. */
+export const post = task => (isDead() ? queueMicrotask(task) : tunnel.post(task));
+
 export function connector() {
-  if (tunnel) return tunnel;
+  if (tunnel && !isDead()) return tunnel;
   throw new TunnelError('tunnel-wasm is not initialised: `await init()`, its default export, before using the classes', {
     code: 'not-initialised',
   });

@@ -20,7 +20,8 @@ export interface InitOptions {
 }
 
 /**
- * Loads the library; the classes throw before that. Again it does nothing.
+ * Loads the library; the classes throw before that. Again it does nothing, unless the module has failed since: all sockets and
+ * servers have ended with code 1011 then, the classes throw, and this makes a new one.
  *
  * Without an argument the module is the one that belongs to the package: inside the script, or beside it. A service
  * worker, or a page whose server has moved the file, may say where it is.

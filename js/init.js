@@ -26,9 +26,10 @@ const unwrapped = (given, name) => (isOptions(given) ? given[name] : given);
 
 /**
  * Makes `init` and `initSync` of the two that wasm-bindgen has made. `url` returns the module's address; `fail` makes an
- * error of a code and a message; `started` is called with what the first call was given.
+ * error of a code and a message; `started` is called with what the first call was given; `restart` makes a new instance of
+ * a module that has trapped, and says whether it had to.
  */
-export function initialiser(instantiate, instantiateSync, url, fail, started = () => {}) {
+export function initialiser(instantiate, instantiateSync, url, fail, started = () => {}, restart = () => false) {
   const checked = module => {
     const [section] = WebAssembly.Module.customSections(module, SECTION);
     const build = section ? new TextDecoder().decode(section) : 'unknown';
@@ -52,11 +53,17 @@ export function initialiser(instantiate, instantiateSync, url, fail, started = (
       initialising = undefined;
       throw error;
     };
+    if (restart()) initialising = instantiate();
     initialising ??= start().catch(failed);
     return initialising;
   }
 
   function initSync(given) {
+    if (restart()) {
+      const exports = instantiateSync();
+      initialising = Promise.resolve(exports);
+      return exports;
+    }
     const source = unwrapped(given, 'module');
     const module = source instanceof WebAssembly.Module ? source : new WebAssembly.Module(source);
     const exports = instantiateSync({ module: checked(module) });

@@ -8,11 +8,11 @@ import {
   defineEventHandlers,
   describe,
   INTERNAL,
+  post,
   READY_STATES,
   requireArguments,
   toPort,
   toRelayUrl,
-  tunnel,
   TunnelError,
 } from './common.js';
 import { NativeWebSocket } from './page.js';
@@ -259,7 +259,7 @@ export class ForwardingWebSocket extends EventTarget {
     const close = new CloseEvent('close', { code: error ? 1006 : 1000, reason, wasClean: !error });
     if (!failed) return this.dispatchEvent(close);
     this.dispatchEvent(Object.assign(new Event('error'), { error }));
-    tunnel.post(() => this.dispatchEvent(close));
+    post(() => this.dispatchEvent(close));
   }
 
   static {

@@ -97,7 +97,15 @@ export function whenIdle(task) {
 }
 
 /** Opens a WebSocket of the platform's class. */
-export const dial = (url, protocols) => new NativeWebSocket(url, protocols);
+export function dial(url, protocols) {
+  const socket = new NativeWebSocket(url, protocols);
+  watch(socket, () => {
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  });
+  socket.addEventListener('close', () => unwatch(socket));
+  return socket;
+}
 
 let release;
 
@@ -106,6 +114,7 @@ export function holdLock(wanted) {
   release?.();
   release = undefined;
   if (!wanted) return;
+  watch(holdLock, () => holdLock(false));
   const held = new Promise(resolve => {
     release = resolve;
   });
@@ -259,4 +268,85 @@ export async function diffieHellman(ours, theirs) {
     // A point of low order.
     return new Uint8Array(32);
   }
+}
+
+// ---- Traps
+//
+// A trap of the WebAssembly module: it is out of memory, or the library has a fault. Nothing of that module can be used any
+// more. So all that the page has of it ends with an event, and `init()` makes a new one.
+//
+// `xtask/src/build/trap.rs` has the glue call `guard`, through which all calls of the module go then.
+
+const nothing = () => {};
+const COUNTERS = [
+  'bytesSent',
+  'bytesReceived',
+  'messagesSent',
+  'messagesReceived',
+  'bytesRetransmitted',
+  'bytesUnacknowledged',
+  'reconnects',
+];
+
+/** What a socket or server commands that has ended with its module: nothing. */
+export const GONE = {
+  bufferedAmount: 0,
+  stats: () => ({ ...Object.fromEntries(COUNTERS.map(name => [name, 0])), free: nothing }),
+};
+for (const name of ['dial', 'sendText', 'sendBytes', 'close', 'abort', 'hold', 'park', 'unpark', 'take']) GONE[name] = nothing;
+
+let dead = false;
+let panic = '';
+/** What became of the module that has trapped. */
+let failure;
+
+/** What has not ended: each with a function that ends it. */
+const endings = new Map();
+
+/** Whether the module has trapped, and none has taken its place. */
+export const isDead = () => dead;
+
+/** Keeps what a panic says, for the errors that follow from it. */
+export const notePanic = text => {
+  panic = text;
+};
+
+/** Has `end` called with a message if the module traps before `unwatch` is called, or has trapped already. */
+export const watch = (target, end) => (dead ? endLater(end) : endings.set(target, end));
+export const unwatch = target => endings.delete(target);
+
+function endLater(end) {
+  const message = `the library's WebAssembly module has failed (${failure}): call init() to go on`;
+  queueMicrotask(() => end(message));
+}
+
+function handleTrap(error) {
+  console.error(error);
+  if (dead) return;
+  dead = true;
+  failure = panic || error.message;
+  panic = '';
+  const ends = [...endings.values()];
+  endings.clear();
+  for (const end of ends) endLater(end);
+}
+
+/** The exports of a module; they do nothing any more once it has trapped. */
+export function guard(exports) {
+  const guarded = {};
+  for (const [name, value] of Object.entries(exports)) {
+    const call = (...given) => {
+      if (dead) return 0;
+      try {
+        return value(...given);
+      } catch (error) {
+        if (!(error instanceof WebAssembly.RuntimeError)) throw error;
+        handleTrap(error);
+        return 0;
+      }
+    };
+    guarded[name] = typeof value === 'function' ? call : value;
+  }
+  dead = false;
+  return guarded;
 }

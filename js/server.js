@@ -11,6 +11,7 @@ import {
   INTERNAL,
   isObject,
   MAX_MESSAGE_SIZE,
+  post,
   READY_STATES,
   report,
   requireArguments,
@@ -25,8 +26,8 @@ import {
   WARM_UP,
 } from './common.js';
 import { ForwardingWebSocket } from './livecode.js';
-import { EVENTS_ARE_NATIVE, HAND_OVER, takeIdentity, unlessAborted } from './page.js';
-import { fail, handedOver, handled, openIncoming, openOutgoing } from './sockets.js';
+import { EVENTS_ARE_NATIVE, GONE, HAND_OVER, takeIdentity, unlessAborted, unwatch, watch } from './page.js';
+import { fail, handedOver, handled, MODULE_FAILED, openIncoming, openOutgoing } from './sockets.js';
 
 // Close codes, as docs/PROTOCOL.md numbers them.
 const INTERNAL_ERROR = 1011;
@@ -76,6 +77,8 @@ describe(Listener, 'Listener');
 /** By identity and relay: when the server of this page has ended that is there. */
 const hosting = new Map();
 
+/** Closes a server whose module has failed. */
+let endWithModule;
 export let fireHosting, fireOffer, fireServerClosed;
 
 let openServer;
@@ -139,6 +142,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       allowPlain: !!allowPlain,
       maxClients: clients,
     });
+    watch(server, message => endWithModule(server, message));
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -381,7 +385,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     };
 
     fireServerClosed = (server, code, name, reason) => {
-      const wasClean = server.#readyState > 1;
+      unwatch(server);
+      const wasClean = server.#readyState > 1 && code !== INTERNAL_ERROR;
       server.#readyState = 3;
       server.#registered.reject(new TunnelError(reason || `the server ended with code ${code}`, { code: name }));
       for (const taker of server.#takers.splice(0)) taker.reject(closedError());
@@ -389,7 +394,14 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       const close = () => server.dispatchEvent(new CloseEvent('close', { code, reason, wasClean }));
       if (wasClean) return close();
       server.dispatchEvent(new Event('error'));
-      tunnel.post(close);
+      post(close);
+    };
+
+    endWithModule = (server, message) => {
+      server.#core = GONE;
+      server.#backlog = [];
+      server.#registered.reject(new TunnelError(message, { code: 'internal' }));
+      fireServerClosed(server, INTERNAL_ERROR, 'internal', MODULE_FAILED);
     };
 
     defineEventHandlers(

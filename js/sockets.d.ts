@@ -4,7 +4,7 @@ export class TunnelError extends Error {
   constructor(message: string, options?: { code?: string; cause?: unknown });
   /**
    * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
-   * `relay-unreachable`, `protocol-error`, `overflow`, `too-big`, `try-again-later`, `timeout`, `aborted`, `draining`,
+   * `relay-unreachable`, `protocol-error`, `overflow`, `too-big`, `try-again-later`, `internal`, `timeout`, `aborted`, `draining`,
    * `peer-reloaded`, `port-taken`, `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, `livecode-relay`, …
    */
   readonly code: string;

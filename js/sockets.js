@@ -13,6 +13,7 @@ import {
   INTERNAL,
   later,
   MAX_MESSAGE_SIZE,
+  post,
   READY_STATES,
   requireArguments,
   splitTunnelUrl,
@@ -30,7 +31,7 @@ import {
   utf8Length,
   warnOnce,
 } from './common.js';
-import { EVENTS_ARE_NATIVE, takeIdentity } from './page.js';
+import { EVENTS_ARE_NATIVE, GONE, takeIdentity, unwatch, watch } from './page.js';
 
 const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
 const sendNow = (core, message) =>
@@ -92,6 +93,11 @@ const arrival = (data, origin) =>
 
 /** Makes a socket that connects. */
 export let openOutgoing;
+/** Why a socket is closed whose module has failed. */
+export const MODULE_FAILED = "the page's WebAssembly module has failed";
+
+/** Closes a socket whose module has failed. */
+let endWithModule;
 /** Makes the socket of a server's new client. */
 export let openIncoming;
 /** Its messages need not wait any longer for a handler that may listen. */
@@ -181,6 +187,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       allowPlain: !!allowPlain,
       maxMessageSize: toLimit(options.maxMessageSize ?? MAX_MESSAGE_SIZE, 'maxMessageSize'),
     });
+    watch(this, message => endWithModule(this, message));
     if (identity === undefined) this.#core.dial();
     else this.#dialAs(`${identity}`, signal);
     if (!signal) return;
@@ -476,6 +483,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     openIncoming = (core, url, peer) => {
       const socket = new PeerToPeerWebSocket(INTERNAL);
       socket.#core = core;
+      watch(socket, message => endWithModule(socket, message));
       socket.#url = url;
       socket.#origin = new URL(url).origin;
       socket.#peer = peer;
@@ -552,13 +560,14 @@ export class PeerToPeerWebSocket extends EventTarget {
 
     // `message` is the whole reason, of which an event has the beginning.
     fireClosed = (socket, code, name, message, reason, wasClean) => {
+      unwatch(socket);
       const failed = !socket.#wasOpen;
       const error = new TunnelError(message || `the connection ended with code ${code}`, { code: name });
       socket.#readyState = 3;
       if (failed) wasClean = false;
       socket.#end = { wasClean, error: Object.assign(error, { closeCode: code, reason }) };
       // The event says no more of an attempt that failed than the platform's does: the reason begins with the name.
-      if (failed || code === ABORTED) code = 1006;
+      if ((failed && socket.#core !== GONE) || code === ABORTED) code = 1006;
       socket.#release();
       socket.#wake();
       if (wasClean) socket.#closed.resolve({ closeCode: code, reason });
@@ -568,7 +577,12 @@ export class PeerToPeerWebSocket extends EventTarget {
       if (!failed) return close();
       socket.#opened.reject(error);
       socket.dispatchEvent(new Event('error'));
-      tunnel.post(close);
+      post(close);
+    };
+
+    endWithModule = (socket, message) => {
+      socket.#core = GONE;
+      fireClosed(socket, 1011, 'internal', message, MODULE_FAILED, false);
     };
 
     defineEventHandlers(

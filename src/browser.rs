@@ -15,6 +15,8 @@ mod livecode;
 mod page;
 mod platform;
 mod tasks;
+#[cfg(any(feature = "debug", feature = "npm"))]
+mod trap;
 #[cfg(feature = "npm")]
 mod warm_up;
 
@@ -38,7 +40,7 @@ mod package {
     #[wasm_bindgen(start)]
     pub fn start() {
         #[cfg(feature = "debug")]
-        console_error_panic_hook::set_once();
+        super::trap::show_panics();
         classes::start();
     }
 }

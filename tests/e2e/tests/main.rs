@@ -22,5 +22,6 @@ mod scopes;
 mod soak;
 mod sockets;
 mod streams;
+mod trap;
 mod types;
 mod unreachable;

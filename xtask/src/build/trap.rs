@@ -1,0 +1,40 @@
+//! Calls of the module that catch its traps.
+
+use anyhow::{Context, Result, ensure};
+
+/// What is changed in wasm-bindgen's JavaScript: the exports of the first instance, and of one that follows it, go through
+/// `guard`, and closures of an instance that has trapped do nothing.
+const CHANGES: [(&str, &str); 2] = [
+    ("wasm = instance.exports;", "wasm = guard(instance.exports);"),
+    ("wasm = wasmInstance.exports;", "wasm = guard(wasmInstance.exports);"),
+];
+const CLOSURE: (&str, &str) =
+    ("throw new Error('Cannot invoke closure from previous WASM instance');", "return undefined;");
+
+/// wasm-bindgen's JavaScript, in which all calls go through `guard` of `js/page.js`.
+pub(super) fn guard(glue: &str) -> Result<String> {
+    let mut texts = glue.split(['\'', '"']);
+    let path = texts.find(|text| text.starts_with("./snippets/") && text.ends_with("/js/page.js"));
+    let path = path.context("the glue does not import js/page.js")?;
+    let mut guarded = format!("import {{ guard }} from '{path}';\n{glue}");
+    for (from, to) in CHANGES {
+        ensure!(guarded.matches(from).count() == 1, "the glue does not say once: {from}");
+        guarded = guarded.replace(from, to);
+    }
+    Ok(guarded.replace(CLOSURE.0, CLOSURE.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_calls_go_through_the_guard() {
+        let glue = "export { a } from './snippets/x/js/page.js';\nwasm = instance.exports;\nwasm = wasmInstance.exports;\n";
+        let expected = "import { guard } from './snippets/x/js/page.js';\n\
+             export { a } from './snippets/x/js/page.js';\nwasm = guard(instance.exports);\n\
+             wasm = guard(wasmInstance.exports);\n";
+        assert_eq!(guard(glue).expect("it is glue"), expected);
+        assert!(guard("wasm = instance.exports;").is_err());
+    }
+}
