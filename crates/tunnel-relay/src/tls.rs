@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
@@ -37,7 +38,15 @@ pub(crate) struct Tls {
 enum Source {
     Files(Arc<Files>),
     #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
-    Acme(tokio::task::JoinHandle<()>),
+    Acme(Ordering),
+}
+
+/// An order of a certificate at an ACME directory.
+#[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
+struct Ordering {
+    task: tokio::task::JoinHandle<()>,
+    /// Set as soon as there is a certificate, ordered or from the cache.
+    has_certificate: Arc<AtomicBool>,
 }
 
 /// A certificate and its key, as last read.
@@ -95,7 +104,10 @@ impl Tls {
 
     /// Whether there is no certificate to show yet.
     pub(crate) fn is_waiting(&self) -> bool {
-        false
+        match &self.source {
+            Source::Files(_) => false,
+            Source::Acme(ordering) => !ordering.has_certificate.load(atomic::Ordering::Relaxed),
+        }
     }
 
     /// Logs what is wrong with the certificate.
@@ -146,7 +158,7 @@ impl Tls {
 impl Drop for Tls {
     fn drop(&mut self) {
         if let Source::Acme(ordering) = &self.source {
-            ordering.abort();
+            ordering.task.abort();
         }
     }
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use support::{relay_with, within};
+use support::{get, relay_with, within};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -211,7 +211,7 @@ async fn serve(directory: Arc<Directory>, listener: TcpListener, acceptor: TlsAc
 }
 
 #[tokio::test]
-async fn a_relay_orders_its_certificate_and_keeps_it() {
+async fn a_relay_orders_its_certificate_keeps_it_and_is_ready_with_it() {
     let (directory, listener, acceptor) = directory().await;
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
@@ -224,10 +224,15 @@ async fn a_relay_orders_its_certificate_and_keeps_it() {
         config.acme_directory = format!("https://localhost:{}/directory", directory.address.port());
         config.acme_root = Some(root);
         config.acme_cache = Some(cache.clone());
+        config.metrics_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     })
     .await;
     assert!(relay.url().starts_with("wss://"));
     directory.state.lock().unwrap().relay = Some(relay.address());
+    let watched = relay.metrics_address().unwrap();
+    let answer = get(watched, "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("no certificate yet"), "{answer:?}");
     let serving = tokio::spawn(serve(directory.clone(), listener, acceptor));
 
     let mut roots = RootCertStore::empty();
@@ -245,5 +250,6 @@ async fn a_relay_orders_its_certificate_and_keeps_it() {
         }
     };
     within("account and certificate in the cache", kept).await;
+    assert_eq!(get(watched, "/readyz").await.status, 200);
     serving.abort();
 }

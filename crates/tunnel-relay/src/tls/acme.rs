@@ -3,15 +3,16 @@
 //! It brings an asynchronous stack of its own beside tokio's, so a relay whose certificates are in files can be built
 //! without it: that is what the feature `acme` is for.
 
-use super::{Source, Tls, acceptor, certificates, provider};
+use super::{Ordering, Source, Tls, acceptor, certificates, provider};
 use crate::Config;
 use futures_core::Stream as _;
-use rustls_acme::AcmeConfig;
 use rustls_acme::caches::DirCache;
+use rustls_acme::{AcmeConfig, EventOk};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicBool};
 use tracing::{error, info};
 
 /// ALPN name of the challenge by which a directory finds out who answers under a name (RFC 8737).
@@ -26,16 +27,23 @@ pub(super) fn order(config: &Config) -> io::Result<Tls> {
         .directory(&config.acme_directory)
         .state();
     let acceptor = acceptor(state.resolver(), &[b"http/1.1", CHALLENGE_ALPN])?;
-    let ordering = tokio::spawn(async move {
+    let has_certificate = Arc::new(AtomicBool::new(false));
+    let deployed = has_certificate.clone();
+    let task = tokio::spawn(async move {
         while let Some(event) = poll_fn(|cx| Pin::new(&mut state).poll_next(cx)).await {
             match event {
-                Ok(event) => info!(?event, "certificate"),
+                Ok(event) => {
+                    if matches!(event, EventOk::DeployedCachedCert | EventOk::DeployedNewCert) {
+                        deployed.store(true, atomic::Ordering::Relaxed);
+                    }
+                    info!(?event, "certificate");
+                }
                 // It tries again by itself, later and later.
                 Err(error) => error!(%error, "no certificate from the ACME directory"),
             }
         }
     });
-    Ok(Tls { acceptor, source: Source::Acme(ordering) })
+    Ok(Tls { acceptor, source: Source::Acme(Ordering { task, has_certificate }) })
 }
 
 /// Settings for connections to the directory.
