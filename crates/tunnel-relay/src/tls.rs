@@ -42,7 +42,6 @@ enum Source {
 }
 
 /// An order of a certificate at an ACME directory.
-#[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
 struct Ordering {
     task: tokio::task::JoinHandle<()>,
     /// Set as soon as there is a certificate, ordered or from the cache.

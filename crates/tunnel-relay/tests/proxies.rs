@@ -286,9 +286,10 @@ async fn apache_passes_everything_on() {
             ("/etc/letsencrypt/live/relay.example.org", site.folder.path().to_str().unwrap()),
         ],
     );
-    let modules: String = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http"]
-        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
-        .concat();
+    let modules: String =
+        ["mpm_event", "authz_core", "headers", "socache_shmcb", "ssl", "proxy", "proxy_http"]
+            .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+            .concat();
     let config = format!(
         "ServerRoot {folder}\nDefaultRuntimeDir {folder}\nPidFile {folder}/pid\nErrorLog /dev/stderr\nServerName localhost\n\
          User nobody\nGroup nogroup\nListen 127.0.0.1:{port}\n{modules}{recipe}\n",
