@@ -312,8 +312,8 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   get opened() {
-    // Who waits for this listens later, as who reads a `WebSocketStream` does: for that messages wait.
-    if (!this.#isHeard && !this.#waits && this.#readyState < 2) this.#wait({ isPending: false });
+    // Messages don't wait because of this: a listener that was added before would never get them, and nothing but its effects
+    // shows that there is one.
     return this.#opened.promise;
   }
 
