@@ -7,7 +7,6 @@ use tunnel_protocol::frame::{
     ACCEPT, CLOSE, CONNECT, ChannelId, DATA, HELLO, INCOMING, REGISTER, REGISTERED, restamp,
 };
 use tunnel_protocol::server_id::PublicKey;
-use tunnel_protocol::text::ToText;
 
 /// The client's channel on its link, and the server's on its own.
 const CLIENTS: ChannelId = ChannelId(1);
@@ -34,7 +33,7 @@ pub(crate) fn answer(frame: Bytes) -> Option<(bool, Bytes)> {
     match kind {
         REGISTER => {
             said.put_slice(&[REGISTERED, 0, 0, 0, 0]);
-            put_str8(&mut said, &ServerId::Key(PublicKey(reader.array("key"))).to_text());
+            put_str8(&mut said, &ServerId::Key(PublicKey(reader.array("key"))).to_string());
             return Some((true, said.freeze()));
         }
         CONNECT => {

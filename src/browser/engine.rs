@@ -11,7 +11,6 @@ use std::rc::Rc;
 use tunnel_protocol::endpoint::{Config, Endpoint, Event, SocketId, SocketStats};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
-use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Message, ServerId};
 use web_sys::Url;
 
@@ -22,7 +21,7 @@ pub(crate) async fn connect(plan: SocketPlan) -> Result<Socket, Error> {
     let server: ServerId = match plan.server_id.parse() {
         Ok(server) => server,
         Err(problem) => {
-            return Err(Error::ServerId { id: plan.server_id, problem: ToText::to_text(&problem) });
+            return Err(Error::ServerId { id: plan.server_id, problem: problem.to_string() });
         }
     };
     let (key, guard) = take(plan.identity).await?;

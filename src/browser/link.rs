@@ -11,7 +11,6 @@ use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::early;
 use tunnel_protocol::endpoint::{LinkId, LinkMessage};
 use tunnel_protocol::link::{LinkError, MAX_RECEIVED};
-use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, SUBPROTOCOL};
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, Url, WebSocket};
@@ -190,7 +189,7 @@ fn offer(early: &[u8]) -> Vec<String> {
 fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
     let too_long = |len: usize| {
         let error = LinkError::TooLong { len, max: MAX_RECEIVED };
-        driver.handle_link_closed(id, error.code(), &error.to_text());
+        driver.handle_link_closed(id, error.code(), &error.to_string());
     };
     // What is too long is not copied here.
     if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {

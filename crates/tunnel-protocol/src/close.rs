@@ -1,6 +1,6 @@
 //! Close codes: the WebSocket protocol's own and those of the tunnel.
 
-use crate::text::{ToText, append, display_as_text};
+use std::fmt;
 
 /// Why a channel, a link or a session ended: a WebSocket close code (RFC 6455, section 7.4).
 ///
@@ -87,16 +87,14 @@ impl CloseCode {
     }
 }
 
-impl ToText for CloseCode {
-    fn write_text(&self, text: &mut String) {
-        self.0.write_text(text);
-        if let Some(name) = self.name() {
-            append!(text, " (", name, ")");
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{} ({name})", self.0),
+            None => write!(f, "{}", self.0),
         }
     }
 }
-
-display_as_text!(CloseCode);
 
 /// Longest close reason, in bytes of UTF-8: a WebSocket control frame holds 125 bytes, two of them the code.
 pub const MAX_REASON: usize = 123;

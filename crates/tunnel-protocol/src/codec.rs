@@ -2,7 +2,6 @@
 //!
 //! All integers are big-endian. A reader never panics: it hands out parts of its input.
 
-use crate::text::{Hex, ToText, append, display_as_text};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes from the network did not have the form that the protocol gives them.
@@ -10,44 +9,33 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 #[non_exhaustive]
 pub enum DecodeError {
     /// The input ended within a field.
+    #[error("the input ends within field {field}")]
     Truncated {
         /// The field's name in `docs/PROTOCOL.md`.
         field: &'static str,
     },
     /// There are bytes behind the last field.
+    #[error("{len} bytes follow the last field")]
     TrailingBytes {
         /// How many bytes there are.
         len: usize,
     },
     /// A field's value is none of those allowed.
+    #[error("field {field} has a value that is not allowed")]
     InvalidValue {
         /// The field's name in `docs/PROTOCOL.md`.
         field: &'static str,
     },
     /// A text field is not UTF-8.
+    #[error("field {field} is not valid UTF-8")]
     InvalidUtf8 {
         /// The field's name in `docs/PROTOCOL.md`.
         field: &'static str,
     },
     /// The critical bit of the type is set and the type is unknown.
+    #[error("unknown critical type {0:#04x}")]
     UnknownType(u8),
 }
-
-impl ToText for DecodeError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::Truncated { field } => append!(text, "the input ends within field ", field),
-            Self::TrailingBytes { len } => append!(text, len, " bytes follow the last field"),
-            Self::InvalidValue { field } => {
-                append!(text, "field ", field, " has a value that is not allowed")
-            }
-            Self::InvalidUtf8 { field } => append!(text, "field ", field, " is not valid UTF-8"),
-            Self::UnknownType(kind) => append!(text, "unknown critical type 0x", Hex(*kind)),
-        }
-    }
-}
-
-display_as_text!(DecodeError);
 
 /// Takes fields off the front of the input.
 ///

@@ -3,7 +3,6 @@
 use crate::close::{MAX_REASON, truncate_reason};
 use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u32, put_u64};
 use crate::server_id::PublicKey;
-use crate::text::ToText;
 use crate::{CloseCode, ServerId};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
@@ -335,9 +334,9 @@ impl Frame {
                 out.put_slice(proof);
                 put_str16(&mut out, &url[..url.floor_char_boundary(MAX_URL)]);
             }
-            Self::Registered { server_id } if FROM_RELAYS => put_str8(&mut out, &server_id.to_text()),
+            Self::Registered { server_id } if FROM_RELAYS => put_str8(&mut out, &server_id.to_string()),
             Self::Connect { server_id, port, kind, payload, .. } => {
-                put_str8(&mut out, &server_id.to_text());
+                put_str8(&mut out, &server_id.to_string());
                 put_u16(&mut out, *port);
                 out.put_u8(kind.to_byte());
                 out.put_slice(payload);

@@ -43,7 +43,6 @@ pub use transport::{OpenError, REKEY_INTERVAL, SealError, Transport};
 
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
-use crate::text::{ToText, append, display_as_text};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use symmetric::Symmetric;
@@ -65,6 +64,7 @@ const SEALED_KEY_LEN: usize = KEY_LEN + OVERHEAD;
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The message is shorter than one with an empty payload.
+    #[error("a handshake message of {len} bytes is shorter than the {min} bytes of an empty one")]
     Truncated {
         /// Its length, in bytes.
         len: usize,
@@ -72,51 +72,23 @@ pub enum HandshakeError {
         min: usize,
     },
     /// The message, read or to be written, is longer than [`MAX_MESSAGE`].
+    #[error("a handshake message of {len} bytes exceeds the limit of {MAX_MESSAGE} bytes")]
     TooLong {
         /// Its length, in bytes.
         len: usize,
     },
     /// A Diffie-Hellman computation gave no result: see the inner error for whether to repeat the step.
+    #[error("no shared secret for the handshake: {0}")]
     Dh(#[from] DhError),
     /// The message was changed, or the other side has another key, prologue or handshake in mind.
+    #[error(
+        "the handshake message does not decrypt: it is meant for another key or prologue, or was changed"
+    )]
     Decrypt,
     /// An initiator writes once, then reads once.
+    #[error("this step of the handshake is not the next one: an initiator writes once, then reads once")]
     OutOfOrder,
 }
-
-impl ToText for HandshakeError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::Truncated { len, min } => append!(
-                text,
-                "a handshake message of ",
-                len,
-                " bytes is shorter than the ",
-                min,
-                " bytes of an empty one"
-            ),
-            Self::TooLong { len } => append!(
-                text,
-                "a handshake message of ",
-                len,
-                " bytes exceeds the limit of ",
-                MAX_MESSAGE,
-                " bytes"
-            ),
-            Self::Dh(error) => append!(text, "no shared secret for the handshake: ", error),
-            Self::Decrypt => append!(
-                text,
-                "the handshake message does not decrypt: it is meant for another key or prologue, or was changed"
-            ),
-            Self::OutOfOrder => append!(
-                text,
-                "this step of the handshake is not the next one: an initiator writes once, then reads once"
-            ),
-        }
-    }
-}
-
-display_as_text!(HandshakeError);
 
 /// The side that opens the handshake, and knows whom it wants to reach.
 pub struct Initiator {

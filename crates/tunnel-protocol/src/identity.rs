@@ -2,7 +2,6 @@
 
 use crate::ServerId;
 use crate::server_id::PublicKey;
-use crate::text::{ToText, append, display_as_text};
 use std::fmt;
 use x25519_dalek::x25519;
 use zeroize::Zeroizing;
@@ -39,28 +38,12 @@ pub struct SharedSecret(Zeroizing<[u8; 32]>);
 pub enum DhError {
     /// The key is held elsewhere: compute its Diffie-Hellman with this public key, pass the result to
     /// [`StaticKey::answer`] and repeat the operation.
+    #[error("the key is held elsewhere: its Diffie-Hellman with {} is needed first", ServerId::Key(*.0))]
     Pending(PublicKey),
     /// The other public key is a point of low order: the result would be the same for every secret key.
+    #[error("the other public key is of low order: it is not a key that X25519 generates")]
     LowOrder,
 }
-
-impl ToText for DhError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::Pending(theirs) => append!(
-                text,
-                "the key is held elsewhere: its Diffie-Hellman with ",
-                ServerId::Key(*theirs),
-                " is needed first"
-            ),
-            Self::LowOrder => {
-                append!(text, "the other public key is of low order: it is not a key that X25519 generates");
-            }
-        }
-    }
-}
-
-display_as_text!(DhError);
 
 impl StaticKey {
     /// A key whose secret half is at hand: any 32 bytes of good randomness, clamped as RFC 7748 says when used.

@@ -26,7 +26,6 @@ pub mod router;
 pub mod server_id;
 pub mod session;
 pub mod sorted;
-pub mod text;
 pub mod time;
 pub mod tunnel_url;
 

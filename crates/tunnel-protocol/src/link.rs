@@ -6,7 +6,6 @@ use crate::handshake::MAX_MESSAGE;
 use crate::identity::{DhError, StaticKey};
 use crate::server_id::PublicKey;
 use crate::sorted::SortedSet;
-use crate::text::{ToText, append, display_as_text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId, VERSION, early, registration};
 use bytes::Bytes;
@@ -102,15 +101,19 @@ pub enum LinkEvent {
 #[non_exhaustive]
 pub enum LinkError {
     /// The relay sent what is no frame.
+    #[error("the relay sent a malformed frame: {0}")]
     Malformed(#[from] DecodeError),
     /// The relay sent a frame that has no place there.
+    #[error("the relay sent {frame} out of turn")]
     OutOfTurn {
         /// The frame's name.
         frame: &'static str,
     },
     /// The relay speaks no version that this library does.
+    #[error("the relay chose version {0} of the link protocol, which was not offered")]
     Version(u16),
     /// The relay ended the link.
+    #[error("the relay ended the link: {code} {reason}")]
     Ended {
         /// Why.
         code: CloseCode,
@@ -118,8 +121,10 @@ pub enum LinkError {
         reason: String,
     },
     /// The relay said nothing in time.
+    #[error("the relay does not answer")]
     Silent,
     /// The relay sent a message that is longer than its frames may be.
+    #[error("the relay sent a message of {len} bytes, and its limit is {max} bytes")]
     TooLong {
         /// Its length, in bytes.
         len: usize,
@@ -127,15 +132,19 @@ pub enum LinkError {
         max: usize,
     },
     /// The relay announces clients, and does not take the answers.
+    #[error("the relay announces clients and does not read the answers")]
     Unread,
     /// The relay registered this server under an ID that does not belong to its key, or that it did not have before.
+    #[error("the relay registered this server under an ID that is not its own")]
     WrongServerId,
     /// The relay speaks the livecode dialect where the application has not asked for it, or a server would lose its ID.
+    #[error("{reason}")]
     UnwantedDialect {
         /// What to do about it.
         reason: &'static str,
     },
     /// What speaks the livecode dialect says so.
+    #[error("{reason}")]
     Livecode {
         /// The code that goes with it.
         code: CloseCode,
@@ -160,34 +169,6 @@ impl LinkError {
         }
     }
 }
-
-impl ToText for LinkError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::Malformed(error) => append!(text, "the relay sent a malformed frame: ", error),
-            Self::OutOfTurn { frame } => append!(text, "the relay sent ", frame, " out of turn"),
-            Self::Version(version) => append!(
-                text,
-                "the relay chose version ",
-                version,
-                " of the link protocol, which was not offered"
-            ),
-            Self::Ended { code, reason } => append!(text, "the relay ended the link: ", code, " ", reason),
-            Self::Silent => append!(text, "the relay does not answer"),
-            Self::TooLong { len, max } => {
-                append!(text, "the relay sent a message of ", len, " bytes, and its limit is ", max, " bytes")
-            }
-            Self::Unread => append!(text, "the relay announces clients and does not read the answers"),
-            Self::WrongServerId => {
-                append!(text, "the relay registered this server under an ID that is not its own")
-            }
-            Self::UnwantedDialect { reason } => append!(text, *reason),
-            Self::Livecode { reason, .. } => append!(text, reason),
-        }
-    }
-}
-
-display_as_text!(LinkError);
 
 /// Protocol state of one peer's WebSocket to the relay.
 ///

@@ -1,6 +1,5 @@
 //! Names of servers: self-certifying, or the small numbers of the livecode dialect.
 
-use crate::text::{ToText, append, display_as_text};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
@@ -41,43 +40,26 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 #[non_exhaustive]
 pub enum ParseServerIdError {
     /// Neither 56 characters nor a small number.
+    #[error(
+        "a server ID has {KEY_ID_LEN} characters (or is a small number on a livecoding relay); this has {len}"
+    )]
     Length {
         /// How many characters it has.
         len: usize,
     },
     /// A character that is not in the alphabet.
+    #[error("character {at} of the server ID is not one of a-z and 2-7")]
     Character {
         /// Its position, from 1.
         at: usize,
     },
     /// The checksum does not fit: a typing or copying mistake.
+    #[error("the server ID's checksum does not match: it was mistyped or cut off")]
     Checksum,
     /// A version that this library does not know.
+    #[error("the server ID is of version {0}, which this library does not know")]
     Version(u8),
 }
-
-impl ToText for ParseServerIdError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::Length { len } => append!(
-                text,
-                "a server ID has 56 characters (or is a small number on a livecoding relay); this has ",
-                len
-            ),
-            Self::Character { at } => {
-                append!(text, "character ", at, " of the server ID is not one of a-z and 2-7");
-            }
-            Self::Checksum => {
-                append!(text, "the server ID's checksum does not match: it was mistyped or cut off");
-            }
-            Self::Version(version) => {
-                append!(text, "the server ID is of version ", version, ", which this library does not know")
-            }
-        }
-    }
-}
-
-display_as_text!(ParseServerIdError);
 
 impl ServerId {
     /// The key, if the ID is one.
@@ -105,16 +87,17 @@ fn checksum(key: &PublicKey) -> [u8; 2] {
     [hash[0], hash[1]]
 }
 
-impl ToText for ServerId {
-    fn write_text(&self, text: &mut String) {
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = match self {
             Self::Key(key) => key,
-            Self::Number(number) => return number.write_text(text),
+            Self::Number(number) => return number.fmt(f),
         };
         let mut bytes = [0; 35];
         bytes[..32].copy_from_slice(&key.0);
         bytes[32..34].copy_from_slice(&checksum(key));
         bytes[34] = ID_VERSION;
+        let mut text = String::with_capacity(KEY_ID_LEN);
         // Five bytes are eight characters, and 35 is a multiple of five.
         for group in bytes.chunks_exact(5) {
             let bits = group.iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
@@ -123,10 +106,9 @@ impl ToText for ServerId {
                 text.push(char::from(ALPHABET[index as usize]));
             }
         }
+        f.pad(&text)
     }
 }
-
-display_as_text!(ServerId);
 
 impl FromStr for ServerId {
     type Err = ParseServerIdError;

@@ -20,7 +20,6 @@ use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader};
 use crate::handshake::{OVERHEAD, OpenError, Transport};
 use crate::ledger::{Ledger, Owner};
-use crate::text::text;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -536,7 +535,7 @@ impl Session {
         if open == 0 {
             "all that was sent has arrived".to_owned()
         } else {
-            text![known, " bytes have arrived for certain, ", open, " are uncertain"]
+            format!("{known} bytes have arrived for certain, {open} are uncertain")
         }
     }
 

@@ -7,7 +7,6 @@
 
 use crate::ServerId;
 use crate::server_id::{KEY_ID_LEN, ParseServerIdError};
-use crate::text::{ToText, append, display_as_text, text};
 
 /// A tunnel URL, taken apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,33 +26,23 @@ pub struct TunnelUrl<'a> {
 #[non_exhaustive]
 pub enum ParseTunnelUrlError {
     /// There is no server ID in it.
+    #[error("expected the relay's URL, then /SERVER_ID/PORT")]
     NoServer,
     /// The server ID has no port behind it.
+    #[error("expected a port, 0 to 65535, behind the server ID")]
     NoPort,
     /// There are two server IDs in it or, without any, two numbers that could be a server's.
+    #[error("it could name more than one server")]
     Ambiguous,
     /// It names a server by a number, which is not allowed here.
+    #[error(
+        "it names a server of a livecoding relay by its number, which the option {{ livecode: true }} allows"
+    )]
     Number,
     /// The server ID was mistyped.
+    #[error(transparent)]
     ServerId(#[from] ParseServerIdError),
 }
-
-impl ToText for ParseTunnelUrlError {
-    fn write_text(&self, text: &mut String) {
-        match self {
-            Self::NoServer => append!(text, "expected the relay's URL, then /SERVER_ID/PORT"),
-            Self::NoPort => append!(text, "expected a port, 0 to 65535, behind the server ID"),
-            Self::Ambiguous => append!(text, "it could name more than one server"),
-            Self::Number => append!(
-                text,
-                "it names a server of a livecoding relay by its number, which the option { livecode: true } allows"
-            ),
-            Self::ServerId(problem) => append!(text, problem),
-        }
-    }
-}
-
-display_as_text!(ParseTunnelUrlError);
 
 /// A piece of a URL between two slashes.
 struct Segment<'a> {
@@ -132,7 +121,7 @@ impl<'a> TunnelUrl<'a> {
         let rest = url.get(port.at + len..).unwrap_or_default();
         let slash = if rest.starts_with('?') { "/" } else { "" };
         let relay = segments.get(index).and_then(|id| url.get(..id.at - 1)).unwrap_or_default();
-        Ok(Self { relay, server, port: number, path: text![slash, rest] })
+        Ok(Self { relay, server, port: number, path: format!("{slash}{rest}") })
     }
 }
 
@@ -157,7 +146,7 @@ pub fn server_url(relay: &str, server: &ServerId) -> String {
     // Of a relay without path and query, the URL ends with the slash behind the host.
     let is_bare = relay.matches('/').count() == 3 && relay.ends_with('/');
     let relay = if is_bare { relay.trim_end_matches('/') } else { relay };
-    text![relay, "/", server]
+    format!("{relay}/{server}")
 }
 
 #[cfg(test)]
@@ -260,7 +249,7 @@ mod tests {
         let path = proptest::collection::vec("[a-z0-9.%~-]{0,8}", 0..4).prop_map(|path| path.join("/"));
         let query = prop_oneof![Just(String::new()), "\\?[a-z0-9=&/?%-]{0,20}"];
         ("wss?://[a-z]{1,8}(:[1-9][0-9]{1,3})?/", path, query)
-            .prop_map(|(start, path, query)| text![start, path, query])
+            .prop_map(|(start, path, query)| format!("{start}{path}{query}"))
     }
 
     /// What the application appends to the port.
@@ -277,10 +266,10 @@ mod tests {
             let url = format!("{}/{port}{rest}", server_url(&relay, &server));
             let found = TunnelUrl::parse(&url, numbers).unwrap();
             // A URL parser puts the slash back that a relay without a path ends with.
-            let is_same = found.relay == relay || text![found.relay, "/"] == relay;
+            let is_same = found.relay == relay || format!("{}/", found.relay) == relay;
             prop_assert!(is_same, "{} is not {relay}", found.relay);
             prop_assert_eq!((found.server, found.port), (server, port));
-            let path = if rest.starts_with('?') { text!["/", rest] } else { rest };
+            let path = if rest.starts_with('?') { format!("/{rest}") } else { rest };
             prop_assert_eq!(found.path, path);
         }
 

@@ -9,7 +9,6 @@ use js_sys::{ArrayBuffer, Function};
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{ConnectOptions, Liveness};
 use tunnel_protocol::session;
-use tunnel_protocol::text::ToText;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::tunnel_url::{self, TunnelUrl};
 use tunnel_protocol::{CloseCode, Message, ServerId};
@@ -120,7 +119,7 @@ impl Tunnel {
                     .to_owned(),
             ),
             Ok(_) => None,
-            Err(problem) => Some(problem.to_text()),
+            Err(problem) => Some(problem.to_string()),
         }
     }
 
@@ -136,9 +135,9 @@ impl Tunnel {
     pub fn split_tunnel_url(&self, url: &str, livecode: bool) -> Vec<String> {
         match TunnelUrl::parse(url, livecode) {
             Ok(TunnelUrl { relay, server, port, path }) => {
-                vec![String::new(), relay.to_owned(), server.to_text(), u64::from(port).to_text(), path]
+                vec![String::new(), relay.to_owned(), server.to_string(), port.to_string(), path]
             }
-            Err(problem) => vec![problem.to_text()],
+            Err(problem) => vec![problem.to_string()],
         }
     }
 

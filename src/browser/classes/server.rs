@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Endpoint, Event, Offer, SocketId};
 use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, ServerId};
 use wasm_bindgen::prelude::*;
 
@@ -77,7 +76,7 @@ impl Server {
         let target = self.target.borrow().clone();
         match (target, event) {
             (Some(target), Event::Hosting { server_id, again }) => {
-                fire_hosting(&target, &server_id.to_text(), again);
+                fire_hosting(&target, &server_id.to_string(), again);
             }
             (Some(target), Event::HostInterrupted) => fire(&target, "reconnecting"),
             (Some(target), Event::HostClosed { code, reason }) => {
@@ -103,7 +102,7 @@ fn ask(target: Option<JsValue>, driver: Rc<Driver>, socket: SocketId, offer: Off
     let Some(target) = target else {
         return core.refuse(CloseCode::PORT_CLOSED, "the server is closed");
     };
-    let remote_id = offer.remote.map(|key| ServerId::Key(key).to_text());
+    let remote_id = offer.remote.map(|key| ServerId::Key(key).to_string());
     let Offer { port, address, verified, protocols, path, plain, .. } = offer;
     let (core, channel) = (SocketHandle(core), socket.0 as f64);
     fire_offer(&target, core, channel, port, &address, remote_id, verified, protocols, &path, plain);

@@ -13,7 +13,6 @@ use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Remote, SocketId};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::SessionStats;
-use tunnel_protocol::text::ToText;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
 
@@ -174,7 +173,7 @@ impl SocketSink for Socket {
 /// The name of the other side's key, if it has proven that it holds it.
 fn remote_id(remote: &Remote) -> Option<String> {
     let key = remote.key.filter(|_| remote.verified);
-    key.map(|key| ServerId::Key(key).to_text())
+    key.map(|key| ServerId::Key(key).to_string())
 }
 
 /// What a `PeerToPeerWebSocket` commands.

@@ -5,7 +5,6 @@ use crate::frame::{ChannelId, data_header};
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::livecode::Line;
 use crate::session::Session;
-use crate::text::lossy;
 use crate::{CloseCode, Instant};
 use bytes::Bytes;
 
@@ -129,7 +128,7 @@ impl Carrier {
                 }
                 let record = session.poll_record(&[], MAX_LIVECODE_RECORD, now)?;
                 if session.is_plain() {
-                    link.send_plain(channel, &lossy(&record));
+                    link.send_plain(channel, &String::from_utf8_lossy(&record));
                 } else {
                     link.send_record(channel, record);
                 }

@@ -12,7 +12,6 @@ use crate::identity::{DhError, StaticKey};
 use crate::ledger::Owner;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId, offer_problem};
-use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
@@ -281,11 +280,11 @@ impl Endpoint {
         if entry.opened {
             // Without resumption, a connection that just ends is what the platform calls abnormal.
             let code = if client.options.resume_timeout.is_zero() { CloseCode::ABNORMAL } else { code };
-            let reason = text![reason, "; ", entry.session.certainty()];
+            let reason = format!("{reason}; {}", entry.session.certainty());
             entry.session.give_up(code, &reason);
         } else {
             let what = describe(&client.server, client.port);
-            entry.session.give_up(code, &text![what, ": ", reason]);
+            entry.session.give_up(code, &format!("{what}: {reason}"));
         }
         entry.path = None;
         if entry.lingers_until < Instant::NEVER {
@@ -303,10 +302,10 @@ impl Endpoint {
             self.close_path(path, CloseCode::TIMEOUT, reason);
             self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
         } else if client.absent_since + timeouts.absent_timeout <= now {
-            let reason = text!["the server has been gone for ", timeouts.absent_timeout.as_secs(), " s"];
+            let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
             self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
         } else if entry.interrupted_at + timeouts.resume_timeout <= now {
-            let reason = text!["not resumed within ", timeouts.resume_timeout.as_secs(), " s"];
+            let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
             self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
         } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
             client.state

@@ -6,7 +6,6 @@ use super::socket::{Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::sorted::SortedSet;
-use crate::text::{ToText, text};
 use crate::{CloseCode, Instant};
 
 impl Endpoint {
@@ -101,11 +100,10 @@ impl Endpoint {
         }
         let reason = match self.links.get(id) {
             Some(link) if link.is_ready() => "the connection to the relay was lost".to_owned(),
-            _ => text![
-                "no relay answers at ",
-                self.config.relay_url,
-                ": is it running, in reach, and does it know that name (its setting `hosts`)?"
-            ],
+            _ => format!(
+                "no relay answers at {}: is it running, in reach, and does it know that name (its setting `hosts`)?",
+                self.config.relay_url
+            ),
         };
         self.lose_link(id, code, &reason, now);
     }
@@ -179,7 +177,7 @@ impl Endpoint {
     }
 
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
-        let reason = error.to_text();
+        let reason = error.to_string();
         self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
         if *error == LinkError::WrongServerId {
             self.close_host(error.code(), &reason, now);

@@ -16,7 +16,6 @@ use crate::ledger::Owner;
 use crate::link::LinkError;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId};
-use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
@@ -348,12 +347,11 @@ impl Endpoint {
         }
         let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
         if entry.interrupted_at + serving.resume_timeout <= now {
-            let reason = text![
-                "the client did not come back within ",
+            let reason = format!(
+                "the client did not come back within {} s; {}",
                 serving.resume_timeout.as_secs(),
-                " s; ",
                 entry.session.certainty()
-            ];
+            );
             entry.session.give_up(CloseCode::EXPIRED, &reason);
         }
         if let Some(path) = late {

@@ -8,7 +8,6 @@ use crate::frame::ChannelId;
 use crate::identity::StaticKey;
 use crate::server_id::PublicKey;
 use crate::session::{Session, SessionStats};
-use crate::text::{ToText, text};
 use crate::time::Duration;
 use crate::{Instant, ServerId};
 
@@ -197,8 +196,8 @@ pub(super) fn prologue(port: u16) -> Vec<u8> {
 
 /// Names a server's port in reasons.
 pub(super) fn describe(server: &ServerId, port: u16) -> String {
-    let id = server.to_text();
+    let id = server.to_string();
     let short = id.get(..8).unwrap_or(&id);
     let ellipsis = if id.len() > 8 { "…" } else { "" };
-    text!["port ", port, " of server ", short, ellipsis]
+    format!("port {port} of server {short}{ellipsis}")
 }

@@ -2,7 +2,6 @@
 
 use super::DELIMITER;
 use crate::ServerId;
-use crate::text::text;
 use std::fmt;
 
 /// What every line that the relay itself says begins with; what instructions send has no such prefix.
@@ -104,7 +103,7 @@ impl<'a> Line<'a> {
     /// The answer of `create server credential`: `"<serverID> <credential>"`, always with a space.
     #[must_use]
     pub fn server_credential(server: u32, credential: &str) -> String {
-        text![server, " ", credential]
+        format!("{server} {credential}")
     }
 
     /// Reads the answer of `create server credential`.

@@ -5,7 +5,6 @@
 use crate::frame::{ChannelId, ChannelKind};
 use crate::link::LinkEvent;
 use crate::server_id::PublicKey;
-use crate::text::lossy;
 use crate::{CloseCode, ServerId};
 use bytes::Bytes;
 
@@ -114,7 +113,7 @@ pub fn decode_link_event(mut bytes: Bytes) -> Option<LinkEvent> {
     let channel = ChannelId(u32::from_be_bytes([c0, c1, c2, c3]));
     let number = u32::from_be_bytes([n0, n1, n2, n3]);
     let end = HEADER + usize::from(u16::from_be_bytes([l0, l1]));
-    let text = lossy(bytes.get(HEADER..end)?);
+    let text = String::from_utf8_lossy(bytes.get(HEADER..end)?).into_owned();
     let payload = bytes.split_off(end);
     Some(match kind {
         READY => LinkEvent::Ready,

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::message::MESSAGE_OVERHEAD;
-use crate::text::lossy;
 
 impl Session {
     /// Takes in one record of the attached path.
@@ -12,7 +11,7 @@ impl Session {
     /// [`RecordError::Open`]: leave the path. [`RecordError::Violation`]: the session has ended.
     pub fn handle_record(&mut self, record: Bytes, now: Instant) -> Result<(), RecordError> {
         if self.plain.is_some() {
-            let text = lossy(&record);
+            let text = String::from_utf8_lossy(&record).into_owned();
             self.stats.messages_received += 1;
             self.stats.bytes_received += text.len() as u64;
             if matches!(self.state, State::Open) {
@@ -169,7 +168,7 @@ impl Session {
     }
 
     pub(super) fn malformed(&mut self, error: DecodeError) -> RecordError {
-        self.violation(&text!["sent a malformed record: ", error])
+        self.violation(&format!("sent a malformed record: {error}"))
     }
 
     pub(super) fn unreceivable(&mut self, error: ReceiveError) -> RecordError {
@@ -177,17 +176,16 @@ impl Session {
             ReceiveError::Gap => self.violation("left out a part of its stream"),
             ReceiveError::OverLimit => self.violation("sent more than it was allowed"),
             ReceiveError::UnknownKind(kind) => {
-                self.violation(&text!["sent a message of unknown kind ", kind])
+                self.violation(&format!("sent a message of unknown kind {kind}"))
             }
             ReceiveError::TooLong { len } => {
                 let max = self.config.max_message;
-                let reason =
-                    text!["a message of ", len, " bytes exceeds the receiver's limit of ", max, " bytes"];
+                let reason = format!("a message of {len} bytes exceeds the receiver's limit of {max} bytes");
                 self.abort(CloseCode::TOO_BIG, &reason, false);
                 RecordError::Violation
             }
             ReceiveError::NoRoom { len } => {
-                let reason = text!["the receiver has no room for a message of ", len, " bytes now"];
+                let reason = format!("the receiver has no room for a message of {len} bytes now");
                 self.abort(CloseCode::TRY_AGAIN_LATER, &reason, false);
                 RecordError::Violation
             }
@@ -195,7 +193,7 @@ impl Session {
     }
 
     pub(super) fn violation(&mut self, what: &str) -> RecordError {
-        self.abort(CloseCode::PROTOCOL_ERROR, &text!["the peer ", what], false);
+        self.abort(CloseCode::PROTOCOL_ERROR, &format!("the peer {what}"), false);
         RecordError::Violation
     }
 }

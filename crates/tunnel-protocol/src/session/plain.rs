@@ -1,7 +1,6 @@
 //! What is queued for a plain peer of the livecode dialect.
 
 use crate::Message;
-use crate::text::lossy;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -16,7 +15,7 @@ impl Plain {
     pub(super) fn push(&mut self, message: Message) {
         let text = match message {
             Message::Text(text) => text,
-            Message::Binary(data) => lossy(&data),
+            Message::Binary(data) => String::from_utf8_lossy(&data).into_owned(),
         };
         self.len += text.len();
         self.queue.push_back(text.into());

@@ -3,7 +3,6 @@
 use crate::CloseCode;
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader, put_str8, put_str16, put_u16, put_u32, put_u64};
-use crate::text::text;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Length of a STREAM frame's header: type, offset, length.
@@ -189,13 +188,7 @@ pub enum Opened {
 #[must_use]
 pub fn offer_problem<'a>(protocols: impl Iterator<Item = &'a str>, path: &str) -> Option<String> {
     if path.len() > MAX_PATH {
-        return Some(text![
-            "path and query have ",
-            path.len(),
-            " bytes, at most ",
-            MAX_PATH,
-            " are possible"
-        ]);
+        return Some(format!("path and query have {} bytes, at most {MAX_PATH} are possible", path.len()));
     }
     let (mut count, mut sum) = (0, path.len());
     for protocol in protocols {
@@ -203,14 +196,14 @@ pub fn offer_problem<'a>(protocols: impl Iterator<Item = &'a str>, path: &str) -
         sum += protocol.len();
         if protocol.len() > MAX_PROTOCOL {
             let len = protocol.len();
-            return Some(text!["a subprotocol has ", len, " bytes, at most ", MAX_PROTOCOL, " are possible"]);
+            return Some(format!("a subprotocol has {len} bytes, at most {MAX_PROTOCOL} are possible"));
         }
     }
     if count > MAX_PROTOCOLS {
-        return Some(text!["there are ", count, " subprotocols, at most ", MAX_PROTOCOLS, " are possible"]);
+        return Some(format!("there are {count} subprotocols, at most {MAX_PROTOCOLS} are possible"));
     }
     (sum > MAX_OFFER)
-        .then(|| text!["path and subprotocols have ", sum, " bytes, at most ", MAX_OFFER, " are possible"])
+        .then(|| format!("path and subprotocols have {sum} bytes, at most {MAX_OFFER} are possible"))
 }
 
 impl Position {

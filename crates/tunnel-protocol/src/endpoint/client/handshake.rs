@@ -141,7 +141,7 @@ impl Endpoint {
                 None
             }
             Err(error) => {
-                let reason = text!["the handshake could not begin: ", error];
+                let reason = format!("the handshake could not begin: {error}");
                 self.fail_client(socket, CloseCode::HANDSHAKE_FAILED, &reason, now);
                 None
             }
@@ -166,7 +166,13 @@ impl Endpoint {
         let (payload, transport) = match result {
             Ok(read) => read,
             Err(error) => {
-                return self.refuse_answer(socket, path, CloseCode::HANDSHAKE_FAILED, &error.to_text(), now);
+                return self.refuse_answer(
+                    socket,
+                    path,
+                    CloseCode::HANDSHAKE_FAILED,
+                    &error.to_string(),
+                    now,
+                );
             }
         };
         match Opened::decode(payload) {
@@ -178,14 +184,14 @@ impl Endpoint {
                 self.fail_client(socket, code, &reason, now);
             }
             Err(error) => {
-                self.refuse_answer(socket, path, CloseCode::PROTOCOL_ERROR, &error.to_text(), now);
+                self.refuse_answer(socket, path, CloseCode::PROTOCOL_ERROR, &error.to_string(), now);
             }
         }
     }
 
     /// The second handshake message is not what the server should say.
     fn refuse_answer(&mut self, socket: SocketId, path: Path, code: CloseCode, error: &str, now: Instant) {
-        let reason = text!["the server's handshake was refused: ", error];
+        let reason = format!("the server's handshake was refused: {error}");
         self.close_path(path, code, &reason);
         self.retry_client(socket, code, &reason, now);
     }

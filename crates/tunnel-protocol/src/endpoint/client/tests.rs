@@ -235,7 +235,7 @@ fn a_relay_that_answers_in_the_livecode_dialect_unasked_is_an_error_that_names_t
         assert_eq!(code, CloseCode::LIVECODE_RELAY);
         assert!(reason.contains("{ livecode: true }"), "{reason}");
         // What a page adds, and what fits into a close frame.
-        let longest = text!["livecode-relay: ", reason.replacen("port 1 ", "port 65535 ", 1)];
+        let longest = format!("livecode-relay: {}", reason.replacen("port 1 ", "port 65535 ", 1));
         assert_eq!(crate::close::truncate_reason(&longest), longest);
     }
 }

@@ -30,13 +30,13 @@ impl Endpoint {
                 return self.wait_for_key(Waiting { incoming, owner, key, theirs });
             }
             Err(error) => {
-                let reason = text!["the handshake is not for this server: ", error];
+                let reason = format!("the handshake is not for this server: {error}");
                 return self.close_path(path, CloseCode::HANDSHAKE_FAILED, &reason);
             }
         };
         match Open::decode(payload) {
             Ok(open) => self.handle_open(incoming, responder, remote, open, now),
-            Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_text()),
+            Err(error) => self.close_path(path, CloseCode::PROTOCOL_ERROR, &error.to_string()),
         }
     }
 
@@ -72,7 +72,7 @@ impl Endpoint {
     /// Without cryptography: whoever is turned away so tries again some times.
     fn turn_away_full(&mut self, path: Path) {
         let max = self.config.max_clients;
-        let reason = text!["the server has ", max, " clients, which is as many as it takes"];
+        let reason = format!("the server has {max} clients, which is as many as it takes");
         self.close_path(path, CloseCode::TRY_AGAIN_LATER, &reason);
     }
 
@@ -238,7 +238,7 @@ impl Endpoint {
                     self.close_path(surplus.path, CloseCode::TIMEOUT, "other paths came");
                 }
             }
-            Err(error) => self.close_path(path, CloseCode::HANDSHAKE_FAILED, &error.to_text()),
+            Err(error) => self.close_path(path, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
         }
         self.touch(socket, now);
     }

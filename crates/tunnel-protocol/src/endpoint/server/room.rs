@@ -90,7 +90,7 @@ impl Endpoint {
 
     fn give_up_on(&mut self, socket: SocketId, now: Instant) {
         if let Some(entry) = self.sockets.get_mut(socket) {
-            let reason = text!["too many clients are away; ", entry.session.certainty()];
+            let reason = format!("too many clients are away; {}", entry.session.certainty());
             entry.session.give_up(CloseCode::OVERFLOW, &reason);
             self.touch(socket, now);
         }
