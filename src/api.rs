@@ -2,11 +2,14 @@
 
 mod engine;
 mod error;
+mod halves;
 mod ports;
 mod server;
 mod socket;
+mod socket_state;
 
 pub use error::Error;
+pub use halves::{ReceiveHalf, SendHalf};
 pub use ports::Ports;
 pub use server::{Incoming, Listener, Server, ServerBuilder};
 pub use socket::{PathEvent, Socket, SocketBuilder};
@@ -16,4 +19,4 @@ pub(crate) use engine::Engine;
 pub(crate) use server::{ServerPlan, ServerState};
 #[cfg(target_family = "wasm")]
 pub(crate) use socket::SocketPlan;
-pub(crate) use socket::SocketState;
+pub(crate) use socket_state::SocketState;

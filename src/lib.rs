@@ -27,10 +27,10 @@
 //!     println!("connect to {:?}", server.id());
 //!     let mut clients = server.listen(1337)?;
 //!     while let Some(client) = clients.next().await {
-//!         if client.offer().path.starts_with("/secret") {
-//!             client.refuse("nothing to see here");
+//!         if client.offer().protocols != ["chat"] {
+//!             client.refuse("only chat is spoken here");
 //!         } else {
-//!             let socket = client.accept("").await?;
+//!             let socket = client.accept("chat").await?;
 //!             println!("{:?} is here", socket.remote());
 //!         }
 //!     }
@@ -50,8 +50,14 @@ mod browser;
 #[cfg(any(all(target_family = "wasm", feature = "npm"), test))]
 mod loopback;
 
-pub use api::{Error, Incoming, Listener, PathEvent, Ports, Server, ServerBuilder, Socket, SocketBuilder};
+pub use api::{
+    Error, Incoming, Listener, PathEvent, Ports, ReceiveHalf, SendHalf, Server, ServerBuilder, Socket,
+    SocketBuilder,
+};
 #[cfg(all(target_family = "wasm", feature = "npm"))]
 pub use browser::{ForwardingServerWebSocket, PeerToPeerWebSocket, start};
-pub use tunnel_protocol::endpoint::{Offer, Remote, SocketStats};
+pub use bytes::Bytes;
+pub use tunnel_protocol::endpoint::{Liveness, Offer, Remote, SocketStats};
+pub use tunnel_protocol::server_id::{ParseServerIdError, PublicKey};
+pub use tunnel_protocol::session::SessionStats;
 pub use tunnel_protocol::{CloseCode, Message, ServerId};

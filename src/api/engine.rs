@@ -1,6 +1,6 @@
 //! What commands an endpoint and does its I/O: in a page, the driver.
 
-use super::socket::SocketState;
+use super::SocketState;
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{SocketId, SocketStats};
 use tunnel_protocol::{CloseCode, Message};

@@ -17,6 +17,23 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A subprotocol is no token of HTTP, or is given twice. Nothing was dialled.
+    #[error(
+        "'{0}' is no subprotocol, or is given twice: expected letters, digits and some of !#$%&'*+-.^_`|~"
+    )]
+    Protocols(String),
+    /// The path does not begin with a slash. Nothing was dialled.
+    #[error("'{0}' is no path: expected one that begins with /")]
+    Path(String),
+    /// The client does not offer the subprotocol that the server chose, or offers some and the server chose none. The client
+    /// was refused.
+    #[error("the client offers the subprotocols {offered:?}, which '{chosen}' is not among")]
+    NotOffered {
+        /// What the server chose; empty if nothing.
+        chosen: String,
+        /// What the client offers.
+        offered: Vec<String>,
+    },
     /// Another listener of the server has the port. Nothing was claimed.
     #[error("port {0} is taken: drop its listener first")]
     PortTaken(u16),

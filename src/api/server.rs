@@ -1,11 +1,11 @@
 //! A server: listeners on ports, which are streams of clients that want in.
 
 use super::ports::Claims;
-use super::{Engine, Error, Ports, Socket, SocketState};
+use super::{Engine, Error, PathEvent, Ports, Socket, SocketState};
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -60,10 +60,40 @@ impl ServerBuilder {
 }
 
 /// A server in this page. When it is dropped, its clients' sockets close with 1001 and it is unregistered.
+///
+/// ```no_run
+/// # use futures_util::{SinkExt, StreamExt};
+/// # use tunnel_wasm::{Error, Server};
+/// # async fn serve(spawn_local: impl Fn(std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>)) -> Result<(), Error> {
+/// let server = Server::builder("wss://relay.example").identity("my server").host().await?;
+/// let mut clients = server.listen(80)?;
+/// while let Some(client) = clients.next().await {
+///     spawn_local(Box::pin(async move {
+///         let mut socket = client.accept("").await?;
+///         socket.send("welcome".into()).await
+///     }));
+/// }
+/// // The stream has ended, so the server has. It says why.
+/// println!("{}", server.closed().await);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Server {
+    hosted: Hosted,
+    id: ServerId,
+}
+
+/// What unregisters a server when it is dropped, even while it waits to be registered.
+struct Hosted {
     engine: Rc<dyn Engine>,
     state: Rc<ServerState>,
-    id: ServerId,
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.state.is_closing.set(true);
+        self.engine.unhost();
+    }
 }
 
 impl Server {
@@ -80,28 +110,64 @@ impl Server {
 
     /// Claims a port, or a range of ports, until the listener is dropped. Clients of all other ports are refused.
     ///
+    /// ```no_run
+    /// # use tunnel_wasm::{Error, Server};
+    /// # fn listen(server: &Server) -> Result<(), Error> {
+    /// let web = server.listen(80)?;
+    /// let displays = server.listen(6000..=6009)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::PortTaken`] if another listener has one of the ports, [`Error::NoPorts`] for an empty range.
     pub fn listen(&self, ports: impl Into<Ports>) -> Result<Listener, Error> {
         // Beside these, each sender has room for one.
         let (sender, clients) = mpsc::channel(MAX_BACKLOG - 1);
-        let mut claims = self.state.claims.borrow_mut();
+        let mut claims = self.hosted.state.claims.borrow_mut();
         claims.retain(|sender| !sender.is_closed());
         claims.claim(ports.into(), sender)?;
         Ok(Listener { clients })
+    }
+
+    /// The changes of the server's registration from now on: while it is interrupted, nobody new gets in. A later call takes
+    /// the place of an earlier one. The stream ends with the server.
+    pub fn path_events(&self) -> impl Stream<Item = PathEvent> + use<> {
+        let (sender, receiver) = mpsc::unbounded();
+        if self.hosted.state.end.borrow().is_none() {
+            self.hosted.state.path_events.replace(Some(sender));
+        }
+        receiver
+    }
+
+    /// Waits for the server's end. [`Error::Closed`] says why; it was clean if this page ended it.
+    pub fn closed(&self) -> impl Future<Output = Error> + use<> {
+        let state = &self.hosted.state;
+        let (sender, closed) = oneshot::channel();
+        match &*state.end.borrow() {
+            Some(end) => drop(sender.send(end.clone())),
+            None => {
+                let mut watchers = state.watchers.borrow_mut();
+                watchers.retain(|watcher| !watcher.is_canceled());
+                watchers.push(sender);
+            }
+        }
+        // The state keeps the sender until it has sent.
+        async move { closed.await.unwrap_or(Error::Unsupported) }
+    }
+
+    /// Closes the clients' sockets with 1001, unregisters the server, and waits until both are done.
+    pub async fn close(self) {
+        let closed = self.closed();
+        drop(self);
+        closed.await;
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Server").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.engine.unhost();
     }
 }
 
@@ -134,12 +200,20 @@ impl Incoming {
         &self.offer
     }
 
-    /// Lets the client in, with one of the subprotocols that it offers, or empty.
+    /// Lets the client in, with one of the subprotocols that it offers; empty if it offers none.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if the client has gone meanwhile.
+    /// [`Error::NotOffered`] for another subprotocol: the client is refused. [`Error::Failed`] if the client has gone
+    /// meanwhile.
     pub async fn accept(mut self, protocol: &str) -> Result<Socket, Error> {
+        let offered = &self.offer.protocols;
+        let is_offered = offered.iter().any(|offered| offered == protocol);
+        if !(is_offered || protocol.is_empty() && offered.is_empty()) {
+            let error = Error::NotOffered { chosen: protocol.to_owned(), offered: offered.clone() };
+            self.refuse("the server speaks none of the subprotocols offered");
+            return Err(error);
+        }
         self.is_answered = true;
         let (state, opening) = SocketState::new(None);
         if self.engine.stats(self.id).is_none() {
@@ -175,6 +249,13 @@ impl Drop for Incoming {
 pub(crate) struct ServerState {
     claims: RefCell<Claims<mpsc::Sender<Incoming>>>,
     hosting: RefCell<Option<oneshot::Sender<Result<ServerId, Error>>>>,
+    path_events: RefCell<Option<mpsc::UnboundedSender<PathEvent>>>,
+    /// Those who wait for the end.
+    watchers: RefCell<Vec<oneshot::Sender<Error>>>,
+    /// How it ended.
+    end: RefCell<Option<Error>>,
+    /// Whether this page ends it.
+    is_closing: Cell<bool>,
     /// Dropped with the end: for example, what keeps an identity.
     guard: RefCell<Option<Box<dyn Any>>>,
 }
@@ -187,40 +268,58 @@ impl ServerState {
         let state = Self {
             claims: RefCell::default(),
             hosting: RefCell::new(Some(sender)),
+            path_events: RefCell::default(),
+            watchers: RefCell::default(),
+            end: RefCell::default(),
+            is_closing: Cell::new(false),
             guard: RefCell::new(guard),
         };
         (Rc::new(state), hosting)
     }
 
-    /// Waits until the server is registered.
+    /// Waits until the server is registered. It is unregistered if the future is dropped before.
     pub(crate) async fn server(
         self: Rc<Self>,
         hosting: oneshot::Receiver<Result<ServerId, Error>>,
         engine: Rc<dyn Engine>,
     ) -> Result<Server, Error> {
+        let hosted = Hosted { engine, state: self };
         // The state keeps the sender until it has sent.
         let id = hosting.await.unwrap_or(Err(Error::Unsupported))?;
-        Ok(Server { engine, state: self, id })
+        Ok(Server { hosted, id })
     }
 
     /// Takes an event of the server.
     pub(crate) fn handle(&self, engine: Rc<dyn Engine>, event: Event) {
         match event {
-            Event::Hosting { server_id, .. } => {
-                if let Some(hosting) = self.hosting.take() {
-                    let _ = hosting.send(Ok(server_id));
-                }
-            }
+            Event::Hosting { server_id, .. } => match self.hosting.take() {
+                // Nobody waits any more if the future was dropped.
+                Some(hosting) => drop(hosting.send(Ok(server_id))),
+                None => self.tell(PathEvent::Resumed),
+            },
+            Event::HostInterrupted => self.tell(PathEvent::Interrupted),
             Event::HostClosed { code, reason } => {
                 if let Some(hosting) = self.hosting.take() {
-                    let _ = hosting.send(Err(Error::Failed { code, reason }));
+                    let _ = hosting.send(Err(Error::Failed { code, reason: reason.clone() }));
+                }
+                let end = Error::Closed { code, reason, was_clean: self.is_closing.get() };
+                self.end.replace(Some(end.clone()));
+                for watcher in self.watchers.take() {
+                    let _ = watcher.send(end.clone());
                 }
                 let claims = self.claims.take();
                 drop(claims);
+                self.path_events.take();
                 self.guard.take();
             }
             Event::Offer { socket, offer } => self.ask(engine, socket, offer),
             _ => {}
+        }
+    }
+
+    fn tell(&self, event: PathEvent) {
+        if let Some(listener) = &*self.path_events.borrow() {
+            let _ = listener.unbounded_send(event);
         }
     }
 

@@ -1,22 +1,14 @@
 //! A socket: a stream and a sink of messages.
 
-use super::{Engine, Error};
-use futures_channel::{mpsc, oneshot};
+use super::{Error, ReceiveHalf, SendHalf};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tunnel_protocol::endpoint::{ConnectOptions, Event, Remote, SocketId, SocketStats};
-use tunnel_protocol::{CloseCode, Message};
-
-/// A socket is ready for another message while fewer bytes than this are buffered: a link's worth.
-const HIGH_WATER_MARK: usize = 262_144;
+use tunnel_protocol::endpoint::{ConnectOptions, Remote, SocketStats};
+use tunnel_protocol::{CloseCode, Message, ServerId};
 
 /// How a client connects. Made by [`Socket::builder`].
 #[derive(Debug)]
@@ -78,40 +70,84 @@ impl SocketBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Url`], [`Error::ServerId`] and [`Error::Identity`] before anything is dialled; [`Error::Failed`] says why
-    /// the socket did not open; [`Error::Unsupported`] outside of web pages.
+    /// [`Error::ServerId`], [`Error::Protocols`], [`Error::Path`], [`Error::Url`] and [`Error::Identity`] before anything is
+    /// dialled; [`Error::Failed`] says why the socket did not open; [`Error::Unsupported`] outside of web pages.
     pub async fn connect(self) -> Result<Socket, Error> {
+        let server = self.plan.check()?;
         #[cfg(target_family = "wasm")]
-        return crate::browser::connect(self.plan).await;
+        return crate::browser::connect(server, self.plan).await;
         #[cfg(not(target_family = "wasm"))]
-        return Err(Error::Unsupported);
+        return Err({
+            let _: ServerId = server;
+            Error::Unsupported
+        });
     }
 }
 
-/// A change of the path underneath an open socket. No message is lost.
+impl SocketPlan {
+    /// Checks what can be checked without the platform. Returns which server is meant.
+    fn check(&self) -> Result<ServerId, Error> {
+        let no_server = |problem| Error::ServerId { id: self.server_id.clone(), problem };
+        let server = match self.server_id.parse::<ServerId>() {
+            Ok(ServerId::Number(_)) => {
+                return Err(no_server("a number proves nothing about the server".to_owned()));
+            }
+            Ok(server) => server,
+            Err(problem) => return Err(no_server(problem.to_string())),
+        };
+        let ConnectOptions { protocols, path, .. } = &self.options;
+        for (index, protocol) in protocols.iter().enumerate() {
+            if !is_token(protocol) || protocols[..index].contains(protocol) {
+                return Err(Error::Protocols(protocol.clone()));
+            }
+        }
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(Error::Path(path.clone()));
+        }
+        Ok(server)
+    }
+}
+
+/// Whether a text is a token of HTTP (RFC 9110, section 5.6.2), as subprotocols have to be.
+fn is_token(text: &str) -> bool {
+    let is_special = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || is_special(byte))
+}
+
+/// A change of the path underneath an open socket, or of what keeps a server registered. No message is lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PathEvent {
     /// The connection is lost, and sought again.
     Interrupted,
-    /// The socket goes on where it was.
+    /// The socket or server goes on where it was.
     Resumed,
 }
 
 /// An open socket to another page.
 ///
-/// It is a [`Stream`] of messages and a [`Sink`] for them; `StreamExt::split` of the crate futures makes two halves of it.
-/// Reading is what lets the other side send more, and the sink is ready while little is buffered. The stream ends after a
-/// clean close, and with [`Error::Closed`] after any other end. A socket that is dropped is closed with 1000.
+/// It is a [`Stream`] of messages and a [`Sink`] for them. Reading is what lets the other side send more, and the sink is ready
+/// while little is buffered. The stream ends after a clean close, and with [`Error::Closed`] after any other end. A socket that
+/// is dropped is closed with 1000; what the other side still sends is dropped.
+///
+/// ```no_run
+/// # use futures_util::{SinkExt, StreamExt};
+/// # use tunnel_wasm::{Error, Message, Socket};
+/// # async fn ask(server_id: &str) -> Result<(), Error> {
+/// let mut socket = Socket::builder("wss://relay.example", server_id, 80).path("/time").connect().await?;
+/// socket.send("what is the time?".into()).await?;
+/// if let Some(Message::Text(answer)) = socket.next().await.transpose()? {
+///     println!("{answer}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
 pub struct Socket {
-    engine: Rc<dyn Engine>,
-    id: SocketId,
-    state: Rc<SocketState>,
-    inbox: mpsc::UnboundedReceiver<Message>,
-    protocol: String,
-    remote: Remote,
-    /// Whether the stream has told the end.
-    has_ended: bool,
+    pub(super) sender: SendHalf,
+    pub(super) receiver: ReceiveHalf,
+    pub(super) protocol: String,
+    pub(super) remote: Remote,
 }
 
 impl Socket {
@@ -143,58 +179,64 @@ impl Socket {
     /// The counters; `None` when the socket has ended.
     #[must_use]
     pub fn stats(&self) -> Option<SocketStats> {
-        self.engine.stats(self.id)
+        self.sender.stats()
     }
 
     /// Bytes that were sent and have not left.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
-        self.engine.buffered_amount(self.id)
+        self.sender.buffered_amount()
     }
 
-    /// The changes of the path from now on. A later call takes the place of an earlier one.
+    /// The changes of the path from now on. A later call takes the place of an earlier one. The stream ends with the socket, and
+    /// goes on when the socket is split.
+    ///
+    /// ```no_run
+    /// # use futures_util::StreamExt;
+    /// # use tunnel_wasm::{PathEvent, Socket};
+    /// # async fn watch(socket: Socket) {
+    /// let mut events = socket.path_events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         PathEvent::Interrupted => println!("reconnecting"),
+    ///         PathEvent::Resumed => println!("here again"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn path_events(&self) -> impl Stream<Item = PathEvent> + use<> {
-        let (sender, receiver) = mpsc::unbounded();
-        if !self.state.has_ended() {
-            self.state.path_events.replace(Some(sender));
-        }
-        receiver
+        self.sender.shared.path_events()
     }
 
     /// Begins to close, behind what has been sent. The stream gives what the other side still sends, and then ends.
+    ///
+    /// `code` is 1000 or 3000 to 4999, as for a `WebSocket`; a reason of more than 123 bytes is cut between words.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.engine.close(self.id, Some(code), reason);
+        self.sender.close(code, reason);
     }
 
-    fn ended(&self) -> Option<Error> {
-        let end = self.state.end.borrow();
-        let (code, reason, was_clean) = end.clone()?;
-        Some(Error::Closed { code, reason, was_clean })
+    /// Waits for the end, which [`Error::Closed`] describes, a clean close too. The future outlives the socket.
+    pub fn closed(&self) -> impl Future<Output = Error> + use<> {
+        self.sender.closed()
     }
 
-    fn poll_buffered(&self, limit: usize, context: &Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(error) = self.ended() {
-            return Poll::Ready(Err(error));
-        }
-        if self.engine.buffered_amount(self.id) < limit {
-            return Poll::Ready(Ok(()));
-        }
-        self.state.writer.replace(Some(context.waker().clone()));
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for Socket {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Socket").field("protocol", &self.protocol).field("remote", &self.remote).finish()
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if !self.state.has_ended() {
-            self.engine.close(self.id, Some(CloseCode::NORMAL), "");
-        }
+    /// Gives both directions away, to different tasks for example. The socket is closed when both halves are dropped.
+    ///
+    /// ```no_run
+    /// # use futures_util::{SinkExt, StreamExt};
+    /// # use tunnel_wasm::{Error, Socket};
+    /// # async fn echo(socket: Socket) -> Result<(), Error> {
+    /// let (mut sender, mut receiver) = socket.split();
+    /// while let Some(message) = receiver.next().await {
+    ///     sender.send(message?).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn split(self) -> (SendHalf, ReceiveHalf) {
+        (self.sender, self.receiver)
     }
 }
 
@@ -202,179 +244,69 @@ impl Stream for Socket {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.has_ended {
-            return Poll::Ready(None);
-        }
-        if let Some(message) = ready!(Pin::new(&mut self.inbox).poll_next(context)) {
-            self.engine.consume(self.id, message.cost());
-            return Poll::Ready(Some(Ok(message)));
-        }
-        self.has_ended = true;
-        let error = self.ended().filter(|error| !matches!(error, Error::Closed { was_clean: true, .. }));
-        Poll::Ready(error.map(Err))
+        Pin::new(&mut self.receiver).poll_next(context)
     }
 }
 
 impl FusedStream for Socket {
     fn is_terminated(&self) -> bool {
-        self.has_ended
+        self.receiver.is_terminated()
     }
 }
 
 impl Sink<Message> for Socket {
     type Error = Error;
 
-    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_buffered(HIGH_WATER_MARK, context)
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_ready(context)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        if let Some(error) = self.ended() {
-            return Err(error);
-        }
-        self.engine.send(self.id, self.state.clone(), message);
-        Ok(())
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Pin::new(&mut self.sender).start_send(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_buffered(1, context)
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_flush(context)
     }
 
-    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.ended() {
-            Some(Error::Closed { was_clean: true, .. }) => Poll::Ready(Ok(())),
-            Some(error) => Poll::Ready(Err(error)),
-            None => {
-                self.state.writer.replace(Some(context.waker().clone()));
-                if !self.state.is_closing.replace(true) {
-                    self.engine.close(self.id, None, "");
-                }
-                Poll::Pending
-            }
-        }
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_close(context)
     }
 }
 
-/// The subprotocol of a socket that has opened, and the other side.
-type Opened = (String, Remote);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use tunnel_protocol::server_id::PublicKey;
 
-/// What the events of a socket change.
-#[derive(Default)]
-pub(crate) struct SocketState {
-    inbox: RefCell<Option<mpsc::UnboundedSender<Message>>>,
-    opened: RefCell<Option<oneshot::Sender<Result<Opened, Error>>>>,
-    path_events: RefCell<Option<mpsc::UnboundedSender<PathEvent>>>,
-    /// Waits for room to send, or for the end.
-    writer: RefCell<Option<Waker>>,
-    /// How it ended: code, reason, and whether that was clean.
-    end: RefCell<Option<(CloseCode, String, bool)>>,
-    is_closing: Cell<bool>,
-    /// Bytes that were buffered when the writer was woken last.
-    shown_buffered: Cell<usize>,
-    /// Dropped with the end: for example, what keeps an identity.
-    guard: RefCell<Option<Box<dyn Any>>>,
-}
-
-/// A socket that is not open yet.
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
-pub(crate) struct Opening {
-    inbox: mpsc::UnboundedReceiver<Message>,
-    opened: oneshot::Receiver<Result<Opened, Error>>,
-}
-
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
-impl SocketState {
-    /// The state of a new socket, which keeps `guard` until it has ended.
-    pub(crate) fn new(guard: Option<Box<dyn Any>>) -> (Rc<Self>, Opening) {
-        let (inbox_sender, inbox) = mpsc::unbounded();
-        let (opened_sender, opened) = oneshot::channel();
-        let state = Self {
-            inbox: RefCell::new(Some(inbox_sender)),
-            opened: RefCell::new(Some(opened_sender)),
-            guard: RefCell::new(guard),
-            ..Self::default()
-        };
-        (Rc::new(state), Opening { inbox, opened })
+    fn builder() -> SocketBuilder {
+        Socket::builder("wss://relay.example", ServerId::Key(PublicKey([7; 32])), 80)
     }
 
-    /// Takes an event of the socket.
-    pub(crate) fn handle(&self, event: Event) {
-        match event {
-            Event::Opened { protocol, remote, .. } => {
-                if let Some(opened) = self.opened.take() {
-                    // Nobody waits any more if the future was dropped.
-                    let _ = opened.send(Ok((protocol, remote)));
-                }
-            }
-            Event::Message { message, .. } => {
-                if let Some(inbox) = &*self.inbox.borrow() {
-                    // The socket was dropped if this fails.
-                    let _ = inbox.unbounded_send(message);
-                }
-            }
-            Event::Interrupted { .. } => self.tell(PathEvent::Interrupted),
-            Event::Resumed { .. } => self.tell(PathEvent::Resumed),
-            Event::Closed { code, reason, was_clean, .. } => {
-                if let Some(opened) = self.opened.take() {
-                    let _ = opened.send(Err(Error::Failed { code, reason: reason.clone() }));
-                }
-                self.end.replace(Some((code, reason, was_clean)));
-                self.inbox.take();
-                self.path_events.take();
-                self.guard.take();
-                self.wake_writer();
-            }
-            _ => {}
+    fn problem(builder: &SocketBuilder) -> Error {
+        builder.plan.check().unwrap_err()
+    }
+
+    #[test]
+    fn what_a_client_cannot_ask_for_is_an_error_before_anything_is_dialled() {
+        assert!(builder().protocols(["chat", "chat.v2"]).path("/room?name=x").plan.check().is_ok());
+        for protocols in [&["a b"][..], &[""], &["a,b"], &["grün"], &["a", "b", "a"]] {
+            let expected = Error::Protocols((*protocols.last().unwrap()).to_owned());
+            assert_eq!(problem(&builder().protocols(protocols.iter().copied())), expected);
+        }
+        assert_eq!(problem(&builder().path("room")), Error::Path("room".into()));
+        for id in ["nobody", "7", ""] {
+            let error = problem(&Socket::builder("wss://relay.example", id, 80));
+            assert!(matches!(&error, Error::ServerId { id: given, .. } if given == id), "{error}");
         }
     }
 
-    fn tell(&self, event: PathEvent) {
-        if let Some(listener) = &*self.path_events.borrow() {
-            let _ = listener.unbounded_send(event);
-        }
-    }
-
-    /// Wakes whoever waits for room to send.
-    pub(crate) fn wake_writer(&self) {
-        let writer = self.writer.take();
-        if let Some(writer) = writer {
-            writer.wake();
-        }
-    }
-
-    /// Changes how many bytes were buffered when that was looked at last; returns how many it were before.
-    pub(crate) fn shown_buffered(&self, change: impl FnOnce(usize) -> usize) -> usize {
-        let shown = self.shown_buffered.get();
-        self.shown_buffered.set(change(shown));
-        shown
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end.borrow().is_some()
-    }
-}
-
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
-impl Opening {
-    /// Waits until the socket is open. It is closed if the future is dropped before.
-    pub(crate) async fn socket(
-        self,
-        engine: Rc<dyn Engine>,
-        id: SocketId,
-        state: Rc<SocketState>,
-    ) -> Result<Socket, Error> {
-        let Self { inbox, opened } = self;
-        let mut socket = Socket {
-            engine,
-            id,
-            state,
-            inbox,
-            protocol: String::new(),
-            remote: Remote::default(),
-            has_ended: false,
-        };
-        // The state keeps the sender until it has sent.
-        (socket.protocol, socket.remote) = opened.await.unwrap_or(Err(Error::Unsupported))?;
-        Ok(socket)
+    #[test]
+    fn nothing_connects_or_hosts_where_there_is_no_driver() {
+        let connected = builder().connect().now_or_never().unwrap();
+        assert_eq!(connected.unwrap_err(), Error::Unsupported);
+        let hosted = crate::Server::builder("wss://relay.example").host().now_or_never().unwrap();
+        assert_eq!(hosted.unwrap_err(), Error::Unsupported);
     }
 }

@@ -6,24 +6,20 @@ use crate::browser::identity::TakenIdentity;
 use crate::browser::link::{Relay, bound_url};
 use crate::browser::page;
 use crate::browser::platform::random;
+use futures_channel::oneshot;
 use std::any::Any;
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{Config, Endpoint, Event, SocketId, SocketStats};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, Message, ServerId};
+use wasm_bindgen_futures::spawn_local;
 use web_sys::Url;
 
-/// Connects as planned.
-pub(crate) async fn connect(plan: SocketPlan) -> Result<Socket, Error> {
+/// Connects as planned to the server that the plan names.
+pub(crate) async fn connect(server: ServerId, plan: SocketPlan) -> Result<Socket, Error> {
     page::start();
     let relay = relay(plan.relay, plan.token)?;
-    let server: ServerId = match plan.server_id.parse() {
-        Ok(server) => server,
-        Err(problem) => {
-            return Err(Error::ServerId { id: plan.server_id, problem: problem.to_string() });
-        }
-    };
     let (key, guard) = take(plan.identity).await?;
     let mut options = plan.options;
     options.key = key;
@@ -62,8 +58,14 @@ fn relay(text: String, token: String) -> Result<Relay, Error> {
 /// The key of an identity, and what keeps it.
 async fn take(name: Option<String>) -> Result<(Option<StaticKey>, Option<Box<dyn Any>>), Error> {
     let Some(name) = name else { return Ok((None, None)) };
-    let identity = TakenIdentity::take(&name).await.map_err(Error::Identity)?;
-    Ok((identity.static_key(), Some(Box::new(Kept(identity)))))
+    let (sender, taken) = oneshot::channel();
+    // To its end even if nobody waits any more: who takes an identity has to release it.
+    spawn_local(async move {
+        let identity = TakenIdentity::take(&name).await.map(Kept).map_err(Error::Identity);
+        let _ = sender.send(identity);
+    });
+    let identity = taken.await.unwrap_or(Err(Error::Unsupported))?;
+    Ok((identity.0.static_key(), Some(Box::new(identity))))
 }
 
 /// Keeps an identity for a socket or a server until it has ended.
@@ -76,8 +78,11 @@ impl Drop for Kept {
 }
 
 impl SocketSink for SocketState {
-    fn handle(self: Rc<Self>, _driver: &Rc<Driver>, _id: SocketId, event: Event) {
-        Self::handle(&self, event);
+    fn handle(self: Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
+        let unread = Self::handle(&self, event);
+        if unread > 0 {
+            driver.consume(id, unread);
+        }
     }
 
     fn add_buffered(&self, len: usize) -> bool {

@@ -3,6 +3,10 @@
 #![cfg(target_family = "wasm")]
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+mod ends;
+mod messages;
+mod paths;
+
 use futures_util::{SinkExt, StreamExt};
 use tunnel_wasm::{CloseCode, Error, Listener, Message, Server, Socket};
 use wasm_bindgen_futures::spawn_local;
@@ -47,11 +51,14 @@ async fn messages_travel_both_ways_and_a_clean_close_ends_both_streams() {
     assert_eq!(socket.next().await, Some(Ok(Message::Binary(vec![0, 1, 255].into()))));
     assert!(socket.stats().is_some_and(|stats| stats.session.messages_sent == 1));
 
+    let told = (socket.closed(), peer.closed());
     socket.close(CloseCode(4000), "done");
     assert_eq!(peer.next().await, None);
     assert_eq!(socket.next().await, None);
     let closed = Error::Closed { code: CloseCode(4000), reason: "done".into(), was_clean: true };
-    assert_eq!(peer.send(text("late")).await, Err(closed));
+    assert_eq!(peer.send(text("late")).await, Err(closed.clone()));
+    assert_eq!((told.0.await, told.1.await), (closed.clone(), closed.clone()));
+    assert_eq!(socket.closed().await, closed);
 }
 
 #[wasm_bindgen_test]
@@ -63,12 +70,18 @@ async fn a_server_sees_what_a_client_wants_and_chooses() {
         first.accept("chat").await.unwrap().close(CloseCode::NORMAL, "");
         clients.next().await.unwrap().refuse("not today");
         drop(clients.next().await.unwrap());
+        for chosen in ["", "song"] {
+            let (offered, chosen) = (vec!["talk".into(), "chat".into()], chosen.to_owned());
+            let error = clients.next().await.unwrap().accept(&chosen).await.unwrap_err();
+            assert_eq!(error, Error::NotOffered { chosen, offered });
+        }
     });
     let builder = || Socket::builder(RELAY, server.id(), 80).protocols(["talk", "chat"]).path("/room?name=x");
     let socket = builder().connect().await.unwrap();
     assert_eq!(socket.protocol(), "chat");
     assert!(socket.remote().encrypted && socket.remote().verified);
-    for reason in ["not today", "the server did not accept the connection"] {
+    let speaks_none = "the server speaks none of the subprotocols offered";
+    for reason in ["not today", "the server did not accept the connection", speaks_none, speaks_none] {
         let refused = builder().connect().await.unwrap_err();
         assert_eq!(refused.code(), Some(CloseCode::REFUSED));
         assert!(refused.to_string().ends_with(reason), "{refused}");
