@@ -71,14 +71,14 @@ impl Instruction {
     #[must_use]
     pub const fn source(self) -> &'static str {
         match self {
-            Self::Initialize => include_str!("../../../js/instructions/initialize.js"),
+            Self::Initialize => include_str!("livecode/instructions/initialize.js"),
             Self::CreateServerCredential => {
-                include_str!("../../../js/instructions/create_server_credential.js")
+                include_str!("livecode/instructions/create_server_credential.js")
             }
-            Self::InstallServer => include_str!("../../../js/instructions/install_server.js"),
-            Self::ConnectToServer => include_str!("../../../js/instructions/connect_to_server.js"),
-            Self::ForwardToClient => include_str!("../../../js/instructions/forward_to_client.js"),
-            Self::ForwardToServer => include_str!("../../../js/instructions/forward_to_server.js"),
+            Self::InstallServer => include_str!("livecode/instructions/install_server.js"),
+            Self::ConnectToServer => include_str!("livecode/instructions/connect_to_server.js"),
+            Self::ForwardToClient => include_str!("livecode/instructions/forward_to_client.js"),
+            Self::ForwardToServer => include_str!("livecode/instructions/forward_to_server.js"),
         }
     }
 
