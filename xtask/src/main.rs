@@ -4,6 +4,7 @@ mod autobahn;
 mod bench;
 mod build;
 mod config;
+mod crates;
 mod demo;
 mod dist;
 mod hostile;

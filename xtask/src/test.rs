@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::report::Report;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
-use crate::{build, lint, relay, setup, size};
+use crate::{build, crates, lint, relay, setup, size};
 
 /// Runs all checks and tests; the first step that fails ends it.
 pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
@@ -28,6 +28,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         run(workspace.cargo().args(config))
     })?;
     report.step("cipher tests in WebAssembly", || cipher_tests(workspace))?;
+    report.step("crates as a registry takes them", || crates::package(workspace))?;
     report.step("package", || {
         build::build(workspace, build::Form::Release)?;
         size::check(workspace)
