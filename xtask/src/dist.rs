@@ -1,6 +1,9 @@
-//! What is given to people: archives and their sums in `dist/`.
+//! `cargo xtask dist`: makes what is given to people, archives and their sums in `dist/`.
 
+mod deb;
 mod npm;
+mod npx;
+mod oci;
 mod relay;
 
 use std::fs;
@@ -21,7 +24,7 @@ const SUMS: &str = "SHA256SUMS";
 /// One of the things that are given to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Part {
-    /// The relay: one static binary with all that belongs to it
+    /// The relay: one static binary, as an archive, npm packages, a Debian package and a container image
     Relay,
     /// The browser library, as npm takes it
     Npm,
@@ -48,7 +51,8 @@ impl Part {
 
 /// Makes the archives of all parts, or of some, and prints their sizes and sums.
 ///
-/// With `verify` everything is built a second time, from scratch, and has to have the same sums.
+/// Each form of the relay is installed and run. With `verify` everything is built a second time, from scratch, and has to
+/// have the same sums.
 pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Result<()> {
     let parts = if parts.is_empty() { &Part::ALL[..] } else { parts };
     let mut report = Report::new();
@@ -61,6 +65,9 @@ pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Resul
     }
     let sums = sums(workspace, &folder, &archives)?;
     fs::write(folder.join(SUMS), &sums).with_context(|| format!("cannot write {FOLDER}/{SUMS}"))?;
+    if parts.contains(&Part::Relay) {
+        report.step("relay, installed and run", || relay::try_out(workspace, &archives))?;
+    }
     if verify {
         let again = workspace.target()?.join("dist-again");
         empty(&again)?;
@@ -101,21 +108,33 @@ fn sums(workspace: &Workspace, folder: &Path, files: &[PathBuf]) -> Result<Strin
 }
 
 /// Packs `folder/name` into `folder/name.tar.gz` and removes it.
+pub(crate) fn pack(workspace: &Workspace, folder: &Path, name: &str) -> Result<PathBuf> {
+    let archive = tar(workspace, folder, &[name], &folder.join(format!("{name}.tar")))?;
+    run(workspace.command("gzip").args(["--no-name", "--best", "--force"]).arg(&archive))?;
+    let files = folder.join(name);
+    fs::remove_dir_all(&files).with_context(|| format!("cannot remove {}", files.display()))?;
+    Ok(archive.with_added_extension("gz"))
+}
+
+/// Makes `archive` of files and folders in `folder`.
 ///
 /// The bytes depend on the files' names, contents and executable bits only: neither on their owner nor on the time,
 /// which is that of the last commit.
-pub(crate) fn pack(workspace: &Workspace, folder: &Path, name: &str) -> Result<PathBuf> {
-    let archive = format!("{name}.tar");
-    let time = output(workspace.command("git").args(["log", "-1", "--format=%ct"]))
-        .context("the archive has the time of the last commit")?;
+fn tar(workspace: &Workspace, folder: &Path, names: &[&str], archive: &Path) -> Result<PathBuf> {
     run(workspace
         .command("tar")
         .current_dir(folder)
         .args(["--create", "--sort=name", "--format=ustar", "--owner=0", "--group=0", "--numeric-owner"])
-        .args(["--mode=u+rw,go+r-w,a+X", &format!("--mtime=@{}", time.trim())])
-        .args(["--file", &archive, name]))?;
-    run(workspace.command("gzip").current_dir(folder).args(["--no-name", "--best", "--force", &archive]))?;
-    let files = folder.join(name);
-    fs::remove_dir_all(&files).with_context(|| format!("cannot remove {}", files.display()))?;
-    Ok(folder.join(format!("{archive}.gz")))
+        .args(["--mode=u+rw,go+r-w,a+X", &format!("--mtime=@{}", last_commit(workspace)?)])
+        .arg("--file")
+        .arg(archive)
+        .args(names))?;
+    Ok(archive.to_owned())
+}
+
+/// The time of the last commit, which archives have, in seconds since 1970.
+fn last_commit(workspace: &Workspace) -> Result<String> {
+    let time = output(workspace.command("git").args(["log", "-1", "--format=%ct"]))
+        .context("archives have the time of the last commit")?;
+    Ok(time.trim().to_owned())
 }

@@ -1,9 +1,10 @@
-//! The relay, as a process.
+//! The relay, as a process: for the tests, the demo, and the trial of what `dist` packs.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{run, shown};
 use crate::workspace::Workspace;
@@ -25,6 +26,11 @@ impl Relay {
     pub(crate) fn start(workspace: &Workspace, profile: &str, log: &str) -> Result<Self> {
         let mut command = Command::new(workspace.binary(profile, "tunnel-relay")?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", log]);
+        Self::launch(command)
+    }
+
+    /// Runs a command that starts a relay, and waits until the relay listens.
+    pub(crate) fn launch(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start `{}`", shown(&command)))?;
         let output = process.stdout.take().context("the relay has no output")?;
@@ -39,6 +45,26 @@ impl Relay {
             }
         };
         Ok(relay)
+    }
+
+    /// Fails unless the relay says on `/readyz` that it is ready.
+    pub(crate) fn check_ready(&self) -> Result<()> {
+        let address = self.url.strip_prefix("ws://").context("the relay was started with TLS")?;
+        let mut stream =
+            TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("cannot read the answer to /readyz")?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "/readyz answered {answer:?}");
+        Ok(())
+    }
+
+    /// Sends SIGTERM, as service managers do, and fails unless the relay ends with the exit code 0.
+    pub(crate) fn end(mut self) -> Result<()> {
+        run(Command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        let status = self.process.wait().context("cannot wait for the relay")?;
+        ensure!(status.success(), "the relay ended with {status} after SIGTERM");
+        Ok(())
     }
 }
 

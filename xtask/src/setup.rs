@@ -266,10 +266,12 @@ fn debian(workspace: &Workspace, programs: &[&str], packages: &[&str]) -> Result
     Ok(Outcome::Installed)
 }
 
-/// What the recipes in `deploy/` are for, so that they can be tried. Where it may not be installed, the tests do without, and say so.
+/// Programs by which the recipes in `deploy/`, the relay's certificates (pebble) and its container image (skopeo) are tried. Where they
+/// may not be installed, the tests do without them, and say so.
 fn deployment(workspace: &Workspace) -> Result<()> {
-    let programs = ["nginx", "haproxy", "caddy", "apache2", "promtool", "systemd-analyze"];
-    let packages = ["nginx", "haproxy", "caddy", "apache2-bin", "prometheus", "systemd"];
+    let programs =
+        ["nginx", "haproxy", "caddy", "apache2", "promtool", "systemd-analyze", "pebble", "skopeo"];
+    let packages = ["nginx", "haproxy", "caddy", "apache2-bin", "prometheus", "systemd", "pebble", "skopeo"];
     let found = |program: &str| {
         // Those for administrators are not on everybody's PATH.
         workspace.locate(program).is_some() || Path::new("/usr/sbin").join(program).is_file()
@@ -281,16 +283,16 @@ fn deployment(workspace: &Workspace) -> Result<()> {
         .map(|(_, package)| package)
         .collect();
     if missing.is_empty() {
-        return step("proxies, promtool and systemd-analyze", || Ok(Outcome::Present));
+        return step("proxies, promtool, systemd-analyze, pebble and skopeo", || Ok(Outcome::Present));
     }
     let packages = missing.join(" ");
     if workspace.locate("apt-get").is_none() || !is_root(workspace) {
         println!(
-            "  not here: {packages}. Their recipes in deploy/ are not tried; on Debian, `sudo apt-get install {packages}` helps"
+            "  not here: {packages}. What they are for is not tried; on Debian, `sudo apt-get install {packages}` helps"
         );
         return Ok(());
     }
-    step("proxies, promtool and systemd-analyze", || {
+    step("proxies, promtool, systemd-analyze, pebble and skopeo", || {
         announce(&format!("apt-get install {packages}"));
         without_services(|| apt_install(workspace, &packages))?;
         Ok(Outcome::Installed)

@@ -68,8 +68,12 @@ impl Workspace {
     /// The target folder that this program itself was built into.
     pub(crate) fn target(&self) -> Result<PathBuf> {
         let this = env::current_exe().context("cannot tell where this program is")?;
-        let target =
-            this.parent().and_then(Path::parent).context("this program is not in a target folder")?;
+        let mut profile = this.parent();
+        // Test programs are one folder deeper than others.
+        if profile.is_some_and(|folder| folder.ends_with("deps")) {
+            profile = profile.and_then(Path::parent);
+        }
+        let target = profile.and_then(Path::parent).context("this program is not in a target folder")?;
         Ok(target.to_owned())
     }
 

@@ -1,15 +1,17 @@
-//! The relay as one static binary.
+//! The relay as one static binary, and all forms in which it is given away: `dist` calls [`make`], then [`try_out`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::pack;
+use super::{deb, npx, oci, pack};
 use crate::process::{output, run};
+use crate::relay::Relay;
 use crate::setup;
 use crate::size::grouped;
 use crate::workspace::Workspace;
@@ -21,7 +23,7 @@ const PACKAGE: &str = "tunnel-relay";
 const PROFILE: &str = "dist";
 
 /// What belongs to it besides the binary.
-const FILES: [&str; 9] = [
+const FILES: [&str; 13] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "CHANGELOG.md",
@@ -30,7 +32,11 @@ const FILES: [&str; 9] = [
     "deploy/tunnel-relay.toml",
     "deploy/grafana.json",
     "deploy/alerts.yml",
+    "deploy/alerts.test.yml",
     "deploy/nginx.conf",
+    "deploy/haproxy.cfg",
+    "deploy/apache.conf",
+    "deploy/Caddyfile",
 ];
 
 /// Licences of what is compiled in.
@@ -58,7 +64,72 @@ pub(super) fn make(workspace: &Workspace, target: &Path, folder: &Path) -> Resul
     fs::write(files.join(THIRD_PARTY), packages.licences).context("cannot write the licences")?;
     let length = fs::metadata(&binary).context("the binary is gone")?.len();
     println!("  {} bytes: {PACKAGE} for {triple}, static and stripped", grouped(usize::try_from(length)?));
-    Ok(vec![pack(workspace, folder, &name)?])
+    let mut archives = other_forms(workspace, &Built { version: &packages.version, files: &files }, folder)?;
+    archives.insert(0, pack(workspace, folder, &name)?);
+    Ok(archives)
+}
+
+/// The relay, built, with the files that belong to it.
+pub(super) struct Built<'a> {
+    pub(super) version: &'a str,
+    /// The folder with the binary, licences, and what operators copy.
+    pub(super) files: &'a Path,
+}
+
+/// This machine's architecture, as Debian and containers call it.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Makes the packages for those who install by npm or by Debian's package manager, or who run containers.
+fn other_forms(workspace: &Workspace, built: &Built<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut archives = npx::make(workspace, built, folder)?;
+    archives.extend(deb::make(workspace, built, folder)?);
+    archives.push(oci::make(workspace, built, folder)?);
+    Ok(archives)
+}
+
+/// Installs each form, but the archive, in a folder of its own, and runs it.
+pub(super) fn try_out(workspace: &Workspace, archives: &[PathBuf]) -> Result<()> {
+    let ending = |with: &str| -> Vec<PathBuf> {
+        let named = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(PACKAGE) && name.ends_with(with)
+        };
+        archives.iter().filter(named).cloned().collect()
+    };
+    let tries = workspace.target()?.join("dist-tries");
+    let folder = |name: &str| -> Result<PathBuf> {
+        let folder = tries.join(name);
+        super::empty(&folder)?;
+        Ok(folder)
+    };
+    npx::try_out(workspace, &ending(".tgz"), &folder("npm")?)?;
+    for archive in ending(".deb") {
+        deb::try_out(workspace, &archive, &folder("deb")?)?;
+    }
+    for archive in ending("-oci.tar") {
+        oci::try_out(workspace, &archive, &folder("oci")?)?;
+    }
+    fs::remove_dir_all(&tries).with_context(|| format!("cannot remove {}", tries.display()))
+}
+
+/// Fails unless an installed relay prints this version, serves, is ready, and ends when it is told to.
+///
+/// `command` makes the command line up to the relay's own arguments.
+pub(super) fn try_program(command: impl Fn() -> Command) -> Result<()> {
+    let printed = output(command().arg("--version"))?;
+    let expected = format!("{PACKAGE} {}", env!("CARGO_PKG_VERSION"));
+    ensure!(printed.trim() == expected, "the installed relay printed {printed:?}, not {expected:?}");
+    let mut serve = command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log", "warn"]);
+    let relay = Relay::launch(serve)?;
+    relay.check_ready()?;
+    relay.end()
 }
 
 fn copy(file: &Path, folder: &Path) -> Result<()> {
@@ -92,7 +163,7 @@ fn check_static(binary: &Path) -> Result<()> {
 }
 
 /// Whether an ELF file names a program that loads it; `None` if it is none of 64 bits, little endian.
-fn has_interpreter(elf: &[u8]) -> Option<bool> {
+pub(super) fn has_interpreter(elf: &[u8]) -> Option<bool> {
     /// Type of the program header that names it.
     const PT_INTERP: u32 = 3;
     let number = |at: usize, len: usize| {
@@ -261,5 +332,28 @@ mod tests {
         elf.truncate(120);
         assert_eq!(has_interpreter(&elf), None);
         assert_eq!(has_interpreter(b"#!/bin/sh"), None);
+    }
+
+    /// The packages are made of the debug build: the static one takes minutes, and `dist` tries that one itself.
+    #[test]
+    fn each_form_of_the_relay_can_be_installed_and_run() {
+        let workspace = Workspace::find().unwrap();
+        crate::relay::build(&workspace, false).unwrap();
+        let folder = workspace.target().unwrap().join("dist-test");
+        super::super::empty(&folder).unwrap();
+        let files = folder.join("files");
+        fs::create_dir_all(&files).unwrap();
+        for file in FILES {
+            copy(&workspace.root.join(file), &files).unwrap();
+        }
+        fs::write(files.join(THIRD_PARTY), "nobody's").unwrap();
+        // Without what debuggers want, it is packed in a fraction of the time.
+        let binary = workspace.binary("debug", PACKAGE).unwrap();
+        run(workspace.command("strip").arg("-o").arg(files.join(PACKAGE)).arg(binary)).unwrap();
+        let built = Built { version: env!("CARGO_PKG_VERSION"), files: &files };
+        let archives = other_forms(&workspace, &built, &folder).unwrap();
+        assert!(archives.len() >= 3, "{archives:?}");
+        try_out(&workspace, &archives).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
