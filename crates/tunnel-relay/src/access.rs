@@ -1,10 +1,9 @@
-//! Access tokens: what they look like, what they allow, and who checks them.
+//! Access tokens: their forms, what they allow, and their check, which the router calls for each HELLO.
 //!
 //! Two kinds, for two kinds of operators. A *random* token is 256 random bits; the relay's configuration lists its hash and what
 //! it allows, and forgetting the line takes it back. A *signed* one says itself what it allows and until when, under the
 //! relay's secret: a web application makes them for its users, and the relay needs to know none of them.
 
-use crate::Config;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -28,18 +27,17 @@ const HASH: &str = "sha256:";
 
 /// Checks the tokens that peers show.
 #[derive(Debug)]
-pub(crate) struct Tokens {
+struct Tokens {
     known: Vec<KnownToken>,
     secret: Option<TokenSecret>,
 }
 
-impl Tokens {
-    /// Those of the configuration; `None` if nobody needs one. Where there are none, none opens the relay.
-    pub(crate) fn of(config: &Config) -> Option<Arc<dyn Access>> {
-        let tokens = Self { known: config.access_tokens.clone(), secret: config.token_secret.clone() };
-        config.wants_tokens().then(|| Arc::new(tokens) as Arc<dyn Access>)
-    }
+/// Lets in whoever shows one of these tokens, or one that is signed with the secret. Where there are none, nobody gets in.
+pub(crate) fn by_tokens(known: Vec<KnownToken>, secret: Option<TokenSecret>) -> Arc<dyn Access> {
+    Arc::new(Tokens { known, secret })
+}
 
+impl Tokens {
     fn check_at(&self, token: &str, now: SystemTime) -> Result<Grant, String> {
         // Short: what a page is told of it is at most 123 bytes with all that goes before it.
         if token.is_empty() {
@@ -272,6 +270,7 @@ fn hash(token: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Config;
 
     fn grants() -> Vec<Grant> {
         let id = Some(ServerId::Number(7));
@@ -371,9 +370,9 @@ mod tests {
 
     #[test]
     fn nobody_needs_a_token_unless_the_configuration_names_some() {
-        assert!(Tokens::of(&Config::default()).is_none());
+        assert!(Config::default().router().access.is_none());
         let config = Config { token_secret: Some(TokenSecret::draw().unwrap()), ..Config::default() };
-        assert!(Tokens::of(&config).is_some());
+        assert!(config.router().access.is_some());
         assert!(!format!("{config:?}").contains(&config.token_secret.unwrap().reveal()));
     }
 }

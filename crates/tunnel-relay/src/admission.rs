@@ -1,4 +1,4 @@
-//! Who gets in: how many connections there may be, in all and from one address, and how fast they may come.
+//! Limits for connections: how many there may be, in all and from one address, and how fast they may come. `remote` and `entrance` take places here.
 
 use crate::Config;
 use crate::bucket::{Bucket, Rate};

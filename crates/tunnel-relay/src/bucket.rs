@@ -1,4 +1,4 @@
-//! How much of something may happen in a time.
+//! Token buckets: rate limits for new connections (`admission`) and for what a link sends (`connection`).
 
 use crate::Config;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Certificates: what they say about themselves.
+//! The names and dates of a certificate, for warnings, metrics, the live page and `tunnel-relay check`.
 
 use rustls::pki_types::CertificateDer;
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,7 @@
-//! Which address a peer has, when reverse proxies stand between.
+//! The address of a peer behind reverse proxies, by headers or the PROXY protocol. `remote`, `http` and `entrance` ask for it.
 
+use crate::complaints::quoted;
 use crate::config::AddressSource;
-use crate::entrance::quoted;
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 use ipnet::IpNet;

@@ -1,4 +1,4 @@
-//! How long the HTTP server waits for a request.
+//! How long hyper waits for a request: the timer that `http` gives it.
 
 use crate::config::Config;
 use hyper::rt::{Sleep, Timer};

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: what `main` is asked to do.
 
 use crate::check::Check;
 use clap::{Arg, ArgAction, ArgMatches, Command};

@@ -1,5 +1,7 @@
-//! What is misconfigured around the relay, said once a minute each: strangers can bring it about, and must not fill the log.
+//! Warnings about what is misconfigured around the relay, each once a minute: strangers can cause them, and must not fill the log.
 
+use http::header::HeaderValue;
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,10 +65,10 @@ impl Complaints {
     }
 }
 
-/// Logs at `warn`, once a minute for each kind, or else at `debug`: the shared state, the kind, then as in `warn!`.
+/// Logs at `warn`, once a minute for each kind, or else at `debug`: the [`Complaints`], the kind, then as in `warn!`.
 macro_rules! complain {
-    ($shared:expr, $kind:ident, $($event:tt)+) => {
-        match $shared.complaints.due($crate::complaints::Complaint::$kind, std::time::Instant::now()) {
+    ($complaints:expr, $kind:ident, $($event:tt)+) => {
+        match $complaints.due($crate::complaints::Complaint::$kind, std::time::Instant::now()) {
             Some(times) => tracing::warn!(times, $($event)+),
             None => tracing::debug!($($event)+),
         }
@@ -74,6 +76,19 @@ macro_rules! complain {
 }
 
 pub(crate) use complain;
+
+/// How many bytes of a header the log shows: its lines wait in memory.
+const MAX_QUOTED: usize = 256;
+
+/// What a peer wrote in a header, for the log, cut if it is long.
+///
+/// To be logged by `Debug`, which escapes tabs, too; a header value's own does not.
+pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    let bytes = value?.as_bytes();
+    let shown = &bytes[..bytes.len().min(MAX_QUOTED)];
+    let text = String::from_utf8_lossy(shown);
+    Some(if shown.len() < bytes.len() { Cow::Owned(text.into_owned() + "…") } else { text })
+}
 
 #[cfg(test)]
 mod tests {

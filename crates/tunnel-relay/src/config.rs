@@ -1,4 +1,4 @@
-//! What an operator sets.
+//! The settings: what an operator can choose.
 //!
 //! [`Config`] is made from one table: it says of each setting its name, kind, bounds, default, whether it can be read
 //! again while the relay runs, what it does and why its default is what it is. Flags, environment, file, messages and
@@ -11,12 +11,14 @@ mod print;
 mod values;
 
 pub use crate::hosts::{Host, ParseHostError};
+pub use crate::log::LogFormat;
 pub use crate::origins::{Origin, ParseOriginError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
-pub use values::{AccessMode, AddressSource, LogFormat, Mount, ParseMountError, ParseSecretError, Secret};
+pub use values::{AccessMode, AddressSource, Mount, ParseMountError, ParseSecretError, Secret};
 
-use crate::access::{KnownToken, TokenSecret, Tokens};
+use crate::access::{self, KnownToken, TokenSecret};
+use crate::hosts::Names;
 use ipnet::IpNet;
 use kind::{
     Bytes, Choice, Count, Domain, File, Filter, Form, Https, List, Mail, Network, Optional, SecretText, Text,
@@ -27,6 +29,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tunnel_protocol::frame::MIN_MAX_FRAME;
 use tunnel_protocol::router;
+
+/// Says that a relay was built without the feature `acme`, and what to do.
+#[cfg(not(feature = "acme"))]
+pub(crate) const WITHOUT_ACME: &str = "this relay was built without ACME: leave the `acme-` settings out and name a \
+                                       certificate in files, or build the relay with its feature `acme`";
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -308,9 +315,16 @@ impl Config {
             max_registrations: self.max_registrations,
             max_registrations_per_address: self.max_registrations_per_address,
             max_waiting_per_address: self.max_waiting_per_address,
-            access: Tokens::of(self),
+            access: self
+                .wants_tokens()
+                .then(|| access::by_tokens(self.access_tokens.clone(), self.token_secret.clone())),
             livecode: None,
         }
+    }
+
+    /// The names under which pages reach the relay.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { hosts: &self.hosts, acme_domains: &self.acme_domains }
     }
 
     /// Whether only those get in who show an access token.
@@ -404,7 +418,7 @@ impl Config {
                 ("acme_root", self.acme_root.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Some((field, crate::tls::WITHOUT_ACME.to_owned()));
+                return Some((field, WITHOUT_ACME.to_owned()));
             }
         }
         at_most("channel_low", self.channel_low, "channel-high", self.channel_high)

@@ -1,11 +1,11 @@
-//! One WebSocket's task: it reads, has the router decide, and writes.
+//! One WebSocket's task: it reads, has the router decide, and writes. `entrance` runs it.
 
 use crate::Config;
 use crate::bucket::Allowance;
 use crate::metrics::{Ended, Metrics};
-use crate::server::Shared;
-use crate::socket::{ReceiveError, Scratch, Socket};
-use crate::switchboard::{Link, Message, Next};
+use crate::shared::Shared;
+use crate::shared_router::{LinkHandle, Message, Next};
+use crate::socket::{ReceiveError, Socket, ThreadBuffers};
 use crate::transport::Transport;
 use crate::websocket::Received;
 use bytes::Bytes;
@@ -34,7 +34,7 @@ const WRITE_BYTES: usize = 64 << 10;
 
 /// What ends a connection.
 #[derive(Debug, thiserror::Error)]
-enum End {
+enum EndReason {
     #[error("the router ended it: {0}, {1:?}")]
     Router(CloseCode, String),
     #[error("the peer closed it: {0}")]
@@ -49,7 +49,7 @@ enum End {
     Killed,
 }
 
-impl End {
+impl EndReason {
     /// What it is counted as.
     const fn metric(&self) -> Ended {
         match self {
@@ -65,7 +65,7 @@ impl End {
 
 struct Connection<'a> {
     socket: Socket,
-    link: Link<'a>,
+    link: LinkHandle<'a>,
     peer: Arc<Peer>,
     limits: &'a Config,
     received: Vec<Message>,
@@ -84,9 +84,9 @@ struct Connection<'a> {
 }
 
 /// Counts the end of a connection whose task panics: nothing else is left to do it.
-struct Mourner<'a>(&'a Metrics);
+struct CountPanic<'a>(&'a Metrics);
 
-impl Drop for Mourner<'_> {
+impl Drop for CountPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.ended.count(Ended::Panic);
@@ -112,7 +112,7 @@ pub(crate) async fn run(
     let part = shared.half_sent.part(address);
     let mut connection = Connection {
         socket: Socket::new(transport, max_message, limits.max_fragments, Some(Box::new(part))),
-        link: shared.switchboard.open_link(peer.clone()),
+        link: shared.router.open_link(peer.clone()),
         peer: peer.clone(),
         limits,
         received: Vec::new(),
@@ -125,9 +125,9 @@ pub(crate) async fn run(
         quiet_until: None,
     };
     connection.received = early.into_iter().map(|frame| Message::Binary(frame.into())).collect();
-    let mourner = Mourner(&shared.metrics);
+    let count_panic = CountPanic(&shared.metrics);
     let end = poll_fn(|cx| connection.poll(cx)).await;
-    drop(mourner);
+    drop(count_panic);
     let Connection { socket, link, .. } = connection;
     debug!(link = %link.id(), %end, "WebSocket ends");
     shared.metrics.ended.count(end.metric());
@@ -138,11 +138,11 @@ pub(crate) async fn run(
 }
 
 /// The closing handshake, as far as the peer takes part in time.
-async fn close(mut socket: Socket, end: End, limits: &Config) {
+async fn close(mut socket: Socket, end: EndReason, limits: &Config) {
     let (code, reason) = match end {
-        End::Router(code, reason) | End::Fault(code, reason) => (code, reason),
-        End::Peer(code) => (code, String::new()),
-        End::Lost | End::Dead(_) | End::Killed => return socket.reset(),
+        EndReason::Router(code, reason) | EndReason::Fault(code, reason) => (code, reason),
+        EndReason::Peer(code) => (code, String::new()),
+        EndReason::Lost | EndReason::Dead(_) | EndReason::Killed => return socket.reset(),
     };
     let flush = socket.flush_with_close(code, &reason);
     if let Ok(Ok(())) = tokio::time::timeout(limits.write_timeout, flush).await {
@@ -162,32 +162,32 @@ fn text_message(text: String, dialect: Dialect) -> Message {
 }
 
 impl Connection<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        match Scratch::with(|scratch| self.turn(cx, scratch)) {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        match ThreadBuffers::with(|buffers| self.turn(cx, buffers)) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
         }
     }
 
     /// Reads a batch, has the router decide, writes a batch.
-    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+    fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut ThreadBuffers) -> Result<(), EndReason> {
         self.keep_time(cx)?;
-        self.socket.borrow(scratch);
-        let read = self.read(cx, scratch);
-        self.socket.pause(scratch);
-        let flushed = if self.stalled.is_some() { self.flush(cx, scratch) } else { Ok(()) };
+        self.socket.borrow(buffers);
+        let read = self.read(cx, buffers);
+        self.socket.pause(buffers);
+        let flushed = if self.stalled.is_some() { self.flush(cx, buffers) } else { Ok(()) };
         let budget = if self.stalled.is_some() { 0 } else { WRITE_BYTES };
         let next = self.exchange(cx, budget);
         flushed?;
         match next {
-            Next::Close(code, reason) => return Err(End::Router(code, reason)),
-            Next::Killed => return Err(End::Killed),
+            Next::Close(code, reason) => return Err(EndReason::Router(code, reason)),
+            Next::Killed => return Err(EndReason::Killed),
             Next::More | Next::Wait | Next::Prove => {}
         }
         // Not earlier: what the peer sent before it ended has been handed on.
         let more_to_read = read?;
         if self.stalled.is_none() {
-            self.flush(cx, scratch)?;
+            self.flush(cx, buffers)?;
         }
         if more_to_read || next == Next::More && self.stalled.is_none() {
             cx.waker().wake_by_ref(); // the others first
@@ -198,13 +198,13 @@ impl Connection<'_> {
     /// Reads a batch of messages, unless the peer has sent more than it may; whether there may be more at once.
     ///
     /// What is not read fills the system's buffers, and then holds up the peer.
-    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+    fn read(&mut self, cx: &mut Context<'_>, buffers: &mut ThreadBuffers) -> Result<bool, EndReason> {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
             return Ok(false);
         }
         self.quiet_until = None;
         let mut bytes = 0;
-        let more = self.read_batch(cx, scratch, &mut bytes)?;
+        let more = self.read_batch(cx, buffers, &mut bytes)?;
         let now = Instant::now();
         let batch = (self.socket.take_frames(), bytes);
         let Some(wait) = self.allowance.charge(self.limits, batch, now.into_std()) else { return Ok(more) };
@@ -219,12 +219,12 @@ impl Connection<'_> {
     fn read_batch(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
+        buffers: &mut ThreadBuffers,
         bytes: &mut usize,
-    ) -> Result<bool, End> {
+    ) -> Result<bool, EndReason> {
         let mut messages = 0;
         while messages < BATCH_MESSAGES && *bytes < BATCH_BYTES {
-            let Poll::Ready(received) = self.socket.poll_receive(cx, scratch) else {
+            let Poll::Ready(received) = self.socket.poll_receive(cx, buffers) else {
                 if *bytes > 0 {
                     self.heard = Instant::now();
                 }
@@ -234,7 +234,7 @@ impl Connection<'_> {
             match received {
                 Some(Ok(Received::Binary(message))) => {
                     #[cfg(test)]
-                    tests::trip(tests::WHILE_READING, &message);
+                    crate::faults::trip(crate::faults::WHILE_READING, &message);
                     *bytes += message.len();
                     self.received.push(Message::Binary(message));
                 }
@@ -246,11 +246,11 @@ impl Connection<'_> {
                 // A frozen page's browser still answers, so pongs keep a link. The ping before it was sent because PING,
                 // which tells the page's script that the relay is there, was not answered.
                 Some(Ok(Received::Pong)) => self.received.push(Message::Alive),
-                Some(Ok(Received::Close(code))) => return Err(End::Peer(code)),
+                Some(Ok(Received::Close(code))) => return Err(EndReason::Peer(code)),
                 Some(Err(ReceiveError::Fault(fault))) => {
-                    return Err(End::Fault(fault.code(), fault.to_string()));
+                    return Err(EndReason::Fault(fault.code(), fault.to_string()));
                 }
-                Some(Err(ReceiveError::Lost)) | None => return Err(End::Lost),
+                Some(Err(ReceiveError::Lost)) | None => return Err(EndReason::Lost),
             }
         }
         self.heard = Instant::now();
@@ -274,7 +274,7 @@ impl Connection<'_> {
     }
 
     /// The socket queues a pong for each ping, whether or not the peer takes any.
-    fn count_ping(&mut self) -> Result<(), End> {
+    fn count_ping(&mut self) -> Result<(), EndReason> {
         if self.stalled.is_none() {
             return Ok(());
         }
@@ -282,18 +282,18 @@ impl Connection<'_> {
         if self.unsent_pongs <= self.limits.max_unsent_pongs {
             return Ok(());
         }
-        Err(End::Dead("it sent pings and took no pongs"))
+        Err(EndReason::Dead("it sent pings and took no pongs"))
     }
 
     /// Writes what is queued, as far as the peer's socket takes it.
-    fn flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
-        match self.socket.poll_flush(cx, scratch) {
+    fn flush(&mut self, cx: &mut Context<'_>, buffers: &mut ThreadBuffers) -> Result<(), EndReason> {
+        match self.socket.poll_flush(cx, buffers) {
             Poll::Ready(Ok(())) => {
                 self.stalled = None;
                 self.unsent_pongs = 0;
                 Ok(())
             }
-            Poll::Ready(Err(_)) => Err(End::Lost),
+            Poll::Ready(Err(_)) => Err(EndReason::Lost),
             Poll::Pending => {
                 let written = self.socket.written();
                 if self.stalled.is_none_or(|(_, before)| before != written) {
@@ -307,12 +307,12 @@ impl Connection<'_> {
     /// Ends a peer whose socket takes nothing and pings one that is silent.
     ///
     /// The clock is not touched by traffic: when it rings, it is set to the next time that may matter.
-    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         while self.clock.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let stalled_at = self.stalled.map(|(since, _)| since + self.limits.write_timeout);
             if stalled_at.is_some_and(|at| at <= now) {
-                return Err(End::Dead("it took nothing of what waits for it"));
+                return Err(EndReason::Dead("it took nothing of what waits for it"));
             }
             if self.heard.max(self.pinged) + self.limits.websocket_ping_interval <= now {
                 self.pinged = now;
@@ -330,4 +330,4 @@ impl Connection<'_> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::clock::RequestClock;
 use crate::config::Config;
-use crate::socket::{ReceiveError, Scratch, Socket};
+use crate::socket::{ReceiveError, Socket, ThreadBuffers};
 use crate::stream::Stream;
 use crate::transport::{HttpStream, Transport};
 use crate::upgrade::Handshake;
@@ -71,7 +71,7 @@ async fn run(upgraded: OnUpgrade, max_message: usize) {
     let parts = upgraded.downcast::<HttpStream>().expect("all that is served is an HttpStream");
     let stream = parts.io.into_inner();
     let mut socket = Socket::new(Transport::new(stream, parts.read_buf), max_message, MAX_FRAGMENTS, None);
-    let end = poll_fn(|cx| Scratch::with(|scratch| turn(&mut socket, cx, scratch))).await;
+    let end = poll_fn(|cx| ThreadBuffers::with(|buffers| turn(&mut socket, cx, buffers))).await;
     let Some((code, reason)) = end else { return };
     let closing = async {
         socket.flush_with_close(code, &reason).await?;
@@ -85,17 +85,17 @@ async fn run(upgraded: OnUpgrade, max_message: usize) {
 fn turn(
     socket: &mut Socket,
     cx: &mut Context<'_>,
-    scratch: &mut Scratch,
+    buffers: &mut ThreadBuffers,
 ) -> Poll<Option<(CloseCode, String)>> {
-    socket.borrow(scratch);
+    socket.borrow(buffers);
     for _ in 0..BATCH {
         // What is sent back has to go before more is taken in.
-        match ready!(socket.poll_flush(cx, scratch)) {
+        match ready!(socket.poll_flush(cx, buffers)) {
             Ok(()) => {}
             Err(_) => return Poll::Ready(None),
         }
-        let received = socket.poll_receive(cx, scratch);
-        socket.pause(scratch);
+        let received = socket.poll_receive(cx, buffers);
+        socket.pause(buffers);
         match ready!(received) {
             Some(Ok(Received::Binary(message))) => socket.send(Transmit::Binary(message.freeze())),
             Some(Ok(Received::Text(text))) => socket.send(Transmit::Text(text)),

@@ -1,22 +1,21 @@
-//! The decision about a request for a WebSocket, and what the WebSocket takes up.
+//! The decision about a request for a WebSocket, and the places that the WebSocket takes. `http` asks for it.
 
 use crate::admission::{AddressPlace, NoPlace};
 use crate::client;
-use crate::complaints::complain;
+use crate::complaints::{complain, quoted};
 use crate::config::Config;
 use crate::connection;
 use crate::files::{self, Answer};
 use crate::hosts::{self, UnknownHost};
-use crate::http::Visitor;
 use crate::metrics::Refused;
 use crate::origins;
-use crate::server::Shared;
+use crate::remote::Remote;
+use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::upgrade::{Handshake, Refusal};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{StatusCode, request};
-use std::borrow::Cow;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,11 +24,8 @@ use tracing::debug;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::router::{Dialect, Peer};
 
-/// How many bytes of a header the log shows: its lines wait in memory.
-const MAX_QUOTED: usize = 256;
-
-/// A peer whose WebSocket may open.
-pub(crate) struct Guest {
+/// A request for a WebSocket that was let in.
+pub(crate) struct Admitted {
     config: Arc<Config>,
     peer: Arc<Peer>,
     /// What it said in its handshake.
@@ -39,13 +35,13 @@ pub(crate) struct Guest {
 
 /// What a WebSocket takes of what there is for all, as long as it is open.
 struct Places {
-    _connection: Arc<Visitor>,
+    _connection: Arc<Remote>,
     _own: Option<AddressPlace>,
 }
 
 /// Why a WebSocket does not open.
 #[derive(Debug)]
-pub(crate) enum Obstacle {
+pub(crate) enum Rejection {
     Draining,
     Refused(Refusal),
     /// The request is for a host that is none of the relay's.
@@ -60,27 +56,27 @@ pub(crate) enum Obstacle {
 pub(crate) fn admit(
     shared: &Shared,
     request: &request::Parts,
-    visitor: &Arc<Visitor>,
-) -> Result<(Handshake, Guest), Obstacle> {
+    remote: &Arc<Remote>,
+) -> Result<(Handshake, Admitted), Rejection> {
     let config = shared.config();
     if shared.is_draining() {
-        return Err(Obstacle::Draining);
+        return Err(Rejection::Draining);
     }
     if !origins::admit(&config.allowed_origins, &request.headers) {
-        return Err(Obstacle::Refused(Refusal::Origin));
+        return Err(Rejection::Refused(Refusal::Origin));
     }
-    let url = hosts::reached(&config, request, visitor.way()).map_err(Obstacle::Host)?;
+    let url = hosts::reached(config.names(), request, remote.way()).map_err(Rejection::Host)?;
     let handshake =
-        Handshake::check(request, config.livecode_credential.is_some()).map_err(Obstacle::Refused)?;
-    if shared.switchboard.is_full() {
-        return Err(Obstacle::Buffers);
+        Handshake::check(request, config.livecode_credential.is_some()).map_err(Rejection::Refused)?;
+    if shared.router.is_full() {
+        return Err(Rejection::Buffers);
     }
-    let address = visitor.seen_in(&config, &request.headers);
-    if visitor.is_proxy()
+    let address = remote.seen_in(&config, &request.headers);
+    if remote.is_proxy
         && let Some(missing) = client::missing(config.client_address, &request.headers)
     {
         complain!(
-            shared,
+            shared.complaints,
             NoForwardedAddress,
             proxy = %address,
             %missing,
@@ -89,13 +85,13 @@ pub(crate) fn admit(
         );
     }
     // Behind a proxy each WebSocket counts for the peer that opens it, and not for the proxy.
-    let own = visitor.is_proxy().then(|| shared.admission.enter_from(address, Instant::now())).transpose();
-    let places = Places { _connection: visitor.clone(), _own: own.map_err(Obstacle::NoPlace)? };
-    let peer = peer(handshake.dialect, url, address).map_err(Obstacle::NoRandomness)?;
+    let own = remote.is_proxy.then(|| shared.admission.enter_from(address, Instant::now())).transpose();
+    let places = Places { _connection: remote.clone(), _own: own.map_err(Rejection::NoPlace)? };
+    let peer = peer(handshake.dialect, url, address).map_err(Rejection::NoRandomness)?;
     let origin = quoted(request.headers.get(header::ORIGIN));
     debug!(%address, ?origin, dialect = ?handshake.dialect, "WebSocket opens");
     let early = handshake.early.clone();
-    Ok((handshake, Guest { config, peer: Arc::new(peer), early, _places: places }))
+    Ok((handshake, Admitted { config, peer: Arc::new(peer), early, _places: places }))
 }
 
 fn peer(dialect: Dialect, url: String, address: IpAddr) -> Result<Peer, getrandom::Error> {
@@ -106,25 +102,16 @@ fn peer(dialect: Dialect, url: String, address: IpAddr) -> Result<Peer, getrando
     Ok(Peer { dialect, address, url, challenge })
 }
 
-/// What a peer wrote, for the log, if it is not too long: its debug form escapes tabs, too, which a header value's own
-/// does not.
-pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    let bytes = value?.as_bytes();
-    let shown = &bytes[..bytes.len().min(MAX_QUOTED)];
-    let text = String::from_utf8_lossy(shown);
-    Some(if shown.len() < bytes.len() { Cow::Owned(text.into_owned() + "…") } else { text })
-}
-
-impl Guest {
+impl Admitted {
     /// Runs the WebSocket until it is closed.
-    pub(crate) async fn stay(&mut self, shared: &Shared, transport: Transport) {
+    pub(crate) async fn run(&mut self, shared: &Shared, transport: Transport) {
         let _present = shared.metrics.web_socket();
         let early = mem::take(&mut self.early);
         connection::run(shared, &self.config, transport, &self.peer, early).await;
     }
 }
 
-impl Obstacle {
+impl Rejection {
     /// What it is counted as.
     pub(crate) const fn metric(&self) -> Refused {
         match self {

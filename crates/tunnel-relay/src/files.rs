@@ -1,4 +1,4 @@
-//! Folders served as static files.
+//! Folders served as static files. `http` calls it for requests that are for nothing else.
 //!
 //! Not by tower-http's `ServeDir`: it follows links out of a folder and serves hidden files, tags files by time and length
 //! alone, panics on times before 1970, and knows no `If-Range`.
@@ -7,8 +7,7 @@ mod answer;
 mod tag;
 
 use crate::Mount;
-use crate::complaints::complain;
-use crate::server::Shared;
+use crate::complaints::{Complaints, complain};
 use answer::{FileBody, Regular, answer};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -60,7 +59,7 @@ impl Files {
     /// Answers a GET or HEAD request.
     pub(crate) async fn serve(
         &self,
-        shared: &Shared,
+        complaints: &Complaints,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
@@ -74,7 +73,7 @@ impl Files {
             Ok(Found::Folder) => redirect_into_folder(uri),
             Ok(Found::Nothing) => text(StatusCode::NOT_FOUND, "nothing is here\n"),
             Ok(Found::Unreadable(path, error)) => {
-                complain!(shared, File, path = ?path, %error, "a file or folder that is asked for can't be read");
+                complain!(complaints, File, path = ?path, %error, "a file or folder that is asked for can't be read");
                 text(StatusCode::FORBIDDEN, "the relay may not read this file\n")
             }
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the file can't be read\n"),

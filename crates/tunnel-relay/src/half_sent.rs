@@ -1,4 +1,4 @@
-//! The budget of messages that have not come to their end.
+//! The memory budget for messages of which only a part has arrived, shared out by address. Each `connection` has a part of it.
 
 use crate::Config;
 use crate::websocket::{self, Part as _};

@@ -1,10 +1,9 @@
-//! The names under which pages reach the relay: requests for others are refused.
+//! The names under which pages reach the relay. `http`, `entrance` and `monitor` refuse requests for others.
 //!
 //! A server's registration is bound to the relay's URL. If a relay answered under any name, another relay could pass
 //! on a request to it under its own, and the server's proof with it. It would answer pages whose name has been pointed
 //! to its address, too (DNS rebinding).
 
-use crate::config::Config;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request;
 use std::fmt;
@@ -33,6 +32,14 @@ enum Name {
     Domain(String),
 }
 
+/// The names that the relay is told, by its settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names<'a> {
+    pub(crate) hosts: &'a [Host],
+    /// Domains of the certificate that it orders.
+    pub(crate) acme_domains: &'a [String],
+}
+
 /// How a connection reached the relay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
@@ -52,12 +59,12 @@ pub(crate) struct Way {
 pub(crate) struct UnknownHost(pub(crate) String);
 
 /// The URL under which a request reached the relay, without its query: what a registration is bound to.
-pub(crate) fn reached(config: &Config, request: &request::Parts, way: Way) -> Result<String, UnknownHost> {
+pub(crate) fn reached(names: Names<'_>, request: &request::Parts, way: Way) -> Result<String, UnknownHost> {
     let text = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let unknown = || UnknownHost(text.chars().take(100).collect());
     let (name, port) = authority(text).ok_or_else(unknown)?;
-    let named = config.hosts.iter().find(|host| host.covers(&name, port));
-    if named.is_none() && !is_own(config, &name, way.local) {
+    let named = names.hosts.iter().find(|host| host.covers(&name, port));
+    if named.is_none() && !is_own(names, &name, way.local) {
         return Err(unknown());
     }
     let is_secure =
@@ -76,13 +83,13 @@ pub(crate) fn reached(config: &Config, request: &request::Parts, way: Way) -> Re
 }
 
 /// Whether the relay has the name without being told: a certificate's from ACME, its address, one of this machine's.
-fn is_own(config: &Config, name: &Name, local: IpAddr) -> bool {
+fn is_own(names: Names<'_>, name: &Name, local: IpAddr) -> bool {
     match name {
         Name::Address(address) => address.is_loopback() || *address == local,
         Name::Domain(domain) => {
             domain == "localhost"
                 || domain.ends_with(".localhost")
-                || config.acme_domains.iter().any(|acme| acme.eq_ignore_ascii_case(domain))
+                || names.acme_domains.iter().any(|acme| acme.eq_ignore_ascii_case(domain))
         }
     }
 }
@@ -211,13 +218,13 @@ mod tests {
         Way { local: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), is_secure: false, is_proxy: false };
 
     fn reach(hosts: &[&str], host: &str, path: &str, proto: Option<&str>, way: Way) -> Option<String> {
-        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        let config = Config { hosts, acme_domains: vec!["Acme.example".into()], ..Config::default() };
+        let hosts: Vec<Host> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let names = Names { hosts: &hosts, acme_domains: &["Acme.example".into()] };
         let mut request = Request::get(path).header("host", host);
         if let Some(proto) = proto {
             request = request.header("x-forwarded-proto", proto);
         }
-        reached(&config, &request.body(()).unwrap().into_parts().0, way).ok()
+        reached(names, &request.body(()).unwrap().into_parts().0, way).ok()
     }
 
     #[test]

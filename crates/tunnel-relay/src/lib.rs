@@ -12,13 +12,14 @@
 //! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
 //! | `tls`, `certificate`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
-//! | `http`, `clock`, `files` | plain HTTP on the same port |
+//! | `shared` | what all tasks share |
+//! | `remote`, `http`, `clock`, `answers`, `files` | who connects, and plain HTTP on the same port |
 //! | `entrance`, `upgrade` | the way into a WebSocket |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
 //! | `metrics`, `monitor` | what is counted, and the address where it is shown |
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
 //! | `echo` | the same stack without a router, for conformance tests |
-//! | `switchboard` | the router behind its lock, and who is to be woken |
+//! | `shared_router` | the router behind its lock, and who is to be woken |
 //!
 //! The library exists so that tests can run a real relay in their own process:
 //!
@@ -38,6 +39,7 @@
 
 pub mod access;
 mod admission;
+mod answers;
 mod bucket;
 #[doc(hidden)]
 pub mod certificate;
@@ -49,6 +51,8 @@ mod connection;
 #[doc(hidden)]
 pub mod echo;
 mod entrance;
+#[cfg(test)]
+mod faults;
 mod files;
 mod half_sent;
 mod hosts;
@@ -57,10 +61,12 @@ pub mod log;
 mod metrics;
 mod monitor;
 mod origins;
+mod remote;
 pub mod server;
+mod shared;
+mod shared_router;
 mod socket;
 mod stream;
-mod switchboard;
 mod tls;
 mod transport;
 mod upgrade;

@@ -1,9 +1,8 @@
-//! The log: on stderr, and in nobody's way.
+//! The log, on stderr. `main` starts it.
 //!
 //! Events are written by a thread of their own. When stderr takes nothing, or its reader is gone, lines are dropped and
 //! counted: neither the relay nor a connection waits for its log.
 
-use crate::config::{Config, LogFormat};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
@@ -25,25 +24,34 @@ static FAILED: AtomicU64 = AtomicU64::new(0);
 /// Counts the lines for which there was no room.
 static FULL: OnceLock<ErrorCounter> = OnceLock::new();
 
+/// How an event looks in the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// A line for people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
 /// The log of this process. Dropping it writes what waits, as far as stderr takes it at once.
 #[derive(Debug)]
 pub struct Log(Option<WorkerGuard>);
 
 impl Log {
-    /// Starts logging, in the whole process, as the configuration says.
+    /// Starts logging in the whole process: the events that the filter lets through, as the setting `log` has it.
     ///
     /// # Errors
     ///
     /// The filter is wrong; the text says how.
-    pub fn start(config: &Config) -> Result<Self, String> {
-        let filter = filter(&config.log)?;
+    pub fn start(wanted: &str, format: LogFormat) -> Result<Self, String> {
+        let filter = filter(wanted)?;
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(WAITING)
             .thread_name("log")
             .finish(Stderr);
         FULL.get_or_init(|| writer.error_counter());
-        subscribe(config.log_format, filter, writer);
+        subscribe(format, filter, writer);
         // A panic ends one connection's task; it belongs into the log like everything else.
         std::panic::set_hook(Box::new(|panic| error!(%panic, "a task panicked")));
         Ok(Self(Some(guard)))

@@ -125,7 +125,7 @@ fn check(loaded: &Loaded) -> ExitCode {
 }
 
 fn serve(sources: Sources, loaded: Loaded) -> ExitCode {
-    let log = match Log::start(&loaded.config) {
+    let log = match Log::start(&loaded.config.log, loaded.config.log_format) {
         Ok(log) => log,
         Err(error) => {
             say(&format!("error: {error}"));

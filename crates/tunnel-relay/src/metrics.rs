@@ -1,4 +1,4 @@
-//! What is counted, and the page that Prometheus reads.
+//! Counters, and the page that Prometheus reads. `monitor` shows it.
 //!
 //! Whatever happens for each frame is counted where the router's lock is held anyway ([`Traffic`]), or read from the
 //! router's own books when somebody asks. The counters here are for what is rarer: connections and requests.
@@ -44,6 +44,7 @@ labels! {
         Handshake = "handshake",
         /// The page's origin is not allowed.
         Origin = "origin",
+        /// The request is for a host that is none of the relay's.
         Host = "host",
         /// There are as many connections as there may be.
         Connections = "connections",
@@ -151,7 +152,7 @@ pub(crate) struct Snapshot {
     pub(crate) load: Load,
     pub(crate) traffic: Traffic,
     /// Bytes of the tables beside the router's.
-    pub(crate) seats_memory: usize,
+    pub(crate) tasks_memory: usize,
 }
 
 impl<L: Label> Family<L> {
@@ -334,7 +335,7 @@ impl Metrics {
     }
 
     fn write_memory(&self, page: &mut Page, snapshot: &Snapshot) {
-        let Snapshot { stats, load, seats_memory, .. } = snapshot;
+        let Snapshot { stats, load, tasks_memory, .. } = snapshot;
         let tasks = self.task_size.load(Ordering::Relaxed) * self.web_sockets.load(Ordering::Relaxed);
         page.labelled(
             "tunnel_relay_memory_bytes",
@@ -343,7 +344,7 @@ impl Metrics {
             "part",
             [
                 ("queues", stats.buffered),
-                ("links", load.links_memory + seats_memory),
+                ("links", load.links_memory + tasks_memory),
                 ("channels", load.channels_memory),
                 ("registrations", load.registrations_memory),
                 ("tasks", tasks),

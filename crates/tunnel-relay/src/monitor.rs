@@ -1,17 +1,16 @@
-//! A second address for those who watch the relay: metrics and health. Nothing of it is for strangers.
+//! A second address for those who watch the relay: metrics, health and a live page. Nothing of it is for strangers. `server` starts it.
 
 mod live;
 
+use crate::answers;
 use crate::complaints::complain;
 use crate::files::{self, Answer};
 use crate::hosts::{self, Way};
-use crate::http::harden;
 use crate::metrics::{Snapshot, State};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::tls::Tls;
-use crate::upgrade;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, StatusCode, request};
+use http::{Method, Request, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -65,12 +64,12 @@ async fn listen_later(shared: &Shared, address: SocketAddr) -> TcpListener {
         match listen(address).await {
             Ok(Some(listener)) => return listener,
             Ok(None) => complain!(
-                shared,
+                shared.complaints,
                 Metrics,
                 %address,
                 "the address for metrics is in use, perhaps by a relay that drains: it is taken as soon as it is free"
             ),
-            Err(error) => complain!(shared, Metrics, %error, "metrics can't be shown yet"),
+            Err(error) => complain!(shared.complaints, Metrics, %error, "metrics can't be shown yet"),
         }
         tokio::time::sleep(LISTEN_AGAIN).await;
     }
@@ -95,7 +94,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, ad
                     connections.spawn(connection(shared.clone(), history.clone(), stream, address));
                 }
                 Err(error) => {
-                    complain!(shared, Accept, %error, "can't accept connections for metrics");
+                    complain!(shared.complaints, Accept, %error, "can't accept connections for metrics");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -125,11 +124,10 @@ async fn answer<B>(
     way: Way,
 ) -> Result<Answer, Infallible> {
     let (request, _body) = request.into_parts();
-    let mut answer = if let Some(answer) = health(&shared, &request) {
+    let mut answer = if let Some(answer) = answers::health(&shared, &request) {
         answer
-    } else if let Err(error) = hosts::reached(&shared.config(), &request, way) {
-        complain!(shared, Host, host = ?error.0, "a request is refused: {error}");
-        files::text(StatusCode::MISDIRECTED_REQUEST, format!("{error}\n"))
+    } else if let Err(error) = hosts::reached(shared.config().names(), &request, way) {
+        answers::unknown_host(&shared, &error)
     } else if !matches!(request.method, Method::GET | Method::HEAD) {
         files::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
     } else if request.uri.path() == "/metrics" {
@@ -141,35 +139,19 @@ async fn answer<B>(
     } else {
         files::text(StatusCode::NOT_FOUND, "here are a live page at /, /metrics, /healthz and /readyz\n")
     };
-    harden(answer.headers_mut());
+    answers::harden(answer.headers_mut());
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(live::POLICY));
     Ok(answer)
-}
-
-/// The answer to `/healthz` and `/readyz`, wherever and under whatever name they are asked for: load balancers make names
-/// up, and the answer tells nothing that is worth a secret.
-pub(crate) fn health(shared: &Shared, request: &request::Parts) -> Option<Answer> {
-    if !matches!(request.method, Method::GET | Method::HEAD) || upgrade::is_wanted(&request.headers) {
-        return None;
-    }
-    match request.uri.path() {
-        "/healthz" => Some(files::text(StatusCode::OK, "ok\n")),
-        "/readyz" => Some(match shared.obstacle() {
-            Some(why) => files::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-            None => files::text(StatusCode::OK, "ready\n"),
-        }),
-        _ => None,
-    }
 }
 
 async fn metrics(shared: Arc<Shared>) -> Answer {
     let runtime = Handle::current().metrics();
     // It looks at all links and reads files: other tasks should not wait for it.
     let page = tokio::task::spawn_blocking(move || {
-        let snapshot: Snapshot = shared.switchboard.snapshot();
+        let snapshot: Snapshot = shared.router.snapshot();
         let certificate = shared.tls.as_ref().and_then(Tls::certificate);
         let state = State {
-            is_ready: shared.obstacle().is_none(),
+            is_ready: shared.not_ready().is_none(),
             certificate_not_after: certificate.map(|certificate| certificate.not_after_seconds()),
             total_buffer: shared.config().total_buffer,
         };

@@ -1,24 +1,24 @@
-//! Accepts connections, and ends them when the relay ends.
+//! Accepts connections, and ends them when the relay ends. The command starts it, and so do tests.
 
-use crate::admission::{Admission, NoPlace};
-use crate::complaints::{Complaints, complain};
+use crate::admission::NoPlace;
+use crate::complaints::complain;
 use crate::files::Files;
-use crate::half_sent::HalfSent;
 use crate::http;
-use crate::metrics::Metrics;
 use crate::monitor;
-use crate::switchboard::Switchboard;
+use crate::remote::Remote;
+pub use crate::shared::ReloadError;
+use crate::shared::{Phase, Shared, max_descriptors};
+use crate::stream;
 use crate::tls::Tls;
 use crate::{Config, Secret};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
@@ -39,10 +39,6 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How many newcomers are told at one time that they are not let in. Others are not told.
 const MAX_TOLD: usize = 64;
 
-/// How long a peer may take to hear why it is sent away, and how much of what it says is read meanwhile.
-pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(1);
-const READ_WHILE_TOLD: u64 = 16 << 10;
-
 /// A relay that runs.
 ///
 /// Dropping it ends it at once: every connection is reset. [`shut_down`](Self::shut_down) is kinder.
@@ -55,29 +51,6 @@ pub struct Relay {
     metrics_address: Option<SocketAddr>,
     monitoring: Option<JoinHandle<()>>,
     keeping_certificates: JoinHandle<()>,
-}
-
-/// What all connections' tasks share.
-pub(crate) struct Shared {
-    config: RwLock<Arc<Config>>,
-    pub(crate) admission: Admission,
-    pub(crate) half_sent: HalfSent,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) files: Files,
-    pub(crate) switchboard: Switchboard,
-    pub(crate) metrics: Metrics,
-    pub(crate) complaints: Complaints,
-    /// One for each connection.
-    pub(crate) tasks: TaskTracker,
-    phase: watch::Sender<Phase>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Phase {
-    Running,
-    /// Nobody is let in any more.
-    Draining,
-    Killed,
 }
 
 impl Relay {
@@ -105,18 +78,8 @@ impl Relay {
             Some((Some(listener), _)) => Some(listener.local_addr()?),
             Some((None, _)) | None => None,
         };
-        let shared = Arc::new(Shared {
-            files,
-            switchboard: Switchboard::new(router_config(&config)?),
-            metrics: Metrics::new(),
-            complaints: Complaints::default(),
-            tasks: TaskTracker::new(),
-            phase: watch::Sender::new(Phase::Running),
-            half_sent: HalfSent::new(&config),
-            admission: Admission::new(&config, max_descriptors(&config)),
-            tls,
-            config: RwLock::new(Arc::new(config)),
-        });
+        let router = router_config(&config)?;
+        let shared = Arc::new(Shared::new(config, router, files, tls));
         info!(%address, tls = shared.tls.is_some(), "listening");
         let listener = Arc::new(listener);
         let accepting = essential("accepting", {
@@ -127,7 +90,7 @@ impl Relay {
             let shared = shared.clone();
             move || {
                 let shared = shared.clone();
-                async move { shared.switchboard.keep_time().await }
+                async move { shared.router.keep_time().await }
             }
         });
         let monitoring = watched
@@ -196,7 +159,7 @@ impl Relay {
     /// What it holds and what it has done.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.switchboard.stats()
+        self.shared.router.stats()
     }
 
     /// Ends it: peers are told to go, those that remain after
@@ -206,9 +169,9 @@ impl Relay {
     pub async fn shut_down(self) {
         let limits = self.shared.config();
         info!(links = self.stats().links, timeout = ?limits.drain_timeout, "draining");
-        self.shared.phase.send_replace(Phase::Draining);
+        self.shared.enter(Phase::Draining);
         self.accepting.abort();
-        self.shared.switchboard.drain(limits.drain_timeout);
+        self.shared.router.drain(limits.drain_timeout);
         self.shared.tasks.close();
         // After the deadline the closing handshakes take their time.
         let bound = limits.drain_timeout + limits.close_timeout + Duration::from_millis(500);
@@ -219,19 +182,6 @@ impl Relay {
         }
         info!("ended");
     }
-}
-
-/// Why a configuration was not taken over, or not all of it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReloadError {
-    /// It would let in whom that of before keeps out. That takes a restart: a file that was cut off, or a last token
-    /// that was taken back, must not open the relay.
-    #[error("{0}; a restart does that")]
-    Opens(&'static str),
-    /// All but the certificates was taken over.
-    #[error("{0}")]
-    Certificates(io::Error),
 }
 
 /// What the router is told: the livecode dialect's secret is drawn here.
@@ -255,80 +205,6 @@ impl Drop for Relay {
         self.keeping_certificates.abort();
         self.shared.kill();
     }
-}
-
-impl Shared {
-    /// The configuration for whoever comes now.
-    pub(crate) fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn reload(&self, new: Config) -> Result<Vec<String>, ReloadError> {
-        if let Some(why) = self.config().opened_by(&new) {
-            return Err(ReloadError::Opens(why));
-        }
-        let (config, waiting) = self.config().reloaded(new);
-        self.admission.configure(&config, max_descriptors(&config));
-        self.half_sent.configure(&config);
-        self.switchboard.configure(config.router());
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        self.tls.as_ref().map_or(Ok(()), Tls::reload).map_err(ReloadError::Certificates)?;
-        Ok(waiting)
-    }
-
-    /// Returns when the relay is about to end.
-    pub(crate) async fn draining(&self) {
-        self.reached(Phase::Draining).await;
-    }
-
-    /// Returns when the relay ends without ado.
-    pub(crate) async fn killed(&self) {
-        self.reached(Phase::Killed).await;
-    }
-
-    /// Why newcomers should go elsewhere, if they should.
-    pub(crate) fn obstacle(&self) -> Option<&'static str> {
-        if self.is_draining() {
-            Some("this relay is about to end")
-        } else if self.tls.as_ref().is_some_and(Tls::is_waiting) {
-            Some("there is no certificate yet: the ACME directory has not given one; the log says why")
-        } else if self.switchboard.is_full() {
-            Some("so much waits for slow peers that no new ones are taken in: see total-buffer")
-        } else {
-            None
-        }
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
-    }
-
-    async fn reached(&self, phase: Phase) {
-        let mut phases = self.phase.subscribe();
-        // It would fail when the sender is gone, which lives as long as `self`.
-        let _never_fails = phases.wait_for(|now| *now >= phase).await;
-    }
-
-    fn kill(&self) {
-        self.phase.send_replace(Phase::Killed);
-        self.switchboard.kill();
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config()).finish_non_exhaustive()
-    }
-}
-
-/// How many connections there are descriptors for.
-fn max_descriptors(config: &Config) -> usize {
-    #[cfg(unix)]
-    if let Ok((soft, _hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) {
-        return usize::try_from(soft).unwrap_or(usize::MAX).saturating_sub(config.descriptor_reserve);
-    }
-    let _elsewhere = config;
-    usize::MAX
 }
 
 /// Fails when the relay could let nobody in.
@@ -381,16 +257,16 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
                     tracing::debug!(%address, %error, "connection went away while being accepted");
                     continue;
                 }
-                match http::Visitor::admit(&shared, address) {
-                    Ok(visitor) => {
-                        let task = http::serve(shared.clone(), stream, visitor);
+                match Remote::admit(&shared, address) {
+                    Ok(remote) => {
+                        let task = http::serve(shared.clone(), stream, remote);
                         shared.metrics.set_task_size(size_of_val(&task));
                         shared.tasks.spawn(task);
                     }
                     Err(full) => {
                         shared.metrics.refused.count(full.metric());
                         complain!(
-                            shared,
+                            shared.complaints,
                             NoPlace,
                             %address,
                             reason = full.text().trim_end(),
@@ -402,7 +278,8 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
                         {
                             tokio::spawn(async move {
                                 // What becomes of it is the newcomer's affair.
-                                let _ignored = tokio::time::timeout(TOLD_WITHIN, tell(stream, full)).await;
+                                let _ignored =
+                                    tokio::time::timeout(stream::LAST_WORDS, tell(stream, full)).await;
                                 drop(turn);
                             });
                         }
@@ -411,7 +288,7 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
             }
             Err(error) => {
                 shared.metrics.accept_failed();
-                complain!(shared, Accept, %error, "can't accept connections: mostly, no file descriptor is left (LimitNOFILE, `ulimit -n`)");
+                complain!(shared.complaints, Accept, %error, "can't accept connections: mostly, no file descriptor is left (LimitNOFILE, `ulimit -n`)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -427,15 +304,7 @@ async fn tell(mut stream: TcpStream, full: NoPlace) -> io::Result<()> {
         text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
-    take_leave(stream).await
-}
-
-/// Ends a connection whose last answer is to be heard: a socket that closes with bytes unread is reset, and the reset
-/// overtakes the answer.
-pub(crate) async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    stream.shutdown().await?;
-    tokio::io::copy(&mut stream.take(READ_WHILE_TOLD), &mut tokio::io::sink()).await?;
-    Ok(())
+    stream::close_after_answer(stream).await
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One WebSocket on its byte stream.
+//! One WebSocket on its byte stream: `connection` receives and sends messages with it.
 
 use crate::transport::Transport;
-use crate::websocket::{Decoder, Fault, Outbox, Part, Received, Staging};
+use crate::websocket::{Decoder, Fault, Part, Received, SendQueue, WriteBuffer};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -30,16 +30,16 @@ pub(crate) struct Socket {
     transport: Transport,
     decoder: Decoder,
     inbox: Inbox,
-    outbox: Outbox,
+    queue: SendQueue,
 }
 
 /// Memory that a thread lends to the connection whose turn it is.
 ///
 /// So a connection that waits has none, and what a processor works with stays in its cache.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub(crate) struct ThreadBuffers {
     input: Vec<u8>,
-    staging: Staging,
+    write_buffer: WriteBuffer,
 }
 
 /// What was read and not yet understood.
@@ -59,13 +59,13 @@ pub(crate) enum ReceiveError {
     Lost,
 }
 
-impl Scratch {
+impl ThreadBuffers {
     /// Lends the thread's memory for the time of a call, which must not borrow it again.
     pub(crate) fn with<T>(call: impl FnOnce(&mut Self) -> T) -> T {
         thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
+            static BUFFERS: RefCell<ThreadBuffers> = RefCell::default();
         }
-        SCRATCH.with_borrow_mut(call)
+        BUFFERS.with_borrow_mut(call)
     }
 }
 
@@ -78,7 +78,7 @@ impl Socket {
         part: Option<Box<dyn Part>>,
     ) -> Self {
         let decoder = Decoder::new(max_message, max_fragments).within(part);
-        Self { transport, decoder, inbox: Inbox::default(), outbox: Outbox::default() }
+        Self { transport, decoder, inbox: Inbox::default(), queue: SendQueue::default() }
     }
 
     /// Bytes that the peer's socket, or the kernel for it, has taken.
@@ -92,20 +92,20 @@ impl Socket {
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
+        buffers: &mut ThreadBuffers,
     ) -> Poll<Option<Result<Received, ReceiveError>>> {
         loop {
             match self.inbox.decode(&mut self.decoder) {
                 Ok(Some(received)) => {
                     if let Received::Ping(payload) = &received {
-                        self.outbox.pong(payload.clone());
+                        self.queue.pong(payload.clone());
                     }
                     return Poll::Ready(Some(Ok(received)));
                 }
                 Ok(None) => {}
                 Err(fault) => return Poll::Ready(Some(Err(fault.into()))),
             }
-            match ready!(self.inbox.poll_fill(&mut self.transport, cx, scratch)) {
+            match ready!(self.inbox.poll_fill(&mut self.transport, cx, buffers)) {
                 Ok(0) => return Poll::Ready(None),
                 Ok(_) => {}
                 Err(_) => return Poll::Ready(Some(Err(ReceiveError::Lost))),
@@ -119,33 +119,37 @@ impl Socket {
     }
 
     /// Gives the thread's memory back, as far as it is not in use.
-    pub(crate) fn pause(&mut self, scratch: &mut Scratch) {
-        self.inbox.give_back(scratch);
+    pub(crate) fn pause(&mut self, buffers: &mut ThreadBuffers) {
+        self.inbox.give_back(buffers);
     }
 
     /// Queues one message; a closed connection forgets it.
     pub(crate) fn send(&mut self, transmit: Transmit) {
         match transmit {
-            Transmit::Binary(message) => self.outbox.binary(message),
-            Transmit::Text(message) => self.outbox.text(message),
+            Transmit::Binary(message) => self.queue.binary(message),
+            Transmit::Text(message) => self.queue.text(message),
         }
     }
 
     /// Queues a ping; a closed connection forgets it.
     pub(crate) fn ping(&mut self) {
-        self.outbox.ping();
+        self.queue.ping();
     }
 
     /// Prepares for queueing many messages; [`poll_flush`](Self::poll_flush) ends it.
-    pub(crate) fn borrow(&mut self, scratch: &mut Scratch) {
-        self.outbox.borrow(&mut scratch.staging);
+    pub(crate) fn borrow(&mut self, buffers: &mut ThreadBuffers) {
+        self.queue.borrow(&mut buffers.write_buffer);
     }
 
     /// Writes what is queued.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<()>> {
-        let Self { transport, outbox, .. } = self;
-        while !outbox.is_empty() {
-            let written = outbox.write(&mut scratch.staging, |slices| {
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut ThreadBuffers,
+    ) -> Poll<io::Result<()>> {
+        let Self { transport, queue, .. } = self;
+        while !queue.is_empty() {
+            let written = queue.write(&mut buffers.write_buffer, |slices| {
                 match Pin::new(&mut *transport).poll_write_vectored(cx, slices) {
                     Poll::Ready(Ok(0)) => Err(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
                     Poll::Ready(Ok(len)) => Ok(len),
@@ -157,14 +161,14 @@ impl Socket {
                 return end;
             }
         }
-        outbox.give_back(&mut scratch.staging);
+        queue.give_back(&mut buffers.write_buffer);
         Pin::new(transport).poll_flush(cx)
     }
 
     /// Writes what is queued and a close frame, unless one was sent before.
     pub(crate) async fn flush_with_close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
-        self.outbox.close(code, reason);
-        poll_fn(|cx| Scratch::with(|scratch| self.poll_flush(cx, scratch))).await
+        self.queue.close(code, reason);
+        poll_fn(|cx| ThreadBuffers::with(|buffers| self.poll_flush(cx, buffers))).await
     }
 
     /// Waits for the peer to close its end, forgetting what it still sends.
@@ -173,9 +177,9 @@ impl Socket {
         stream.shutdown().await?;
         let mut forgotten = 0;
         // Not an array: every idle connection would have room for it in its task.
-        let mut scratch = vec![0; 4096];
+        let mut buffers = vec![0; 4096];
         while forgotten < MAX_FORGOTTEN {
-            match stream.read(&mut scratch).await? {
+            match stream.read(&mut buffers).await? {
                 0 => break,
                 len => forgotten += len,
             }
@@ -203,11 +207,11 @@ impl Inbox {
         &mut self,
         transport: &mut Transport,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
+        buffers: &mut ThreadBuffers,
     ) -> Poll<io::Result<usize>> {
         let left = self.end - self.start;
         if self.memory.len() < READ {
-            let mut larger = std::mem::take(&mut scratch.input);
+            let mut larger = std::mem::take(&mut buffers.input);
             larger.resize(READ, 0);
             larger[..left].copy_from_slice(&self.memory[self.start..self.end]);
             self.memory = larger;
@@ -222,13 +226,13 @@ impl Inbox {
         Poll::Ready(Ok(len))
     }
 
-    fn give_back(&mut self, scratch: &mut Scratch) {
+    fn give_back(&mut self, buffers: &mut ThreadBuffers) {
         let left = self.end - self.start;
         if self.memory.len() < READ || left > SHORT {
             return;
         }
         let kept = self.memory[self.start..self.end].to_vec();
-        scratch.input = std::mem::replace(&mut self.memory, kept);
+        buffers.input = std::mem::replace(&mut self.memory, kept);
         (self.start, self.end) = (0, left);
     }
 }

@@ -1,13 +1,28 @@
-//! A peer's byte stream, sealed by TLS or not.
+//! A peer's byte stream, encrypted by TLS or not, and how one ends whose last answer is to be heard.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A TCP connection, sealed by TLS or not.
+/// How long a peer may take to hear why it is sent away.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How much of what the peer says is read meanwhile, in bytes.
+const READ_MEANWHILE: u64 = 16 << 10;
+
+/// Ends a connection whose last answer is to be heard: a socket that closes with bytes unread is reset, and the reset
+/// overtakes the answer.
+pub(crate) async fn close_after_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(READ_MEANWHILE), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// A TCP connection, encrypted by TLS or not.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),

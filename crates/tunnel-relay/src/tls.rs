@@ -1,4 +1,5 @@
-//! TLS: certificates from files, read again when they change, or from an ACME directory such as Let's Encrypt.
+//! TLS: certificates from files, read again when they change, or from an ACME directory such as Let's Encrypt. `server` makes it, and `http`
+//! accepts connections by it.
 
 #[cfg(feature = "acme")]
 mod acme;
@@ -20,11 +21,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
-
-/// Says that a relay was built without the feature `acme`, and what to do.
-#[cfg(not(feature = "acme"))]
-pub(crate) const WITHOUT_ACME: &str = "this relay was built without ACME: leave the `acme-` settings out and name a \
-                                       certificate in files, or build the relay with its feature `acme`";
 
 /// How often the log repeats that a certificate ends, or has.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3_600);
@@ -73,7 +69,7 @@ impl Tls {
             #[cfg(feature = "acme")]
             _ if !config.acme_domains.is_empty() => acme::order(config).map(Some),
             #[cfg(not(feature = "acme"))]
-            _ if !config.acme_domains.is_empty() => Err(io::Error::other(WITHOUT_ACME)),
+            _ if !config.acme_domains.is_empty() => Err(io::Error::other(crate::config::WITHOUT_ACME)),
             _ => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! The byte streams below HTTP and below WebSockets.
+//! The byte streams below HTTP (`http`) and below WebSockets (`socket`).
 
 use crate::client;
 use crate::clock::RequestClock;
@@ -19,12 +19,12 @@ const START: usize = 2 << 10;
 
 /// What a peer says to HTTP that means to speak something else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Stray {
+pub(crate) enum WrongProtocol {
     Tls,
     ProxyHeader,
 }
 
-impl Stray {
+impl WrongProtocol {
     fn of(start: &[u8]) -> Option<Self> {
         // A handshake record of any version of TLS.
         if start.starts_with(&[0x16, 0x03]) {
@@ -38,7 +38,7 @@ impl Stray {
 pub(crate) struct HttpStream {
     io: TokioIo<Stream>,
     /// What the peer said first, if it was neither a request nor nothing.
-    stray: Option<Stray>,
+    wrong_protocol: Option<WrongProtocol>,
     has_begun: bool,
     clock: RequestClock,
     write_timeout: Duration,
@@ -48,12 +48,19 @@ pub(crate) struct HttpStream {
 
 impl HttpStream {
     pub(crate) fn new(stream: Stream, clock: RequestClock, write_timeout: Duration) -> Self {
-        Self { io: TokioIo::new(stream), stray: None, has_begun: false, clock, write_timeout, stalled: None }
+        Self {
+            io: TokioIo::new(stream),
+            wrong_protocol: None,
+            has_begun: false,
+            clock,
+            write_timeout,
+            stalled: None,
+        }
     }
 
     /// What the peer seems to speak instead of HTTP.
-    pub(crate) const fn stray(&self) -> Option<Stray> {
-        self.stray
+    pub(crate) const fn wrong_protocol(&self) -> Option<WrongProtocol> {
+        self.wrong_protocol
     }
 
     pub(crate) fn into_inner(self) -> Stream {
@@ -88,7 +95,7 @@ impl Read for HttpStream {
         let mut read = ReadBuf::new(&mut start[..START.min(buf.remaining())]);
         ready!(AsyncRead::poll_read(Pin::new(self.io.inner_mut()), cx, &mut read))?;
         self.has_begun = true;
-        self.stray = Stray::of(read.filled());
+        self.wrong_protocol = WrongProtocol::of(read.filled());
         buf.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }

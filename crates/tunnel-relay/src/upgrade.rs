@@ -1,4 +1,4 @@
-//! The WebSocket handshake (RFC 6455, section 4.2), as a decision without I/O.
+//! The WebSocket handshake (RFC 6455, section 4.2), as a decision without I/O. `entrance` asks for it.
 
 use crate::metrics::Refused;
 use base64::Engine as _;

@@ -12,7 +12,7 @@ mod mask;
 mod pool;
 
 pub(crate) use decode::{Decoder, Fault, Part, Received};
-pub(crate) use encode::{Outbox, Staging};
+pub(crate) use encode::{SendQueue, WriteBuffer};
 
 /// What a frame is, the lower half of its first byte (RFC 6455, section 11.8).
 mod opcode {

@@ -17,7 +17,7 @@ mod relay {
     pub(crate) mod websocket;
 }
 
-use relay::websocket::{Decoder, Fault, Outbox, Received, Staging};
+use relay::websocket::{Decoder, Fault, SendQueue, Received, WriteBuffer};
 
 fuzz_target!(|input: &[u8]| {
     let [limits, cut, taken, kind, rest @ ..] = input else { return };
@@ -220,48 +220,48 @@ fn frames(mut commands: &[u8]) -> Vec<u8> {
 
 /// Sends back what came, as the relay would, and looks whether it comes out whole when each call takes `most` bytes.
 fn answer(received: Vec<Received>, fault: Option<Fault>, most: usize) {
-    let (mut outbox, mut staging, mut expected) = (Outbox::default(), Staging::default(), Vec::new());
-    outbox.borrow(&mut staging);
+    let (mut queue, mut write_buffer, mut expected) = (SendQueue::default(), WriteBuffer::default(), Vec::new());
+    queue.borrow(&mut write_buffer);
     for message in received {
         match message {
             Received::Binary(payload) => {
                 expected.push((0x82, payload.to_vec()));
-                outbox.binary(payload.freeze());
+                queue.binary(payload.freeze());
             }
             Received::Text(text) => {
                 expected.push((0x81, text.clone().into_bytes()));
-                outbox.text(text);
+                queue.text(text);
             }
             Received::Ping(payload) => {
                 expected.push((0x8a, payload.to_vec()));
-                outbox.pong(payload);
+                queue.pong(payload);
             }
             Received::Pong => {
                 expected.push((0x89, Vec::new()));
-                outbox.ping();
+                queue.ping();
             }
             Received::Close(code) => {
                 let payload =
                     if code == CloseCode::NO_STATUS { vec![] } else { code.0.to_be_bytes().to_vec() };
                 expected.push((0x88, payload));
-                outbox.close(code, "");
+                queue.close(code, "");
             }
         }
     }
     if let Some(fault) = fault {
         expected.push((0x88, [&fault.code().0.to_be_bytes(), fault.to_string().as_bytes()].concat()));
-        outbox.close(fault.code(), &fault.to_string());
+        queue.close(fault.code(), &fault.to_string());
     }
     let mut bytes = Vec::new();
-    while !outbox.is_empty() {
-        let written = outbox.write::<()>(&mut staging, |slices: &[IoSlice<'_>]| {
+    while !queue.is_empty() {
+        let written = queue.write::<()>(&mut write_buffer, |slices: &[IoSlice<'_>]| {
             let before = bytes.len();
             bytes.extend(slices.iter().flat_map(|slice| slice.iter()).take(most));
             Ok(bytes.len() - before)
         });
         written.unwrap();
     }
-    outbox.give_back(&mut staging);
+    queue.give_back(&mut write_buffer);
     assert_eq!(unframed(&bytes), expected);
 }
 

@@ -1,4 +1,4 @@
-//! The way to a relay: name, TCP, TLS, HTTP, WebSocket.
+//! The way to a relay, step by step, for `check`: name, TCP, TLS, HTTP, WebSocket.
 
 use super::url::RelayUrl;
 use super::{Failure, passed, within};

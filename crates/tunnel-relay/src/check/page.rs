@@ -1,4 +1,4 @@
-//! What a page has, without a browser: an endpoint that hosts a server and connects to it through the relay.
+//! A page without a browser, for `check`: an endpoint that hosts a server and connects to it through the relay.
 
 use super::Failure;
 use super::dial::{Dialled, Transcript};

@@ -1,4 +1,4 @@
-//! The URL of a relay.
+//! The URL of a relay, taken apart for `check`.
 
 use std::str::FromStr;
 

@@ -1,8 +1,9 @@
-//! How values are written: the same in flags, environment and file.
+//! How values are written, the same in flags, environment and file. The table in `config` names a kind for each setting.
 
-use super::values::{AccessMode, AddressSource, LogFormat, Mount, Secret};
+use super::values::{AccessMode, AddressSource, Mount, Secret};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::hosts::Host;
+use crate::log::LogFormat;
 use crate::origins::Origin;
 use ipnet::IpNet;
 use rustls::pki_types::DnsName;

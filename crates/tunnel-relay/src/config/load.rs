@@ -1,4 +1,4 @@
-//! Puts a configuration together: flags before environment before file before defaults.
+//! Puts a configuration together, at the start and at SIGHUP: flags before environment before file before defaults.
 
 use super::print::{Setting, name};
 use super::{AccessMode, Config};

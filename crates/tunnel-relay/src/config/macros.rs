@@ -1,4 +1,4 @@
-//! The table's grammar.
+//! The macro that makes `Config` of the table of settings in `config`.
 
 /// Makes `Config` of a table of settings; each is
 ///

@@ -1,4 +1,4 @@
-//! Writes configurations and the table of all settings.
+//! Writes configurations, for `--print-config` and the live page, and the table of all settings in `docs/OPERATING.md`.
 
 use super::Config;
 use std::fmt::Write as _;

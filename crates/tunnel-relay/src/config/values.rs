@@ -1,16 +1,9 @@
+//! Types of settings that no other module has: `config` names them, and `kind` reads and writes them.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tunnel_protocol::livecode::MAX_CREDENTIAL;
-
-/// How an event looks in the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// A line for people.
-    Human,
-    /// A JSON object a line.
-    Json,
-}
 
 /// Who may use the relay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

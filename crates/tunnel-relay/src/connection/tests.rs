@@ -1,4 +1,5 @@
 use super::Dialect;
+use crate::faults::{UNDER_THE_LOCK, WHILE_READING};
 use crate::{Config, Relay};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,15 +10,6 @@ use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 use tunnel_protocol::frame::ChannelKind;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::{ChannelId, Frame, ServerId, registration};
-
-/// Messages that make whoever handles them here panic: such a message ends nothing in a relay that is not under test.
-pub(crate) const WHILE_READING: &[u8] = b"panic while it is read";
-pub(crate) const UNDER_THE_LOCK: &[u8] = b"panic while the router decides";
-
-/// Panics if it is that message.
-pub(crate) fn trip(wire: &'static [u8], message: &[u8]) {
-    assert!(message != wire, "as the test wants it");
-}
 
 /// One end of a link.
 struct Peer {

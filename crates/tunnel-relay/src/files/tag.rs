@@ -1,4 +1,4 @@
-//! Names for what is in a file, which change when it does.
+//! `ETag`s: they change when the content of a file does.
 
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;

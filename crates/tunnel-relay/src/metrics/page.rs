@@ -1,4 +1,4 @@
-//! The text that Prometheus reads (exposition format 0.0.4).
+//! Writes the text that Prometheus reads (exposition format 0.0.4). `metrics` fills it.
 
 use std::fmt::{Display, Write as _};
 

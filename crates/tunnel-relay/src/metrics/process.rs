@@ -1,4 +1,4 @@
-//! What the system says of this process.
+//! Figures that the system has about this process, for the page of metrics.
 
 use super::page::Page;
 use std::fs;

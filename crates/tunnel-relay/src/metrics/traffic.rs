@@ -1,4 +1,4 @@
-//! What is counted where the router's lock is held anyway: plain additions, no atomics.
+//! Counters that `shared_router` changes while it holds its lock anyway: plain additions, no atomics.
 
 use super::page::{Kind, Page};
 use std::collections::BTreeMap;

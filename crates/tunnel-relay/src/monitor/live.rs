@@ -1,7 +1,7 @@
 //! What the live page shows: the relay now, and its last ten minutes.
 
 use crate::config;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::tls::Tls;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ struct Sample {
 
 impl Sample {
     fn take(shared: &Shared) -> Self {
-        let stats = shared.switchboard.stats();
+        let stats = shared.router.stats();
         Self {
             at: seconds(SystemTime::now()),
             links: stats.links,
@@ -75,7 +75,7 @@ impl History {
 
 /// All that the page shows. It looks at all links: not for a thread that others wait for.
 pub(super) fn state(shared: &Shared, history: &History) -> Value {
-    let snapshot = shared.switchboard.snapshot();
+    let snapshot = shared.router.snapshot();
     let mut samples: Vec<_> = history.lock().iter().copied().collect();
     samples.push(Sample::take(shared));
     let refusals = shared.metrics.refused.all().filter(|(_, count)| *count > 0);
@@ -89,7 +89,7 @@ pub(super) fn state(shared: &Shared, history: &History) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "node": config.node,
         "started": seconds(shared.metrics.started()),
-        "obstacle": shared.obstacle(),
+        "notReady": shared.not_ready(),
         "tls": shared.tls.is_some(),
         "certificate": certificate,
         "samples": samples.into_iter().map(Sample::to_json).collect::<Vec<_>>(),
@@ -113,6 +113,7 @@ fn setting(reason: &str) -> &'static str {
         "address-rate" => "accept-rate-per-address",
         "buffers" => "total-buffer",
         "origin" => "allowed-origins",
+        "host" => "hosts",
         "livecode-is-off" => "livecode-credential",
         "preparing" => "client-address, tls-certificate or handshake-timeout",
         _ => "",

@@ -1,4 +1,4 @@
-//! Certificates from an ACME directory, by `rustls-acme`.
+//! Certificates from an ACME directory, by `rustls-acme`: `tls` orders them here.
 //!
 //! It brings an asynchronous stack of its own beside tokio's, so a relay whose certificates are in files can be built
 //! without it: that is what the feature `acme` is for.

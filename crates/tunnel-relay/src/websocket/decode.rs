@@ -1,4 +1,4 @@
-//! From bytes to messages.
+//! Decodes the bytes that `socket` reads into messages.
 
 use super::mask::{turn, unmask};
 use super::{FIN, MAX_CONTROL, may_be_sent, opcode, pool};

@@ -1,4 +1,4 @@
-//! From messages to bytes, and who still has to get them.
+//! Encodes messages, and keeps the bytes that the peer has not taken yet. `socket` writes them.
 
 use super::{FIN, MAX_CONTROL, may_be_sent, opcode, pool};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ const MAX_HEAD: usize = 10;
 
 /// What waits to be written, frame by frame.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     frames: VecDeque<Outgoing>,
     /// How much of the first frame is written.
     written: usize,
@@ -40,9 +40,9 @@ struct Outgoing {
 
 /// Where what is written is put together, shared by all connections of a thread.
 #[derive(Debug, Default)]
-pub(crate) struct Staging {
+pub(crate) struct WriteBuffer {
     copied: Vec<u8>,
-    /// Room for frames; keeps an outbox that is emptied at once from asking for memory of its own.
+    /// Room for frames; keeps an queue that is emptied at once from asking for memory of its own.
     frames: VecDeque<Outgoing>,
 }
 
@@ -54,7 +54,7 @@ enum Piece {
     Payload(usize, usize),
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn binary(&mut self, message: Bytes) {
         self.push(opcode::BINARY, message);
     }
@@ -118,15 +118,15 @@ impl Outbox {
     /// Has `write` write as much as fits into one call; what it returns is how much it wrote.
     pub(crate) fn write<E>(
         &mut self,
-        staging: &mut Staging,
+        write_buffer: &mut WriteBuffer,
         write: impl FnOnce(&[IoSlice<'_>]) -> Result<usize, E>,
     ) -> Result<(), E> {
-        let pieces = self.stage(&mut staging.copied);
+        let pieces = self.stage(&mut write_buffer.copied);
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut len = 0;
         for (slice, piece) in slices.iter_mut().zip(&pieces.list[..pieces.len]) {
             *slice = IoSlice::new(match *piece {
-                Piece::Copied(from, to) => &staging.copied[from..to],
+                Piece::Copied(from, to) => &write_buffer.copied[from..to],
                 Piece::Payload(frame, from) => &self.frames[frame].payload[from..],
             });
             len += 1;
@@ -177,18 +177,18 @@ impl Outbox {
     }
 
     /// Borrows memory for frames, if there are none.
-    pub(crate) fn borrow(&mut self, staging: &mut Staging) {
+    pub(crate) fn borrow(&mut self, write_buffer: &mut WriteBuffer) {
         if self.frames.capacity() == 0 {
-            std::mem::swap(&mut self.frames, &mut staging.frames);
+            std::mem::swap(&mut self.frames, &mut write_buffer.frames);
         }
     }
 
     /// Gives it back, if there are none.
-    pub(crate) fn give_back(&mut self, staging: &mut Staging) {
+    pub(crate) fn give_back(&mut self, write_buffer: &mut WriteBuffer) {
         if self.frames.is_empty() {
             let frames = std::mem::take(&mut self.frames);
             if frames.capacity() <= MAX_KEPT {
-                staging.frames = frames;
+                write_buffer.frames = frames;
             }
         }
     }
@@ -225,11 +225,11 @@ mod tests {
     use super::*;
 
     /// What is written when each call takes at most `step` bytes.
-    fn written(mut outbox: Outbox, step: usize) -> Vec<u8> {
-        let (mut staging, mut bytes) = (Staging::default(), Vec::new());
-        outbox.borrow(&mut staging);
-        while !outbox.is_empty() {
-            let written = outbox.write::<()>(&mut staging, |slices| {
+    fn written(mut queue: SendQueue, step: usize) -> Vec<u8> {
+        let (mut write_buffer, mut bytes) = (WriteBuffer::default(), Vec::new());
+        queue.borrow(&mut write_buffer);
+        while !queue.is_empty() {
+            let written = queue.write::<()>(&mut write_buffer, |slices| {
                 let next: Vec<u8> =
                     slices.iter().flat_map(|slice| slice.iter().copied()).take(step).collect();
                 bytes.extend(&next);
@@ -244,15 +244,15 @@ mod tests {
     fn frames_come_out_whole_however_little_is_taken_at_once() {
         let payload = |len: usize| Bytes::from((0..len).map(|number| number as u8).collect::<Vec<_>>());
         let queue = || {
-            let mut outbox = Outbox::default();
+            let mut queue = SendQueue::default();
             for len in [0, 1, 125, 126, 5_000, 1_000, COPIED, COPIED + 1, 65_535, 65_536, 3] {
-                outbox.binary(payload(len));
+                queue.binary(payload(len));
             }
-            (0..40).for_each(|_| outbox.binary(payload(5_000)));
-            (0..40).for_each(|_| outbox.text("short".to_owned()));
-            outbox.close(CloseCode::NORMAL, "because");
-            outbox.ping();
-            outbox
+            (0..40).for_each(|_| queue.binary(payload(5_000)));
+            (0..40).for_each(|_| queue.text("short".to_owned()));
+            queue.close(CloseCode::NORMAL, "because");
+            queue.ping();
+            queue
         };
         let mut expected = Vec::new();
         let lengths = [0, 1, 125, 126, 5_000, 1_000, COPIED, COPIED + 1, 65_535, 65_536, 3];
@@ -279,23 +279,23 @@ mod tests {
             (CloseCode::ABNORMAL, b"\x88\x02\x03\xf0"),
             (CloseCode::DRAINING, b"\x88\x02\x0e\x7c"),
         ] {
-            let mut outbox = Outbox::default();
-            outbox.close(code, "");
-            assert_eq!(written(outbox, 100), expected);
+            let mut queue = SendQueue::default();
+            queue.close(code, "");
+            assert_eq!(written(queue, 100), expected);
         }
     }
 
     #[test]
     fn an_outbox_that_is_empty_holds_no_memory() {
-        let (mut outbox, mut staging) = (Outbox::default(), Staging::default());
-        outbox.borrow(&mut staging);
-        (0..10).for_each(|_| outbox.ping());
-        while !outbox.is_empty() {
+        let (mut queue, mut write_buffer) = (SendQueue::default(), WriteBuffer::default());
+        queue.borrow(&mut write_buffer);
+        (0..10).for_each(|_| queue.ping());
+        while !queue.is_empty() {
             let all = |slices: &[IoSlice<'_>]| Ok::<_, ()>(slices.iter().map(|slice| slice.len()).sum());
-            outbox.write(&mut staging, all).unwrap();
+            queue.write(&mut write_buffer, all).unwrap();
         }
-        outbox.give_back(&mut staging);
-        assert_eq!(outbox.frames.capacity(), 0);
-        assert!(staging.frames.capacity() > 0);
+        queue.give_back(&mut write_buffer);
+        assert_eq!(queue.frames.capacity(), 0);
+        assert!(write_buffer.frames.capacity() > 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The mask that clients put over what they send, so that it can't be mistaken for HTTP on its way.
+//! Takes off the mask that clients put over what they send (RFC 6455, section 5.3). `decode` calls it.
 
 /// Takes the mask off; `mask` is turned so that its first byte belongs to the first of `bytes`.
 pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {

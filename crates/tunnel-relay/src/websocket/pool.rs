@@ -1,4 +1,4 @@
-//! Memory for large messages, used again.
+//! Buffers for large messages, used again by whatever connection needs one.
 //!
 //! A message of 60 KB that is allocated, forwarded and freed makes the allocator give its pages back and fetch them
 //! again for the next one; touching fresh pages costs more than all else that is done to the message.

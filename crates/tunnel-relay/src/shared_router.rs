@@ -1,4 +1,4 @@
-//! The router behind its lock, and whom to wake after a call of it.
+//! The router behind its lock: each connection's task calls it with what was received, and is woken when there is something to send.
 
 use crate::complaints::{Complaints, complain};
 use crate::metrics::{Snapshot, Traffic};
@@ -17,7 +17,7 @@ use tunnel_protocol::{CloseCode, Instant};
 /// The router, shared by all connections' tasks.
 ///
 /// Each task holds the lock for one batch of messages, never while it reads, writes, logs or wakes.
-pub(crate) struct Switchboard {
+pub(crate) struct SharedRouter {
     state: Mutex<State>,
     /// The origin of the router's clock.
     start: std::time::Instant,
@@ -28,7 +28,7 @@ pub(crate) struct Switchboard {
 
 struct State {
     router: Router,
-    seats: HashMap<LinkId, Seat>,
+    tasks: HashMap<LinkId, LinkTask>,
     /// When the timer task will call.
     armed: Option<Instant>,
     killed: bool,
@@ -37,7 +37,7 @@ struct State {
 
 /// A connection's task, as the others see it.
 #[derive(Default)]
-struct Seat {
+struct LinkTask {
     waker: Option<Waker>,
     close: Option<(CloseCode, String)>,
 }
@@ -75,23 +75,23 @@ pub(crate) enum Next {
 
 /// What is to be done once the lock is released.
 #[derive(Default)]
-struct Aftermath {
+struct Effects {
     wake: Vec<Waker>,
     log: Vec<Event>,
     earlier: bool,
 }
 
 /// A link at the router; dropping it releases the link and tells the other sides.
-pub(crate) struct Link<'a> {
-    switchboard: &'a Switchboard,
+pub(crate) struct LinkHandle<'a> {
+    router: &'a SharedRouter,
     id: LinkId,
 }
 
-impl Switchboard {
+impl SharedRouter {
     pub(crate) fn new(config: Config) -> Self {
         let state = State {
             router: Router::new(config),
-            seats: HashMap::new(),
+            tasks: HashMap::new(),
             armed: None,
             killed: false,
             traffic: Traffic::default(),
@@ -104,14 +104,14 @@ impl Switchboard {
         }
     }
 
-    pub(crate) fn open_link(&self, peer: Arc<Peer>) -> Link<'_> {
+    pub(crate) fn open_link(&self, peer: Arc<Peer>) -> LinkHandle<'_> {
         let id = self.call(|state, now| {
             let id = state.router.open_link(peer, now);
-            state.seats.insert(id, Seat::default());
+            state.tasks.insert(id, LinkTask::default());
             state.traffic.opened();
             id
         });
-        Link { switchboard: self, id }
+        LinkHandle { router: self, id }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -125,7 +125,7 @@ impl Switchboard {
             stats: state.router.stats(),
             load: state.router.load(),
             traffic: state.traffic.clone(),
-            seats_memory: state.seats.capacity() * size_of::<(LinkId, Seat)>(),
+            tasks_memory: state.tasks.capacity() * size_of::<(LinkId, LinkTask)>(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Switchboard {
     /// Has every connection's task end at once.
     pub(crate) fn kill(&self) {
         self.call(|state, _| state.killed = true);
-        let wakers: Vec<_> = self.lock().seats.values_mut().filter_map(|seat| seat.waker.take()).collect();
+        let wakers: Vec<_> = self.lock().tasks.values_mut().filter_map(|task| task.waker.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -191,21 +191,21 @@ impl Switchboard {
         let now = self.now();
         let mut state = self.lock();
         let result = call(&mut state, now);
-        let aftermath = state.settle(None);
+        let effects = state.settle(None);
         drop(state);
-        self.finish(aftermath);
+        self.finish(effects);
         result
     }
 
-    fn finish(&self, aftermath: Aftermath) {
-        aftermath.wake.into_iter().for_each(Waker::wake);
-        if aftermath.earlier {
+    fn finish(&self, effects: Effects) {
+        effects.wake.into_iter().for_each(Waker::wake);
+        if effects.earlier {
             self.earlier.notify_one();
         }
-        for event in aftermath.log {
+        for event in effects.log {
             if let Event::Misaddressed { reached, dialled, .. } = &event {
                 complain!(
-                    self,
+                    self.complaints,
                     Misaddressed,
                     ?reached,
                     ?dialled,
@@ -227,7 +227,7 @@ impl State {
                     return Some(Message::Binary(message));
                 }
                 #[cfg(test)]
-                crate::connection::tests::trip(crate::connection::tests::UNDER_THE_LOCK, &message);
+                crate::faults::trip(crate::faults::UNDER_THE_LOCK, &message);
                 self.traffic.received(message.len());
                 self.router.handle_message(link, message, now);
             }
@@ -250,49 +250,49 @@ impl State {
     }
 
     /// Takes the router's events; those for `own` need no waking.
-    fn settle(&mut self, own: Option<LinkId>) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+    fn settle(&mut self, own: Option<LinkId>) -> Effects {
+        let mut effects = Effects::default();
         while let Some(event) = self.router.poll_event() {
             self.traffic.note(&event);
             match event {
                 Event::Writable(link) if Some(link) == own => {}
                 Event::Writable(link) => {
-                    aftermath.wake.extend(self.seats.get_mut(&link).and_then(|s| s.waker.take()))
+                    effects.wake.extend(self.tasks.get_mut(&link).and_then(|s| s.waker.take()))
                 }
                 Event::Close { link, code, reason } => {
-                    if let Some(seat) = self.seats.get_mut(&link) {
-                        seat.close = Some((code, reason));
-                        aftermath.wake.extend(seat.waker.take());
+                    if let Some(task) = self.tasks.get_mut(&link) {
+                        task.close = Some((code, reason));
+                        effects.wake.extend(task.waker.take());
                     }
                 }
-                event => aftermath.log.push(event),
+                event => effects.log.push(event),
             }
         }
         let wanted = self.router.poll_timeout();
         if wanted.is_some_and(|wanted| self.armed.is_none_or(|armed| wanted < armed)) {
             self.armed = wanted;
-            aftermath.earlier = true;
+            effects.earlier = true;
         }
-        aftermath
+        effects
     }
 
     fn next(&mut self, link: LinkId, drained: bool, waker: &Waker) -> Next {
-        let seat = self.seats.entry(link).or_default();
+        let task = self.tasks.entry(link).or_default();
         if self.killed {
             return Next::Killed;
         }
         // Even if there is more: the link may be ended while the peer's socket takes nothing.
-        if seat.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
-            seat.waker = Some(waker.clone());
+        if task.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            task.waker = Some(waker.clone());
         }
         if !drained {
             return Next::More;
         }
-        seat.close.take().map_or(Next::Wait, |(code, reason)| Next::Close(code, reason))
+        task.close.take().map_or(Next::Wait, |(code, reason)| Next::Close(code, reason))
     }
 }
 
-impl Link<'_> {
+impl LinkHandle<'_> {
     pub(crate) const fn id(&self) -> LinkId {
         self.id
     }
@@ -307,8 +307,8 @@ impl Link<'_> {
         waker: &Waker,
         mut send: impl FnMut(Transmit),
     ) -> Next {
-        let now = self.switchboard.now();
-        let mut state = self.switchboard.lock();
+        let now = self.router.now();
+        let mut state = self.router.lock();
         let mut left = received.drain(..);
         let unproven = left.by_ref().find_map(|message| state.take(self.id, message, now));
         let has_unproven = unproven.is_some();
@@ -328,19 +328,19 @@ impl Link<'_> {
             state.traffic.waited(now.saturating_since(since));
         }
         // After the transmits: room in a queue is an event for whoever fills it.
-        let aftermath = state.settle(Some(self.id));
+        let effects = state.settle(Some(self.id));
         let next = state.next(self.id, drained, waker);
         let next = if has_unproven && matches!(next, Next::Wait | Next::More) { Next::Prove } else { next };
         drop(state);
-        self.switchboard.finish(aftermath);
+        self.router.finish(effects);
         next
     }
 }
 
-impl Drop for Link<'_> {
+impl Drop for LinkHandle<'_> {
     fn drop(&mut self) {
-        self.switchboard.call(|state, now| {
-            state.seats.remove(&self.id);
+        self.router.call(|state, now| {
+            state.tasks.remove(&self.id);
             state.router.handle_link_closed(self.id, now);
         });
     }
