@@ -16,9 +16,9 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
@@ -28,28 +28,33 @@ const WARN_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 /// What turns TCP streams into TLS streams.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
+    current: Arc<Current>,
     source: Source,
 }
 
+/// Where the certificate comes from.
 enum Source {
-    Files(Arc<Files>),
+    Files(Files),
     #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
-    Acme(Ordering),
+    Acme(Order),
 }
 
-/// An order of a certificate at an ACME directory.
-struct Ordering {
+/// The certificate that is shown, with its key; `None` until an ACME directory has given one.
+#[derive(Default)]
+struct Current(RwLock<Option<Arc<CertifiedKey>>>);
+
+/// A task that orders a certificate at an ACME directory, and renews it.
+struct Order {
     task: tokio::task::JoinHandle<()>,
-    /// Set as soon as there is a certificate, ordered or from the cache.
-    has_certificate: Arc<AtomicBool>,
+    /// Has the task order again now, if it rests after an order that failed.
+    retry: Arc<Notify>,
 }
 
-/// A certificate and its key, as last read.
+/// The files of a certificate and its key.
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    current: RwLock<Arc<CertifiedKey>>,
-    /// What was in the files before they were read first.
+    /// Hashes of what was in the files before they were read first.
     first: [Option<Vec<u8>>; 2],
 }
 
@@ -62,9 +67,12 @@ impl Tls {
     pub(crate) fn new(config: &Config) -> io::Result<Option<Self>> {
         match (&config.tls_certificate, &config.tls_key) {
             (Some(certificate), Some(key)) => {
-                let files = Arc::new(Files::read(certificate, key)?);
-                let acceptor = acceptor(files.clone(), &[b"http/1.1"])?;
-                Ok(Some(Self { acceptor, source: Source::Files(files) }))
+                let first = contents(certificate, key);
+                let current = Arc::new(Current::default());
+                current.set(read(certificate, key)?);
+                let acceptor = acceptor(current.clone(), &[b"http/1.1"])?;
+                let files = Files { certificate: certificate.clone(), key: key.clone(), first };
+                Ok(Some(Self { acceptor, current, source: Source::Files(files) }))
             }
             #[cfg(feature = "acme")]
             _ if !config.acme_domains.is_empty() => acme::order(config).map(Some),
@@ -78,31 +86,24 @@ impl Tls {
     pub(crate) fn check(config: &Config) -> io::Result<Vec<String>> {
         let mut warnings = Vec::new();
         if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
-            let files = Files::read(certificate, key)?;
-            let problem = files.certificate().and_then(|certificate| certificate.problem());
+            let problem = details(&read(certificate, key)?).and_then(|certificate| certificate.problem());
             warnings.extend(problem.map(|problem| format!("{}: {problem}", certificate.display())));
         }
         #[cfg(feature = "acme")]
         if !config.acme_domains.is_empty() {
-            acme::client(config)?;
+            warnings.extend(acme::check(config)?);
         }
         Ok(warnings)
     }
 
     /// The certificate that is shown, if there is one yet.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
-        match &self.source {
-            Source::Files(files) => files.certificate(),
-            Source::Acme(_) => None,
-        }
+        details(&*self.current.get()?)
     }
 
     /// Whether there is no certificate to show yet.
     pub(crate) fn is_waiting(&self) -> bool {
-        match &self.source {
-            Source::Files(_) => false,
-            Source::Acme(ordering) => !ordering.has_certificate.load(atomic::Ordering::Relaxed),
-        }
+        self.current.get().is_none()
     }
 
     /// Logs what is wrong with the certificate.
@@ -112,24 +113,30 @@ impl Tls {
         }
     }
 
-    /// Reads the files again. If that fails, those of before stay in use.
+    /// Reads the files again, or has the certificate ordered now that could not be ordered before. If the files can't be used, those of
+    /// before stay in use.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
     pub(crate) fn reload(&self) -> io::Result<()> {
-        let Source::Files(files) = &self.source else { return Ok(()) };
-        let current = read(&files.certificate, &files.key)?;
-        *files.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
-        info!(certificate = %files.certificate.display(), "certificate read");
-        self.warn();
+        match &self.source {
+            Source::Files(files) => {
+                self.current.set(read(&files.certificate, &files.key)?);
+                info!(certificate = %files.certificate.display(), "certificate read");
+                self.warn();
+            }
+            Source::Acme(order) => order.retry.notify_waiters(),
+        }
         Ok(())
     }
 
-    /// Reads the files again whenever they have changed; never returns.
+    /// Warns of a certificate that ends, and reads the files again whenever they have changed; never returns.
     pub(crate) async fn keep_fresh(&self, interval: Duration) {
-        let Source::Files(files) = &self.source else { return std::future::pending().await };
-        let mut seen = files.first.clone();
+        let mut seen = match &self.source {
+            Source::Files(files) => files.first.clone(),
+            Source::Acme(_) => [None, None],
+        };
         let mut warned = tokio::time::Instant::now();
         self.warn();
         loop {
@@ -138,6 +145,7 @@ impl Tls {
                 warned = tokio::time::Instant::now();
                 self.warn();
             }
+            let Source::Files(files) = &self.source else { continue };
             let now = contents(&files.certificate, &files.key);
             // Two files change one after the other: while they don't fit each other, it is tried again.
             if now != seen {
@@ -152,34 +160,31 @@ impl Tls {
 
 impl Drop for Tls {
     fn drop(&mut self) {
-        if let Source::Acme(ordering) = &self.source {
-            ordering.task.abort();
+        if let Source::Acme(order) = &self.source {
+            order.task.abort();
         }
     }
 }
 
-impl Files {
-    fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
-        let first = contents(certificate, key);
-        let current = RwLock::new(Arc::new(read(certificate, key)?));
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current, first })
+impl Current {
+    fn get(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn certificate(&self) -> Option<Certificate> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Certificate::read(current.cert.first()?).ok()
+    fn set(&self, certified: CertifiedKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
     }
 }
 
-impl ResolvesServerCert for Files {
+impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+        self.get()
     }
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for Current {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_tuple("Current").field(&self.get().and_then(|certified| details(&certified))).finish()
     }
 }
 
@@ -241,6 +246,11 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
         explain(certificate, &error)
     })?;
     Ok(certified)
+}
+
+/// Names and dates of a certificate.
+fn details(certified: &CertifiedKey) -> Option<Certificate> {
+    Certificate::read(certified.cert.first()?).ok()
 }
 
 /// Names what is in a file instead of a private key that can be used.

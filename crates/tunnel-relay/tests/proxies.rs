@@ -7,10 +7,9 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use support::process::{Process, command};
+use support::process::{Process, command, locate};
 use support::{hello, raw_frame, within};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -33,20 +32,6 @@ impl Drop for Proxy {
         let _gone = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
         let _gone = self.0.wait();
     }
-}
-
-/// Where a program is; those for administrators are not on everybody's PATH.
-fn locate(program: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
-    let found =
-        folders.find_map(|folder| Some(Path::new(folder).join(program)).filter(|path| path.is_file()));
-    if found.is_none() {
-        eprintln!(
-            "there is no {program} here: its recipe is not tried (cargo xtask setup installs it on Debian, as root)"
-        );
-    }
-    found
 }
 
 impl Site {

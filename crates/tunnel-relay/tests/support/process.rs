@@ -2,6 +2,7 @@
 
 use super::within;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -83,4 +84,18 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Where a program is; those for administrators are not on everybody's PATH.
+pub(crate) fn locate(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
+    let found =
+        folders.find_map(|folder| Some(Path::new(folder).join(program)).filter(|path| path.is_file()));
+    if found.is_none() {
+        eprintln!(
+            "there is no {program} here: what it is for is not tried (cargo xtask setup installs it on Debian, as root)"
+        );
+    }
+    found
 }
