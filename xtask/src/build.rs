@@ -49,6 +49,37 @@ pub(crate) static LIVECODE: Module = Module {
     loads_later: None,
 };
 
+/// A part of the package that is JavaScript only, uses the main module's public API, and is an entry point of its own.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// Name of its files, without the ending, and of its entry point.
+    name: &'static str,
+    /// Its JavaScript, relative to the workspace.
+    source: &'static str,
+    /// Its types.
+    types: &'static str,
+}
+
+impl Script {
+    /// File of its JavaScript, which imports the main module.
+    fn entry(&self) -> String {
+        format!("{}.js", self.name)
+    }
+
+    /// File of its JavaScript, which imports the main module's form with the WebAssembly module inside.
+    fn inline(&self) -> String {
+        format!("{}_inline.js", self.name)
+    }
+
+    /// File of the types.
+    fn types(&self) -> String {
+        format!("{}.d.ts", self.name)
+    }
+}
+
+const SCRIPTS: [&Script; 1] =
+    [&Script { name: "serve", source: "js/serve/index.js", types: include_str!("../../js/serve.d.ts") }];
+
 const MODULES: [&Module; 2] = [&MAIN, &LIVECODE];
 
 impl Module {
@@ -122,6 +153,10 @@ pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path, f
     }
     write(&package.join(MAIN.types()), (CLASS_TYPES.concat() + INIT_TYPES).as_bytes())?;
     write(&package.join(LIVECODE.types()), INIT_TYPES.as_bytes())?;
+    for script in SCRIPTS {
+        bundle::script(&build, script)?;
+        write(&package.join(script.types()), script.types.as_bytes())?;
+    }
     manifest::complete(workspace, package)
 }
 

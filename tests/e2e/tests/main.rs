@@ -19,6 +19,7 @@ mod packaging;
 mod relay;
 mod runtimes;
 mod scopes;
+mod serve;
 mod soak;
 mod sockets;
 mod streams;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Build, Form, Module, read, write};
+use super::{Build, Form, MAIN, Module, Script, read, write};
 use crate::process::run;
 
 /// Has Chromium compile all functions while the module loads, instead of each when a page's first connection calls it.
@@ -52,9 +52,31 @@ pub(super) fn inline(build: &Build<'_>, module: &Module, stamp: &str) -> Result<
     Ok(())
 }
 
-fn esbuild(build: &Build<'_>, module: &Module, stamp: &str) -> Command {
+/// Makes a module of a script, twice: beside each form of the main module.
+pub(super) fn script(build: &Build<'_>, script: &Script) -> Result<()> {
+    let path = build.package.join(script.entry());
+    let mut command = bundler(build);
+    command
+        .arg(build.workspace.root.join(script.source))
+        .arg(format!("--external:./{}", MAIN.entry()))
+        .arg(format!("--outfile={}", path.display()));
+    if build.form == Form::Release {
+        command.arg("--minify");
+    }
+    run(&mut command)?;
+    let text = String::from_utf8(read(&path)?).context("esbuild makes ASCII")?;
+    let inline = text.replace(&format!("./{}", MAIN.entry()), &format!("./{}", MAIN.inline()));
+    write(&build.package.join(script.inline()), inline.as_bytes())
+}
+
+fn bundler(build: &Build<'_>) -> Command {
     let mut command = build.workspace.command("esbuild");
     command.args(["--bundle", "--format=esm", "--target=es2022", "--charset=ascii", "--log-level=warning"]);
+    command
+}
+
+fn esbuild(build: &Build<'_>, module: &Module, stamp: &str) -> Command {
+    let mut command = bundler(build);
     // The glue names an imported module once for each block of functions in it.
     command.arg("--log-override:duplicate-object-key=silent");
     command.arg(format!("--alias:glue={}", build.glue_folder(module).join(module.entry()).display()));

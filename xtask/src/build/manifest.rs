@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{LIVECODE, MAIN, Module, PACKAGE};
+use super::{LIVECODE, MAIN, MODULES, PACKAGE, SCRIPTS};
 use crate::workspace::Workspace;
 
 const KEYWORDS: [&str; 9] = [
@@ -24,19 +24,33 @@ const KEYWORDS: [&str; 9] = [
 
 /// webpack and its kin copy the wasm that a module names, whatever made the module. esbuild doesn't, nor does Vite's
 /// development server, which bundles packages with another tool; neither can be told from the others by a condition.
-fn exports(module: &Module) -> Value {
-    let (entry, inline) = (format!("./{}", module.entry()), format!("./{}", module.inline()));
-    json!({
-        "types": format!("./{}", module.types()),
-        "webpack": entry,
-        "module": inline,
-        "node": inline,
-        "default": entry,
-    })
+fn exports(types: &str, entry: &str, inline: &str) -> Value {
+    let [types, entry, inline] = [types, entry, inline].map(|file| format!("./{file}"));
+    json!({ "types": types, "webpack": entry, "module": inline, "node": inline, "default": entry })
 }
 
-fn inline_exports(module: &Module) -> Value {
-    json!({ "types": format!("./{}", module.types()), "default": format!("./{}", module.inline()) })
+fn inline_exports(types: &str, inline: &str) -> Value {
+    json!({ "types": format!("./{types}"), "default": format!("./{inline}") })
+}
+
+/// The entry points of the package, by name.
+fn entry_points() -> Value {
+    let mut points = Map::new();
+    let modules = [(".", &MAIN), ("./livecode", &LIVECODE)]
+        .map(|(name, module)| (name.to_owned(), module.types(), module.entry(), module.inline()));
+    let scripts =
+        SCRIPTS.map(|script| (format!("./{}", script.name), script.types(), script.entry(), script.inline()));
+    for (name, types, entry, inline) in modules.into_iter().chain(scripts) {
+        let inline_name = if name == "." { "./inline".to_owned() } else { format!("{name}/inline") };
+        points.insert(inline_name, inline_exports(&types, &inline));
+        points.insert(name, exports(&types, &entry, &inline));
+    }
+    for module in MODULES {
+        let wasm = format!("./{}", module.wasm());
+        points.insert(wasm.clone(), wasm.into());
+    }
+    points.insert("./package.json".into(), "./package.json".into());
+    points.into()
 }
 
 /// The part of the root's `Cargo.toml` that the package's manifest takes over.
@@ -86,19 +100,7 @@ pub(super) fn complete(workspace: &Workspace, package: &Path) -> Result<()> {
     manifest.insert("main".into(), format!("./{}", MAIN.entry()).into());
     manifest.insert("module".into(), format!("./{}", MAIN.inline()).into());
     manifest.insert("types".into(), format!("./{}", MAIN.types()).into());
-    let wasm = [&MAIN, &LIVECODE].map(|module| format!("./{}", module.wasm()));
-    manifest.insert(
-        "exports".into(),
-        json!({
-            ".": exports(&MAIN),
-            "./inline": inline_exports(&MAIN),
-            "./livecode": exports(&LIVECODE),
-            "./livecode/inline": inline_exports(&LIVECODE),
-            wasm[0].as_str(): wasm[0],
-            wasm[1].as_str(): wasm[1],
-            "./package.json": "./package.json",
-        }),
-    );
+    manifest.insert("exports".into(), entry_points());
     // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
     manifest.insert("sideEffects".into(), false.into());
     manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
