@@ -29,7 +29,9 @@ pub(crate) fn demo(workspace: &Workspace, listen: SocketAddr) -> Result<()> {
     } else {
         println!("\n  Demo: http://{listen}/");
     }
-    println!("  Open it, press Host, and open the link that you get in another tab. Ctrl-C ends it.\n");
+    println!(
+        "  Open it: two pages talk at once. Behind Room, press Host, and open the link in another tab. Ctrl-C ends it.\n"
+    );
     become_process(&mut command)
 }
 

@@ -50,7 +50,7 @@ const ENTER: &str = "\u{e007}";
 
 /// Opens the page, names its person and hosts a room; returns the link to it too.
 async fn host<'a>(stage: &'a Stage, person: &str) -> Result<(Tab<'a>, String)> {
-    let host = stage.tab_at("host", &stage.relay()?.page("/")).await?;
+    let host = stage.tab_at("host", &stage.relay()?.page("/room/")).await?;
     host.dress(Width::Desktop, Look::Light).await?;
     host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
     host.fill("#name-input", person).await?;
@@ -305,7 +305,7 @@ fn addresses_in_messages_are_links_and_nothing_else_is() {
 fn messages_on_their_way_and_lost_ones_have_the_contrast_that_wcag_asks_for() {
     on_stage(async |stage| {
         let mut relay = Relay::start(&[])?;
-        let host = stage.tab_at("host", &relay.page("/")).await?;
+        let host = stage.tab_at("host", &relay.page("/room/")).await?;
         let link = press_host(&host).await?;
         let guest = guest(stage, &link).await?;
         relay.kill()?;

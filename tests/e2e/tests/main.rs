@@ -20,6 +20,7 @@ mod relay;
 mod runtimes;
 mod scopes;
 mod serve;
+mod site;
 mod soak;
 mod sockets;
 mod streams;

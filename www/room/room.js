@@ -10,7 +10,7 @@
  *
  * Events of a room, all with a `detail`: `state`, `people`, `said`, `files` (a file socket is ready).
  */
-import { ForwardingServerWebSocket, PeerToPeerWebSocket } from './pkg/tunnel_wasm.js';
+import { ForwardingServerWebSocket, PeerToPeerWebSocket } from '../pkg/tunnel_wasm.js';
 import { cleanLine, randomId } from './format.js';
 
 export const PORTS = { chat: 1, files: 2 };

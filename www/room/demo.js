@@ -35,7 +35,7 @@ function start() {
 }
 
 async function load() {
-  await (await import('./pkg/tunnel_wasm.js')).default();
+  await (await import('../pkg/tunnel_wasm.js')).default();
   const [room, view] = await Promise.all([import('./room.js'), import('./room-view.js')]);
   return { ...room, ...view };
 }
