@@ -54,7 +54,7 @@ export interface SocketConnection {
   /** The socket's `readable`. */
   readonly readable: ReadableStream<string | Uint8Array>;
   /** The socket's `writable`. */
-  readonly writable: WritableStream<string | BufferSource | Blob>;
+  readonly writable: WritableStream<string | ArrayBufferLike | Blob | ArrayBufferView>;
   /** The subprotocol that the server chose; empty if it chose none. */
   readonly protocol: string;
   /** Always empty. */
@@ -198,7 +198,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The messages as a stream: the peer is slowed down to how they are read. Turns `message` events off. */
   readonly readable: ReadableStream<string | Uint8Array>;
   /** Sends what is written, as fast as the peer takes it. */
-  readonly writable: WritableStream<string | BufferSource | Blob>;
+  readonly writable: WritableStream<string | ArrayBufferLike | Blob | ArrayBufferView>;
   /** The messages one by one, as `binaryType` says. Turns `message` events off. */
   [Symbol.asyncIterator](): AsyncGenerator<any, void, undefined>;
 

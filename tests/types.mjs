@@ -1,8 +1,8 @@
-// Compiles tests/types and the README's samples with `tsc --strict`, as in a project that has installed the package:
+// Compiles tests/types and the samples of README.md and docs/guide with `tsc --strict`, as in a project that has installed the package:
 // `node types.mjs FOLDER`.
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { samples } from './samples.mjs'
 
@@ -21,9 +21,16 @@ const isPlain = line => /^(private|protected|addEventListener)/.test(line)
 const bare = declarations.filter((line, n) => isDeclared(line) && !isPlain(line) && !declarations[n - 1].endsWith('*/'))
 if (bare.length) throw new Error(`declared without a description:\n${bare.join('\n')}`)
 
-const inReadme = samples(join(root, 'README.md')).filter(({ language }) => language === 'js' || language === 'ts')
-if (!inReadme.length) throw new Error('README.md has no samples')
-for (const { code, line } of inReadme) writeFileSync(join(folder, `README-line-${line}.ts`), code)
+const documents = ['README.md', ...readdirSync(join(root, 'docs/guide')).map(name => `docs/guide/${name}`)]
+let count = 0
+for (const document of documents) {
+  for (const { language, code, line } of samples(join(root, document))) {
+    if (language !== 'js' && language !== 'ts') continue
+    writeFileSync(join(folder, `${document.replaceAll('/', '-')}-line-${line}.ts`), code)
+    count++
+  }
+}
+if (count < 20) throw new Error(`README.md and docs/guide have ${count} samples only`)
 
 const common = { strict: true, noEmit: true, target: 'es2022', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'], types: [] }
 const stricter = { noImplicitOverride: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true }
@@ -36,4 +43,4 @@ for (const [module, moduleResolution] of [['esnext', 'bundler'], ['nodenext', 'n
   const { status } = spawnSync(process.execPath, [tsc, '--project', project, '--pretty', 'false'], { stdio: 'inherit' })
   if (status !== 0) process.exit(1)
 }
-console.log(`${inReadme.length} samples of README.md and tests/types compile`)
+console.log(`${count} samples of README.md and docs/guide, and tests/types, compile`)

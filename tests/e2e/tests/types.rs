@@ -1,4 +1,4 @@
-//! The package's TypeScript declarations, and the samples of README.md, in a strict compiler.
+//! The package's TypeScript declarations, and the samples of README.md and docs/guide, in a strict compiler.
 
 use std::path::Path;
 use std::process::Command;
