@@ -1,8 +1,12 @@
 // Opens the tabs that measure, a fresh pair each time, and reports what they found. It is idle while they work.
 
-const { relay, rounds } = Object.fromEntries(new URLSearchParams(location.search));
+const { relay, against, rounds } = Object.fromEntries(new URLSearchParams(location.search));
 const channel = new BroadcastChannel('bench');
 const print = text => fetch('/', { method: 'POST', body: text });
+
+/** Relays of the contestants. Rounds begin with each in turn. */
+const relays = { tunnel: relay, forwarder: '', ...(against && { against }) };
+const contestants = Object.keys(relays);
 
 let tabs = 0;
 
@@ -18,7 +22,7 @@ function open(parameters) {
     };
     channel.addEventListener('message', listen);
   });
-  window.open(`tab.html?${new URLSearchParams({ ...parameters, relay, name })}`, '', 'noopener,popup,width=600,height=400');
+  window.open(`tab.html?${new URLSearchParams({ ...parameters, relay: relays[parameters.via], name })}`, '', 'noopener,popup,width=600,height=400');
   return said;
 }
 
@@ -35,9 +39,9 @@ async function run() {
   if (!crossOriginIsolated) throw new Error('the page is not isolated: its clock would be too coarse');
   const report = [];
   for (let round = 0; round < rounds; round++) {
-    const order = round % 2 ? ['forwarder', 'tunnel'] : ['tunnel', 'forwarder'];
     const result = {};
-    for (const via of order) {
+    for (let turn = 0; turn < contestants.length; turn++) {
+      const via = contestants[(round + turn) % contestants.length];
       await print(`progress round ${round + 1} of ${rounds}: ${via}`);
       result[via] = await measure(via);
     }

@@ -1,7 +1,7 @@
 // What `cargo xtask bench` compares the library with: a plain WebSocket forwarder. It also serves the pages of the
 // benchmark, and prints what they report, one line each.
 //
-// usage: node forwarder.mjs
+// usage: node forwarder.mjs [FOLDER OF ANOTHER BUILD OF THE PACKAGE]
 
 import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { WebSocketServer } from 'ws';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const folders = { bench: here, pkg: join(here, '../../pkg') };
+const folders = { bench: here, pkg: join(here, '../../pkg'), against: process.argv[2] ?? here };
 const types = { '.html': 'text/html', '.js': 'text/javascript', '.wasm': 'application/wasm' };
 
 // Isolated pages have a clock that is exact to 5 µs; others have one of 100 µs.

@@ -27,9 +27,10 @@ const next = (target, type) =>
 
 // ---- The two kinds
 
-async function tunnel() {
+/** The package in a folder of the server's. */
+async function tunnel(folder) {
   const started = performance.now();
-  const { default: init, ForwardingServerWebSocket, PeerToPeerWebSocket } = await import('/pkg/tunnel_wasm.js');
+  const { default: init, ForwardingServerWebSocket, PeerToPeerWebSocket } = await import(`/${folder}/tunnel_wasm.js`);
   await init();
   const initMs = performance.now() - started;
   return {
@@ -168,8 +169,10 @@ async function measure({ connect, initMs }) {
   };
 }
 
+const KINDS = { tunnel: () => tunnel('pkg'), against: () => tunnel('against'), forwarder: native };
+
 async function run() {
-  const kind = await (via === 'tunnel' ? tunnel() : native());
+  const kind = await KINDS[via]();
   if (role === 'client') {
     channel.postMessage({ name, result: await measure(kind) });
     return window.close();

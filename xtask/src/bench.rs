@@ -1,20 +1,22 @@
-//! Two tabs through our relay, beside two tabs with native WebSockets through a plain forwarder, in turns.
+//! Two tabs through our relay, beside two tabs with native WebSockets through a plain forwarder, in turns. On demand also
+//! beside two tabs with another build of the package.
 //!
 //! The pages in `tests/bench` measure themselves and report at the end: a WebDriver session, or any other that is
 //! attached to a tab, gets a copy of every frame, which costs more than what is measured.
 
 mod plot;
 pub(crate) mod relay;
+mod table;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::process::{output, shown};
@@ -26,104 +28,44 @@ use crate::{build, config};
 /// Longest silence of the pages: one pair of tabs takes 6 s on an idle machine.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// One thing that is measured.
-struct Measure {
-    /// As the pages name it.
-    key: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    goal: Option<Goal>,
+/// How two tabs are measured.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// How often each is measured, in turns
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Where the results go; the default is bench/tabs.json in the target folder
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Folder of another build of the package, for example of an earlier commit, which takes turns with this one
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Relay of the other package, if that speaks a protocol of its own; by default both packages have the same relay
+    #[arg(long, requires = "against")]
+    against_relay: Option<PathBuf>,
 }
 
-/// A bound for our figure divided by the forwarder's.
-#[derive(Clone, Copy)]
-enum Goal {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-impl Goal {
-    fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Self::AtMost(bound) => ratio <= bound,
-            Self::AtLeast(bound) => ratio >= bound,
-        }
+/// Builds what is measured, measures, prints tables and writes the results.
+pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if let Some(other) = &arguments.against {
+        let entry = other.join(build::MAIN.entry());
+        ensure!(entry.is_file(), "{} is no package: it has no {}", other.display(), build::MAIN.entry());
     }
-
-    fn shown(self) -> String {
-        match self {
-            Self::AtMost(bound) => format!("≤ {bound:.1}"),
-            Self::AtLeast(bound) => format!("≥ {bound:.1}"),
-        }
-    }
-}
-
-const MEASURES: [Measure; 8] = [
-    Measure { key: "initMs", name: "import and init()", unit: "ms", goal: None },
-    Measure {
-        key: "promptEchoMs",
-        name: "first echo of a page, at once after init()",
-        unit: "ms",
-        goal: Some(Goal::AtMost(1.5)),
-    },
-    Measure {
-        key: "firstEchoMs",
-        name: "first echo of a page, 0.3 s after init()",
-        unit: "ms",
-        goal: Some(Goal::AtMost(1.5)),
-    },
-    Measure {
-        key: "laterEchoMs",
-        name: "first echo of its later sockets",
-        unit: "ms",
-        goal: Some(Goal::AtMost(1.5)),
-    },
-    Measure {
-        key: "roundTripP50Ms",
-        name: "round trip of 64 B, p50",
-        unit: "ms",
-        goal: Some(Goal::AtMost(1.3)),
-    },
-    Measure { key: "roundTripP99Ms", name: "round trip of 64 B, p99", unit: "ms", goal: None },
-    Measure {
-        key: "bulkMegabytesPerSecond",
-        name: "messages of 64 KiB",
-        unit: "MB/s",
-        goal: Some(Goal::AtLeast(1.0)),
-    },
-    Measure {
-        key: "smallMessagesPerSecond",
-        name: "messages of 64 B",
-        unit: "1/s",
-        goal: Some(Goal::AtLeast(10.0)),
-    },
-];
-
-/// What came of one measure: medians of all rounds.
-struct Row {
-    measure: &'static Measure,
-    tunnel: f64,
-    forwarder: f64,
-    /// Median of the rounds' own ratios; none if the forwarder has nothing of the kind.
-    ratio: Option<f64>,
-}
-
-/// Builds what is measured, measures, prints a table and writes the results.
-pub(crate) fn bench(workspace: &Workspace, rounds: u32, file: Option<PathBuf>) -> Result<()> {
     setup::setup(workspace, &Needs::for_tests(&[config::Browser::Chromium]))?;
     build::build(workspace, build::Form::Release)?;
     crate::relay::build(workspace, true)?;
     let folder = workspace.target()?.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
-    let report = measure(workspace, &folder, rounds)?;
-    let rows = MEASURES.iter().map(|measure| row(measure, &report)).collect::<Result<Vec<_>>>()?;
+    let report = measure(workspace, &folder, arguments)?;
+    let rows =
+        table::MEASURES.iter().map(|measure| table::row(measure, &report)).collect::<Result<Vec<_>>>()?;
     let versions = versions(workspace)?;
-    print(&rows, rounds, &versions);
-    let file = file.unwrap_or_else(|| folder.join("tabs.json"));
+    table::print(&rows, arguments.rounds, &versions);
+    let file = arguments.json.clone().unwrap_or_else(|| folder.join("tabs.json"));
     let results = json!({
         "versions": versions,
-        "medians": rows.iter().map(as_json).collect::<Vec<_>>(),
+        "medians": rows.iter().map(table::as_json).collect::<Vec<_>>(),
         "rounds": report,
     });
     fs::write(&file, serde_json::to_string_pretty(&results)? + "\n")
@@ -132,11 +74,19 @@ pub(crate) fn bench(workspace: &Workspace, rounds: u32, file: Option<PathBuf>) -
     Ok(())
 }
 
-/// Runs relay, forwarder and browser; returns what the pages report.
-fn measure(workspace: &Workspace, folder: &Path, rounds: u32) -> Result<Value> {
+/// Runs relays, forwarder and browser; returns what the pages report.
+fn measure(workspace: &Workspace, folder: &Path, arguments: &Arguments) -> Result<Value> {
     let relay = Relay::start(workspace, "release", "warn")?;
+    let others =
+        arguments.against_relay.as_deref().map(|binary| Relay::start_binary(&absolute(binary)?, "warn"));
+    let others = others.transpose()?;
     let mut forwarder = workspace.command("node");
     forwarder.arg("tests/bench/forwarder.mjs");
+    let mut query = format!("rounds={}&relay={}", arguments.rounds, relay.url);
+    if let Some(package) = &arguments.against {
+        forwarder.arg(absolute(package)?);
+        query += &format!("&against={}", others.as_ref().unwrap_or(&relay).url);
+    }
     let (_forwarder, lines) = Background::start(forwarder)?;
     let line = || lines.recv_timeout(SILENCE).context("the pages of the benchmark are silent");
     let address = line()?;
@@ -144,7 +94,7 @@ fn measure(workspace: &Workspace, folder: &Path, rounds: u32) -> Result<Value> {
 
     let profile = folder.join("profile");
     remove(&profile)?;
-    let url = format!("http://{address}/bench/control.html?rounds={rounds}&relay={}", relay.url);
+    let url = format!("http://{address}/bench/control.html?{query}");
     let (browser, _) = Background::start(chromium(workspace, &profile, &url)?)?;
     let report = loop {
         let line = line()?;
@@ -199,68 +149,6 @@ fn versions(workspace: &Workspace) -> Result<Value> {
     }))
 }
 
-fn row(measure: &'static Measure, report: &Value) -> Result<Row> {
-    let rounds = report.as_array().context("the report is not a list of rounds")?;
-    let of = |via: &str| {
-        rounds
-            .iter()
-            .map(|round| round[via][measure.key].as_f64())
-            .collect::<Option<Vec<_>>>()
-            .with_context(|| format!("a round lacks {} of {via}", measure.key))
-    };
-    let (tunnel, forwarder) = (of("tunnel")?, of("forwarder")?);
-    let ratios =
-        tunnel.iter().zip(&forwarder).filter(|(_, b)| **b > 0.0).map(|(a, b)| a / b).collect::<Vec<_>>();
-    let ratio = (!ratios.is_empty()).then(|| median(ratios));
-    Ok(Row { measure, tunnel: median(tunnel), forwarder: median(forwarder), ratio })
-}
-
-/// The middle one; of an even number, the mean of the middle two.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
-    if values.len() % 2 == 1 {
-        return upper;
-    }
-    values.get((values.len() / 2).wrapping_sub(1)).map_or(upper, |lower| f64::midpoint(*lower, upper))
-}
-
-fn as_json(row: &Row) -> Value {
-    let Measure { key, unit, goal, .. } = row.measure;
-    let met = goal.zip(row.ratio).map(|(goal, ratio)| goal.is_met(ratio));
-    let goal = goal.map(Goal::shown);
-    json!({
-        "measure": key, "unit": unit, "tunnel": row.tunnel, "forwarder": row.forwarder, "ratio": row.ratio,
-        "goal": goal, "met": met,
-    })
-}
-
-fn print(rows: &[Row], rounds: u32, versions: &Value) {
-    let text = |name: &str| versions[name].as_str().unwrap_or("?").to_owned();
-    println!(
-        "\n{rounds} rounds, medians; {}, Node {}, ws {}, {} processors\n",
-        text("browser"),
-        text("node"),
-        text("ws"),
-        versions["processors"]
-    );
-    println!("| two tabs | tunnel-wasm | forwarder | ratio | goal | met |");
-    println!("|---|---|---|---|---|---|");
-    for row in rows {
-        let Measure { name, unit, goal, .. } = row.measure;
-        let figure = |value: f64| if *unit == "1/s" { format!("{value:.0}") } else { format!("{value:.2}") };
-        let goal = goal.zip(row.ratio);
-        println!(
-            "| {name} | {} {unit} | {} {unit} | {} | {} | {} |",
-            figure(row.tunnel),
-            figure(row.forwarder),
-            row.ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}")),
-            goal.map_or_else(|| "–".into(), |(goal, _)| goal.shown()),
-            goal.map_or("–", |(goal, ratio)| if goal.is_met(ratio) { "yes" } else { "no" }),
-        );
-    }
-}
-
 /// A program that runs beside us. Dropping it ends it.
 struct Background(Child);
 
@@ -288,31 +176,5 @@ impl Drop for Background {
         // It may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_is_between_the_middle_two() {
-        assert_eq!(median(vec![5.0, 1.0, 3.0]), 3.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
-    }
-
-    #[test]
-    fn a_ratio_is_the_median_of_the_rounds_own() {
-        let round = |tunnel: f64, forwarder: f64| json!({ "tunnel": { "firstEchoMs": tunnel }, "forwarder": { "firstEchoMs": forwarder } });
-        let report = json!([round(10.0, 10.0), round(40.0, 20.0), round(9.0, 3.0)]);
-        let row = row(&MEASURES[2], &report).unwrap();
-        assert_eq!((row.tunnel, row.forwarder, row.ratio), (10.0, 10.0, Some(2.0)));
-        assert_eq!(as_json(&row)["met"], json!(false));
-    }
-
-    #[test]
-    fn a_report_that_lacks_a_figure_is_refused_by_name() {
-        let error = row(&MEASURES[2], &json!([{ "tunnel": {} }])).err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("a round lacks firstEchoMs of tunnel"));
     }
 }

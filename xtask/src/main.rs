@@ -19,7 +19,6 @@ mod test;
 mod workspace;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -69,12 +68,8 @@ enum Command {
     Bench {
         #[command(subcommand)]
         what: Option<Bench>,
-        /// How often each is measured, in turns
-        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-        rounds: u32,
-        /// Where the results go; the default is bench/tabs.json in the target folder
-        #[arg(long)]
-        json: Option<PathBuf>,
+        #[command(flatten)]
+        tabs: bench::Arguments,
     },
     /// Runs Autobahn's fuzzing client against the relay's WebSocket stack, where there is a Python 2.7
     Autobahn {
@@ -168,7 +163,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: Some(Bench::Relay(arguments)), .. } => {
             bench::relay::bench(&workspace, &arguments)
         }
-        Command::Bench { what: None, rounds, json } => bench::bench(&workspace, rounds, json),
+        Command::Bench { what: None, tabs } => bench::bench(&workspace, &tabs),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
         Command::Hostile => hostile::hostile(&workspace),

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,7 +25,12 @@ impl Relay {
     ///
     /// `log` is the least that it logs.
     pub(crate) fn start(workspace: &Workspace, profile: &str, log: &str) -> Result<Self> {
-        let mut command = Command::new(workspace.binary(profile, "tunnel-relay")?);
+        Self::start_binary(&workspace.binary(profile, "tunnel-relay")?, log)
+    }
+
+    /// Starts a relay that was built elsewhere, as [`start`](Self::start) does.
+    pub(crate) fn start_binary(binary: &Path, log: &str) -> Result<Self> {
+        let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", log]);
         Self::launch(command)
     }

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{Goal, median, plot};
+use super::plot;
+use super::table::{Goal, median};
 use crate::process::{output, run, shown};
 use crate::relay;
 use crate::setup::{self, Needs};
