@@ -107,6 +107,19 @@ export function dial(url, protocols) {
   return socket;
 }
 
+/** The text of a function that is the platform's. That of a `Proxy` or of a bound function has no name in it. */
+const NATIVE = /^function (WebSocket|send|toString)\(\) \{\s*\[native code\]\s*\}$/;
+
+/**
+ * Whether `send` of this WebSocket is the platform's own, which copies what it is given before it returns. A page, or an
+ * implementation in JavaScript, may have put code around it that keeps the bytes: that must not see memory that changes.
+ */
+export function copiesWhatItSends(socket) {
+  const { toString } = Function.prototype;
+  const functions = [NativeWebSocket, socket.send, toString];
+  return functions.every(given => NATIVE.test(Reflect.apply(toString, given, [])));
+}
+
 let release;
 
 /** Holds a Web Lock while that is wanted: browsers freeze hidden pages that are silent for minutes, but none with a lock. */

@@ -26,6 +26,10 @@ extern "C" {
 
     #[wasm_bindgen(js_name = runTasksAfter)]
     fn run_tasks_after(target: &EventTarget);
+
+    /// Whether `send` is the platform's own, which is done with the bytes when it returns.
+    #[wasm_bindgen(js_name = copiesWhatItSends)]
+    fn copies_what_it_sends(socket: &WebSocket) -> bool;
 }
 
 #[wasm_bindgen]
@@ -123,6 +127,8 @@ impl Link {
 /// A WebSocket with the closures that it calls.
 pub(crate) struct WebSocketLink {
     socket: WebSocket,
+    /// Whether it may be given views of wasm's memory.
+    takes_views: bool,
     _on_open: Closure<dyn FnMut()>,
     _on_message: Closure<dyn FnMut(MessageEvent)>,
     _on_close: Closure<dyn FnMut(CloseEvent)>,
@@ -156,13 +162,16 @@ impl WebSocketLink {
         run_tasks_after(&socket);
         socket.set_onopen(Some(on_open.as_ref().unchecked_ref()));
         socket.set_onclose(Some(on_close.as_ref().unchecked_ref()));
-        Ok(Self { socket, _on_open: on_open, _on_message: on_message, _on_close: on_close })
+        let takes_views = copies_what_it_sends(&socket);
+        Ok(Self { socket, takes_views, _on_open: on_open, _on_message: on_message, _on_close: on_close })
     }
 
     fn send(&self, message: &LinkMessage) {
-        // Neither fails while the WebSocket is open. The bytes are copied out of wasm's memory: a WebSocket that the page has
-        // wrapped may keep them.
+        // None of these fails while the WebSocket is open.
         let _ = match message {
+            // Without a copy of our own: one of 64 KiB for each frame, in fresh memory, halves what a page can send.
+            LinkMessage::Binary(data) if self.takes_views => self.socket.send_with_u8_array(data),
+            // A WebSocket that the page has wrapped may keep the bytes.
             LinkMessage::Binary(data) => self.socket.send_with_js_u8_array(&Uint8Array::from(&data[..])),
             LinkMessage::Text(text) => self.socket.send_with_str(text),
         };

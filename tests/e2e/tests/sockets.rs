@@ -53,17 +53,39 @@ fn refusal(result: &Value) -> &str {
 fn the_class_works_in_place_of_the_platforms_and_through_a_wrapped_one() {
     on_stage(async |stage| {
         let tab = stage.tab("a").await?;
-        let script = "
+        let by_class = "class extends page.WebSocket {
+          send(data) {
+            super.send(data)
+            keep(data)
+          }
+        }";
+        // Says of itself that it is native code.
+        let by_proxy = "(() => {
+          const { prototype } = page.WebSocket
+          const apply = (send, socket, [data]) => {
+            Reflect.apply(send, socket, [data])
+            keep(data)
+          }
+          prototype.send = new Proxy(prototype.send, { apply })
+          return page.WebSocket
+        })()";
+        for wrapper in [by_class, by_proxy] {
+            let script = format!(
+                "const wrap = (page, keep) => {wrapper}
+            {THROUGH_A_WRAPPED_ONE}"
+            );
+            assert_eq!(tab.run(&script).await?, json!(["hello", true, 0, 0]), "{wrapper}");
+        }
+        Ok(())
+    });
+}
+
+const THROUGH_A_WRAPPED_ONE: &str = "
             const frame = document.body.appendChild(document.createElement('iframe'))
             const page = frame.contentWindow
             page.kept = []
             page.Native = page.WebSocket
-            page.WebSocket = class extends page.WebSocket {
-              send(data) {
-                super.send(data)
-                page.kept.push([data, new Uint8Array(data).join()])
-              }
-            }
+            page.WebSocket = wrap(page, data => page.kept.push([data, new Uint8Array(data).join()]))
             const load = page.eval(`import('/pkg/tunnel_wasm.js')`)
             const { default: init, ForwardingServerWebSocket, PeerToPeerWebSocket } = await load
             await init({ warmUp: false })
@@ -80,7 +102,31 @@ fn the_class_works_in_place_of_the_platforms_and_through_a_wrapped_one() {
             const changed = page.kept.filter(([data, bytes]) => new Uint8Array(data).join() !== bytes)
             const shared = page.kept.filter(([data]) => data.buffer.byteLength !== data.byteLength)
             return [echoed, page.kept.length > 3, changed.length, shared.length]";
-        assert_eq!(tab.run(script).await?, json!(["hello", true, 0, 0]));
+
+/// Fresh memory for each frame halves what a page can send.
+#[test]
+fn frames_are_not_copied_on_their_way_to_the_platforms_own_websocket() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "1337").await?;
+        let script = "
+            const socket = PeerToPeerWebSocket.toPort(1337, given, relay)
+            socket.binaryType = 'arraybuffer'
+            await opened(socket)
+            const message = new Uint8Array(1 << 20)
+            let copies = 0
+            // Frames have at most 64 KiB; the message that comes back is longer, and has to be copied once.
+            const isFrame = bytes => ArrayBuffer.isView(bytes) && bytes.byteLength > 10_000 && bytes.byteLength <= 65_536
+            globalThis.Uint8Array = new Proxy(Uint8Array, {
+              construct(Class, given) {
+                if (isFrame(given[0])) copies++
+                return Reflect.construct(Class, given)
+              },
+            })
+            socket.send(message)
+            const { data } = await next(socket, 'message')
+            return [copies, data.byteLength]";
+        let client = stage.tab("client").await?;
+        assert_eq!(client.run_with(id, script).await?, json!([0, 1 << 20]));
         Ok(())
     });
 }
