@@ -328,8 +328,11 @@ export const notePanic = text => {
 export const watch = (target, end) => (dead ? endLater(end) : endings.set(target, end));
 export const unwatch = target => endings.delete(target);
 
+/** The build stamp, which `cargo xtask build` writes here and into the WebAssembly; an application in Rust has none. */
+const STAMP = typeof BUILD === 'string' ? ` of build ${BUILD}` : '';
+
 function endLater(end) {
-  const message = `the library's WebAssembly module has failed (${failure}): call init() to go on`;
+  const message = `the library's WebAssembly module${STAMP} has failed (${failure}): call init() to go on`;
   queueMicrotask(() => end(message));
 }
 

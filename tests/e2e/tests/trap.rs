@@ -36,7 +36,11 @@ fn all_that_a_page_has_ends_with_an_event_when_its_module_traps_and_init_makes_a
         let connect = "
             globalThis.socket = await opened(PeerToPeerWebSocket.toPort(1, given, relay))
             socket.onclose = ({ code, wasClean }) => ends.push(['socket close', code, wasClean])
-            socket.closed.catch(error => ends.push([error.name, error.code]))
+            const module = await WebAssembly.compileStreaming(fetch('/pkg/tunnel_wasm_bg.wasm'))
+            const [stamp] = WebAssembly.Module.customSections(module, 'tunnel-build')
+            const build = `of build ${new TextDecoder().decode(stamp)} has failed`
+            socket.closed.catch(error => ends.push([error.name, error.code, error.message.includes(build)]))
+            server.accept().catch(({ code }) => ends.push(['accept', code]))
             globalThis.connecting = PeerToPeerWebSocket.toPort(2, given, relay)
             connecting.opened.catch(({ code }) => ends.push(['not opened', code]))
             connecting.onclose = ({ code }) => ends.push(['connecting close', code])
@@ -44,10 +48,11 @@ fn all_that_a_page_has_ends_with_an_event_when_its_module_traps_and_init_makes_a
             served.onclose = ({ code }) => ends.push(['served close', code])";
         server.run_with(id, connect).await?;
         server.run(TRAP).await?;
-        server.until("all have ended", "ends.length === 7").await?;
+        server.until("all have ended", "ends.length === 8").await?;
         let ends = server.run("return ends.map(end => end.join(' ')).sort()").await?;
         let expected = [
-            "TunnelError internal",
+            "TunnelError internal true",
+            "accept closed",
             "connecting close 1011",
             "not opened internal",
             "served close 1011",
