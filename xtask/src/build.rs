@@ -185,21 +185,27 @@ impl Build<'_> {
 /// Compiles both modules with cargo.
 fn compile(build: &Build<'_>) -> Result<()> {
     let workspace = build.workspace;
-    let settings = &workspace.config.build;
-    let target = &settings.rust_target;
+    let target = &workspace.config.build.rust_target;
     let mut command = workspace.cargo();
-    command.args(["build", "--target", target, "--profile", build.profile()]);
-    for module in MODULES {
-        command.args(["-p", module.krate]);
-    }
-    let feature = if build.form == Form::Debug { "debug" } else { "npm" };
-    command.arg("--features").arg(format!("{}/{feature}", MAIN.krate));
+    command.args(["build", "--profile", build.profile()]);
     command
+        .args(selection(workspace, build.form))
         // Added to the flags in .cargo/config.toml, where the environment would take their place.
         .arg("--config")
         .arg(format!("target.{target}.rustflags={:?}", workspace.remap_flags()?))
         .env("CARGO_TARGET_DIR", build.target);
     run(&mut command)
+}
+
+/// Arguments of cargo that choose what is in the package: target, crates and features.
+fn selection(workspace: &Workspace, form: Form) -> Vec<String> {
+    let mut arguments = vec!["--target".to_owned(), workspace.config.build.rust_target.clone()];
+    for module in MODULES {
+        arguments.extend(["-p".to_owned(), module.krate.to_owned()]);
+    }
+    let feature = if form == Form::Debug { "debug" } else { "npm" };
+    arguments.extend(["--features".to_owned(), format!("{}/{feature}", MAIN.krate)]);
+    arguments
 }
 
 /// Has wasm-bindgen write the JavaScript between the module and ours, and the module in the form that this needs.
@@ -256,4 +262,30 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
     fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_stands_on_the_seven_crates_for_wasm() {
+        let workspace = Workspace::find().expect("this is a checkout");
+        let mut tree = workspace.cargo();
+        tree.args(["tree", "--offline", "--edges", "normal", "--depth", "1", "--prefix", "depth", "--no-dedupe"]);
+        tree.args(["--format", " {lib}"]).args(selection(&workspace, Form::Release));
+        let tree = output(&mut tree).expect("cargo knows the dependencies");
+        let direct = tree.lines().filter_map(|line| line.strip_prefix("1 ")).collect::<Vec<_>>();
+        for krate in [
+            "futures_channel",
+            "gloo_timers",
+            "js_sys",
+            "serde_wasm_bindgen",
+            "wasm_bindgen",
+            "wasm_bindgen_futures",
+            "web_sys",
+        ] {
+            assert!(direct.contains(&krate), "{krate} is not among {direct:?}");
+        }
+    }
 }

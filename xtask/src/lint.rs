@@ -103,3 +103,18 @@ pub(crate) fn clippy(workspace: &Workspace, report: &mut Report) -> Result<()> {
         run(workspace.cargo().args(arguments))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stable compiler builds everything that is shipped; cargo-fuzz needs unstable switches.
+    #[test]
+    fn unstable_switches_of_the_compiler_are_for_fuzzing_only() {
+        let workspace = Workspace::find().expect("this is a checkout");
+        let switch = concat!("RUSTC_", "BOOTSTRAP");
+        let found = output(workspace.command("git").args(["grep", switch])).expect("some document names it");
+        let others = found.lines().filter(|line| !line.contains("fuzz")).collect::<Vec<_>>();
+        assert!(others.is_empty(), "{others:#?}");
+    }
+}
