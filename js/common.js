@@ -1,7 +1,7 @@
 // What the classes share: errors, what Rust hands over, arguments as WebIDL and the WebSockets standard convert and
 // check them, and members as WebIDL describes them.
 
-import { isDead, NativeWebSocket, TunnelError } from './page.js';
+import { EVENTS_ARE_NATIVE, isDead, NativeWebSocket, TunnelError } from './page.js';
 
 export { TunnelError };
 
@@ -216,6 +216,44 @@ export function describe(Class, name, constants = {}) {
   }
   Object.defineProperty(Class.prototype, Symbol.toStringTag, { value: name, configurable: true });
 }
+
+/**
+ * The `message` event. Making a `MessageEvent` with a dictionary, whose origin is parsed, takes twice the time. A page sees the
+ * difference only if it takes the getters off `MessageEvent.prototype`.
+ */
+class Arrival extends MessageEvent {
+  #data;
+  #origin;
+  #isRead = false;
+
+  constructor(data, origin) {
+    super('message');
+    this.#data = data;
+    this.#origin = origin;
+  }
+
+  get data() {
+    this.#isRead = true;
+    return this.#data;
+  }
+
+  static isRead(event) {
+    return event.#isRead;
+  }
+
+  get origin() {
+    return this.#origin;
+  }
+}
+describe(Arrival, 'MessageEvent');
+delete Arrival.prototype.constructor;
+
+/** Makes a `message` event. Where events are script, as in Deno, their constructor may set members that ours only has getters for. */
+export const arrival = (data, origin) =>
+  EVENTS_ARE_NATIVE ? new Arrival(data, origin) : new MessageEvent('message', { data, origin });
+
+/** Whether a listener has read the data of a `message` event. */
+export const isRead = event => Arrival.isRead(event);
 
 /**
  * Event handler attributes. The first non-null value takes a place among the listeners, later ones take over that

@@ -13,6 +13,8 @@ export class TunnelError extends Error {
 Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
 Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
 
+export const tunnelError = (code, message) => new TunnelError(message, { code });
+
 /** The platform's class, even when the page puts another in its place: `window.WebSocket = PeerToPeerWebSocket`. */
 export const NativeWebSocket = globalThis.WebSocket;
 
@@ -306,7 +308,9 @@ export const GONE = {
   bufferedAmount: 0,
   stats: () => ({ ...Object.fromEntries(COUNTERS.map(name => [name, 0])), free: nothing }),
 };
-for (const name of ['dial', 'sendText', 'sendBytes', 'close', 'abort', 'hold', 'park', 'unpark', 'take']) GONE[name] = nothing;
+const SOCKET_COMMANDS = ['dial', 'sendText', 'sendBytes', 'close', 'abort', 'hold', 'park', 'unpark', 'take'];
+const SERVER_COMMANDS = ['beginAccepting', 'refusesSurplus', 'remove', 'unlisten'];
+for (const name of [...SOCKET_COMMANDS, ...SERVER_COMMANDS]) GONE[name] = nothing;
 
 let dead = false;
 let panic = '';

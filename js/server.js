@@ -1,4 +1,4 @@
-// The server that a page sees: which port is whose, and who gets the sockets. Its Rust half registers and answers.
+// The server that a page sees. Its Rust half registers it, knows whose port is whose, and who gets the sockets.
 
 import {
   addressOf,
@@ -31,27 +31,17 @@ import { fail, handedOver, handled, MODULE_FAILED, openIncoming, openOutgoing } 
 
 // Close codes, as docs/PROTOCOL.md numbers them.
 const INTERNAL_ERROR = 1011;
-const TRY_AGAIN_LATER = 1013;
 const PORT_CLOSED = 3702;
 const REFUSED = 3703;
 
 /** Clients of a server unless the application says otherwise. */
 const MAX_CLIENTS = 1024;
 
-/** Sockets that nobody has accepted yet; more are refused, as a full `listen` backlog does. */
-const MAX_BACKLOG = 128;
-
-const ALL_PORTS = [{ first: 0, last: 65535 }];
-
 function toRanges(ports) {
   if (Array.isArray(ports)) return ports.flatMap(toRanges);
   if (typeof ports !== 'object' || ports === null) return [{ first: toPort(ports), last: toPort(ports) }];
-  const range = { first: toPort(ports.first), last: toPort(ports.last) };
-  if (range.first <= range.last) return [range];
-  throw new TypeError(`the port range ${range.first} to ${range.last} is empty`);
+  return [{ first: toPort(ports.first), last: toPort(ports.last) }];
 }
-
-const includes = (ranges, port) => ranges.some(({ first, last }) => first <= port && port <= last);
 
 /** What `listen` returns: the claim on some ports. */
 class Listener {
@@ -79,7 +69,7 @@ const hosting = new Map();
 
 /** Closes a server whose module has failed. */
 let endWithModule;
-export let fireHosting, fireOffer, fireServerClosed;
+export let fireHosting, fireOffer, fireServerClosed, hasCallbacks;
 
 let openServer;
 
@@ -94,15 +84,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #protocols;
   /** Longest message taken by listeners that say nothing about it. */
   #maxMessageSize;
-  /** What `listen` claimed: `{ranges, handler, accept, protocols}` each. */
-  #listeners = new Set();
   #clients = new Set();
   /** Callbacks of `connection` events: with one of them and no `listen`, all ports are served. */
   #callbacks = new Set();
-  /** Promises that `accept` gave out, and open sockets that wait for one. */
-  #takers = [];
-  #backlog = [];
-  #accepts = false;
   #identity;
   #registered = deferred();
   #ended = deferred();
@@ -213,48 +197,46 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     if (accept !== undefined && typeof accept !== 'function') throw new TypeError('accept is not a function');
     if (this.#readyState > 1) throw new DOMException('The server is closed.', 'InvalidStateError');
     const ranges = toRanges(ports);
-    const taken = [...this.#listeners].flatMap(listener => listener.ranges);
-    for (const range of ranges) {
-      const other = taken.find(({ first, last }) => first <= range.last && range.first <= last);
-      if (other) {
-        const port = Math.max(other.first, range.first);
-        throw new TunnelError(`port ${port} is taken: close its Listener first`, { code: 'port-taken' });
-      }
-      taken.push(range);
-    }
     const listener = {
-      ranges,
       handler,
       accept,
       protocols: toChooser(protocols) ?? this.#protocols,
       maxMessageSize: toLimit(maxMessageSize, 'maxMessageSize'),
     };
-    this.#listeners.add(listener);
-    return new Listener(INTERNAL, ranges, () => this.#listeners.delete(listener));
+    const bounds = ranges.flatMap(({ first, last }) => [first, last]);
+    const claim = this.#core.listen(new Uint16Array(bounds), listener);
+    return new Listener(INTERNAL, ranges, () => this.#core.unlisten(claim));
   }
 
   accept() {
-    this.#accepts = true;
-    const socket = this.#backlog.shift();
+    this.#core.beginAccepting();
+    const taker = deferred();
+    const socket = this.#core.take();
     if (socket) {
       handedOver(socket);
-      return Promise.resolve(socket);
+      taker.resolve(socket);
+    } else if (this.#readyState > 1) {
+      dismiss(taker);
+    } else {
+      watch(taker, () => dismiss(taker));
+      const settled = () => unwatch(taker);
+      taker.promise.then(settled, settled);
+      this.#core.wait(taker);
     }
-    const taker = deferred();
-    if (this.#readyState > 1) taker.reject(closedError());
-    else this.#takers.push(taker);
     return taker.promise;
   }
 
   [Symbol.asyncIterator]() {
-    this.#accepts = true;
+    this.#core.beginAccepting();
     const sockets = async function* (server) {
-      while (server.#readyState < 2 || server.#backlog.length) {
+      for (;;) {
+        let socket;
         try {
-          yield await server.accept();
-        } catch (error) {
-          if (server.#readyState < 2) throw error;
+          socket = await server.accept();
+        } catch {
+          return;
         }
+        yield socket;
       }
     };
     return sockets(this);
@@ -281,18 +263,10 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     if (`${type}` === 'connection') this.#callbacks.delete(callback);
   }
 
-  /** Who serves this port: a listener, or undefined. */
-  #listenerFor(port) {
-    for (const listener of this.#listeners) if (includes(listener.ranges, port)) return listener;
-    const anyone = !this.#listeners.size && (this.#accepts || this.#callbacks.size);
-    if (!anyone) return undefined;
-    return { ranges: ALL_PORTS, protocols: this.#protocols, maxMessageSize: this.#maxMessageSize };
-  }
-
-  async #answer(core, offer) {
+  /** Asks the application whether a client of this listener may come in: a claim's, or one that says nothing. */
+  async #answer(core, listener, offer) {
     const { port } = offer;
-    const listener = this.#listenerFor(port);
-    if (!listener || this.#readyState > 1) return core.refuse(PORT_CLOSED, `nobody listens on port ${port}`);
+    if (this.#readyState > 1) return core.refuse(PORT_CLOSED, 'the server is closed');
     try {
       let accepted = listener.accept ? listener.accept(offer) : true;
       // Without an `await` where none is needed: answers keep the order of the offers.
@@ -304,9 +278,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       if (isWanted && !offer.protocols.includes(protocol)) {
         return core.refuse(REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
       }
-      if (this.#backlog.length >= MAX_BACKLOG) {
-        return core.refuse(TRY_AGAIN_LATER, `too many connections wait to be accepted on port ${port}`);
-      }
+      if (this.#core.refusesSurplus(core, port)) return undefined;
       const peer = {
         server: { opened: socket => this.#opened(socket, listener), closed: socket => this.#closed(socket) },
         channel: offer.channel,
@@ -327,8 +299,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   }
 
   /**
-   * Gives a new socket to who wants it: the handler and the listeners, or the next `accept`. Its messages wait until
-   * somebody listens. What is returned is to be called when `open` has been fired.
+   * Gives a new socket to its handler and the listeners or, if there are none, to the next `accept`. Its messages wait until
+   * somebody listens. The caller calls what is returned after `open` has been fired.
    */
   #opened(socket, { handler }) {
     // Its end has been sent already.
@@ -338,10 +310,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     const unclaimed = !handler && !this.#callbacks.size;
     this.dispatchEvent(Object.assign(new Event('connection'), { socket, port: socket.port }));
     if (handler) return settled;
-    const taker = unclaimed && this.#takers.shift();
-    if (taker) taker.resolve(socket);
-    if (taker || !unclaimed) handedOver(socket);
-    else this.#backlog.push(socket);
+    if (!unclaimed || this.#core.put(socket)) handedOver(socket);
     return undefined;
   }
 
@@ -363,7 +332,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
   #closed(socket) {
     this.#clients.delete(socket);
-    this.#backlog = this.#backlog.filter(waiting => waiting !== socket);
+    this.#core.remove(socket);
   }
 
   static {
@@ -378,10 +347,13 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       server.dispatchEvent(new Event(again ? 'reconnected' : 'open'));
     };
 
-    fireOffer = (server, core, channel, port, remoteAddress, remoteId, verified, protocols, path, plain) => {
+    hasCallbacks = server => server.#callbacks.size > 0;
+
+    fireOffer = (server, listener, core, channel, port, remoteAddress, remoteId, verified, protocols, path, plain) => {
       path ||= '/';
       remoteId ??= null;
-      server.#answer(core, { channel, port, remoteAddress, remoteId, verified, protocols, path, plain });
+      listener ??= { protocols: server.#protocols, maxMessageSize: server.#maxMessageSize };
+      server.#answer(core, listener, { channel, port, remoteAddress, remoteId, verified, protocols, path, plain });
     };
 
     fireServerClosed = (server, code, name, reason) => {
@@ -389,7 +361,6 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       const wasClean = server.#readyState > 1 && code !== INTERNAL_ERROR;
       server.#readyState = 3;
       server.#registered.reject(new TunnelError(reason || `the server ended with code ${code}`, { code: name }));
-      for (const taker of server.#takers.splice(0)) taker.reject(closedError());
       server.#ended.resolve();
       const close = () => server.dispatchEvent(new CloseEvent('close', { code, reason, wasClean }));
       if (wasClean) return close();
@@ -399,7 +370,6 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
     endWithModule = (server, message) => {
       server.#core = GONE;
-      server.#backlog = [];
       server.#registered.reject(new TunnelError(message, { code: 'internal' }));
       fireServerClosed(server, INTERNAL_ERROR, 'internal', MODULE_FAILED);
     };
@@ -435,7 +405,8 @@ export async function warmUp(end) {
 /** Names that begin like this are reserved (PROTOCOL.md, 2.1): who takes the first one offered can't speak them. */
 const isOrdinary = protocol => !protocol.startsWith('tunnel.');
 
-const closedError = () => new TunnelError('the server is closed', { code: 'closed' });
+/** Rejects a promise of `accept`: the server has ended. */
+export const dismiss = taker => taker.reject(new TunnelError('the server is closed', { code: 'closed' }));
 
 /** A function that chooses a subprotocol: the first one offered of a list, or the application's own. */
 function toChooser(protocols) {

@@ -3,6 +3,7 @@
 
 import {
   addressOf,
+  arrival,
   checkProtocols,
   CloseEvent,
   clampToUnsignedShort,
@@ -11,6 +12,7 @@ import {
   defineEventHandlers,
   describe,
   INTERNAL,
+  isRead,
   later,
   MAX_MESSAGE_SIZE,
   post,
@@ -55,41 +57,6 @@ const NOBODY_LISTENS =
 const NOBODY_TAKES =
   'Messages have been waiting for 10 seconds on a socket that nobody listens to, and its sender waits, too. ' +
   'Listen to `message`, read `socket.readable`, or close the socket.';
-
-/**
- * What a `message` event is: a `MessageEvent` that reads a dictionary, and parses the origin in it, takes twice the time.
- * Nobody sees the difference who doesn't take the getters off `MessageEvent.prototype`.
- */
-class Arrival extends MessageEvent {
-  #data;
-  #origin;
-  #isRead = false;
-
-  constructor(data, origin) {
-    super('message');
-    this.#data = data;
-    this.#origin = origin;
-  }
-
-  get data() {
-    this.#isRead = true;
-    return this.#data;
-  }
-
-  static isRead(event) {
-    return event.#isRead;
-  }
-
-  get origin() {
-    return this.#origin;
-  }
-}
-describe(Arrival, 'MessageEvent');
-delete Arrival.prototype.constructor;
-
-/** Where events are script, that script may set what ours only reads: Deno's constructor does. */
-const arrival = (data, origin) =>
-  EVENTS_ARE_NATIVE ? new Arrival(data, origin) : new MessageEvent('message', { data, origin });
 
 /** Makes a socket that connects. */
 export let openOutgoing;
@@ -535,7 +502,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       socket.dispatchEvent(event);
       if (socket.#isHeard || !EVENTS_ARE_NATIVE) return;
       // Listeners are EventTarget's own affair: all that shows whether there is one is what it does with the event.
-      socket.#isHeard = Arrival.isRead(event);
+      socket.#isHeard = isRead(event);
       if (!socket.#isHeard) warnOnce(NOBODY_LISTENS);
     };
 

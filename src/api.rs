@@ -1,5 +1,7 @@
 //! The library for Rust: sockets and servers as streams and sinks. It does no I/O: an [`Engine`](engine::Engine) does.
 
+#[cfg(any(all(target_family = "wasm", feature = "npm"), test))]
+mod backlog;
 mod engine;
 mod error;
 mod halves;
@@ -14,7 +16,11 @@ pub use ports::Ports;
 pub use server::{Incoming, Listener, Server, ServerBuilder};
 pub use socket::{PathEvent, Socket, SocketBuilder};
 
+#[cfg(all(target_family = "wasm", feature = "npm"))]
+pub(crate) use backlog::Backlog;
 pub(crate) use engine::Engine;
+#[cfg(all(target_family = "wasm", feature = "npm"))]
+pub(crate) use ports::{Claims, Refusal, backlog_is_full, nobody_listens};
 #[cfg(target_family = "wasm")]
 pub(crate) use server::{ServerPlan, ServerState};
 #[cfg(target_family = "wasm")]

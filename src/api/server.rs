@@ -1,6 +1,6 @@
 //! A server: listeners on ports, which are streams of clients that want in.
 
-use super::ports::Claims;
+use super::ports::{Claims, MAX_BACKLOG, backlog_is_full, nobody_listens};
 use super::{Engine, Error, PathEvent, Ports, Socket, SocketState};
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
@@ -12,9 +12,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tunnel_protocol::endpoint::{Event, Offer, SocketId};
 use tunnel_protocol::{CloseCode, ServerId};
-
-/// Clients that wait for an answer at one listener; more are refused, as a full `listen` backlog does.
-const MAX_BACKLOG: usize = 128;
 
 /// How a server is hosted. Made by [`Server::builder`].
 #[derive(Debug)]
@@ -127,7 +124,7 @@ impl Server {
         let (sender, clients) = mpsc::channel(MAX_BACKLOG - 1);
         let mut claims = self.hosted.state.claims.borrow_mut();
         claims.retain(|sender| !sender.is_closed());
-        claims.claim(ports.into(), sender)?;
+        claims.claim(vec![ports.into()], sender)?;
         Ok(Listener { clients })
     }
 
@@ -328,13 +325,14 @@ impl ServerState {
         let mut claims = self.claims.borrow_mut();
         claims.retain(|sender| !sender.is_closed());
         let Some(listener) = claims.owner(port) else {
-            return engine.refuse(id, CloseCode::PORT_CLOSED, &format!("nobody listens on port {port}"));
+            let (code, reason) = nobody_listens(port);
+            return engine.refuse(id, code, &reason);
         };
         let incoming = Incoming { engine: engine.clone(), id, offer, is_answered: false };
         if let Err(full) = listener.try_send(incoming) {
             full.into_inner().is_answered = true;
-            let reason = format!("too many connections wait to be accepted on port {port}");
-            engine.refuse(id, CloseCode::TRY_AGAIN_LATER, &reason);
+            let (code, reason) = backlog_is_full(port);
+            engine.refuse(id, code, &reason);
         }
     }
 }

@@ -272,7 +272,17 @@ mod tests {
     fn the_package_stands_on_the_seven_crates_for_wasm() {
         let workspace = Workspace::find().expect("this is a checkout");
         let mut tree = workspace.cargo();
-        tree.args(["tree", "--offline", "--edges", "normal", "--depth", "1", "--prefix", "depth", "--no-dedupe"]);
+        tree.args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal",
+            "--depth",
+            "1",
+            "--prefix",
+            "depth",
+            "--no-dedupe",
+        ]);
         tree.args(["--format", " {lib}"]).args(selection(&workspace, Form::Release));
         let tree = output(&mut tree).expect("cargo knows the dependencies");
         let direct = tree.lines().filter_map(|line| line.strip_prefix("1 ")).collect::<Vec<_>>();

@@ -1,11 +1,12 @@
 //! The handles through which the classes in `js/` command their Rust halves.
 
-use super::server::Server;
+use super::server::{Server, Taker};
 use super::socket::SocketCore;
+use crate::api::{Error, Ports};
 use crate::browser::identity::TakenIdentity;
 use crate::browser::link::{Relay, bound_url};
 use crate::browser::{tasks, warm_up};
-use js_sys::{ArrayBuffer, Function};
+use js_sys::{ArrayBuffer, Function, TypeError};
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{ConnectOptions, Liveness};
 use tunnel_protocol::session;
@@ -14,6 +15,13 @@ use tunnel_protocol::tunnel_url::{self, TunnelUrl};
 use tunnel_protocol::{CloseCode, Message, ServerId};
 use wasm_bindgen::prelude::*;
 use web_sys::Url;
+
+#[wasm_bindgen(module = "/js/page.js")]
+extern "C" {
+    /// Makes a `TunnelError`.
+    #[wasm_bindgen(js_name = tunnelError)]
+    fn tunnel_error(code: &str, message: &str) -> JsValue;
+}
 
 #[wasm_bindgen]
 extern "C" {
@@ -312,6 +320,60 @@ pub(crate) struct ServerHandle(Rc<Server>);
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "only public methods are exported")]
 impl ServerHandle {
+    /// Claims ranges of ports for a listener, an object that each offer comes with. `bounds` has the first and the last port of
+    /// each range. Returns the number of the claim; throws a `TunnelError` or a `TypeError`.
+    pub fn listen(&self, bounds: &[u16], listener: JsValue) -> Result<u32, JsValue> {
+        let (ranges, _) = bounds.as_chunks();
+        let ports = ranges.iter().map(|[first, last]| Ports::new(*first, *last)).collect();
+        self.0.listen(ports, listener).map_err(|error| match error {
+            Error::PortTaken(port) => {
+                tunnel_error("port-taken", &format!("port {port} is taken: close its Listener first"))
+            }
+            other => TypeError::new(&other.to_string()).into(),
+        })
+    }
+
+    /// Gives the ports of a claim up.
+    pub fn unlisten(&self, claim: u32) {
+        self.0.unlisten(claim);
+    }
+
+    /// Sockets that nobody else gets wait for `accept()` from now on.
+    #[wasm_bindgen(js_name = beginAccepting)]
+    pub fn begin_accepting(&self) {
+        self.0.begin_accepting();
+    }
+
+    /// Takes the open socket that has waited longest; `undefined` if none waits.
+    pub fn take(&self) -> JsValue {
+        self.0.take().unwrap_or_default()
+    }
+
+    /// Has the next open socket given to the taker: the ends of a promise.
+    pub fn wait(&self, taker: Taker) {
+        self.0.wait(taker);
+    }
+
+    /// Gives an open socket to a taker, or keeps it for the next; returns whether there was one.
+    pub fn put(&self, socket: JsValue) -> bool {
+        self.0.put(socket)
+    }
+
+    /// Forgets a socket that has ended.
+    pub fn remove(&self, socket: &JsValue) {
+        self.0.remove(socket);
+    }
+
+    /// Refuses the client of a port if too many wait already; returns whether it did.
+    #[wasm_bindgen(js_name = refusesSurplus)]
+    pub fn refuses_surplus(&self, client: &SocketHandle, port: u16) -> bool {
+        let refusal = self.0.refusal(port);
+        if let Some((code, reason)) = &refusal {
+            client.0.refuse(*code, reason);
+        }
+        refusal.is_some()
+    }
+
     /// Closes the clients' sockets with 1001, then unregisters.
     pub fn close(&self) {
         self.0.close();

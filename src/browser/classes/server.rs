@@ -1,12 +1,15 @@
-//! The Rust half of a `ForwardingServerWebSocket`.
+//! The Rust half of a `ForwardingServerWebSocket`: whose port is whose, which clients are refused, and who gets the sockets.
+//!
+//! Called by `handles.rs` for the class, and by the driver with the events of the server.
 
 use super::handles::SocketHandle;
 use super::socket::{SocketCore, fire};
+use crate::api::{Backlog, Claims, Error, Ports, Refusal, backlog_is_full, nobody_listens};
 use crate::browser::driver::{Driver, ServerSink};
 use crate::browser::link::Relay;
 use crate::browser::platform::random;
 use crate::browser::tasks;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use tunnel_protocol::endpoint::{Endpoint, Event, Offer, SocketId};
 use tunnel_protocol::identity::StaticKey;
@@ -23,8 +26,10 @@ extern "C" {
     #[wasm_bindgen(js_name = fireHosting)]
     fn fire_hosting(server: &JsValue, server_id: &str, again: bool);
     #[wasm_bindgen(js_name = fireOffer)]
+    /// `listener` is as [`Server::listen`] got it, or undefined for the port of a server without any.
     fn fire_offer(
         server: &JsValue,
+        listener: JsValue,
         core: SocketHandle,
         channel: f64,
         port: u16,
@@ -37,6 +42,18 @@ extern "C" {
     );
     #[wasm_bindgen(js_name = fireServerClosed)]
     fn fire_server_closed(server: &JsValue, code: u16, name: &str, reason: &str);
+
+    /// Whether the page listens to `connection`.
+    #[wasm_bindgen(js_name = hasCallbacks)]
+    fn has_callbacks(server: &JsValue) -> bool;
+
+    /// The ends of a promise of `accept()`.
+    pub(crate) type Taker;
+    #[wasm_bindgen(method)]
+    fn resolve(this: &Taker, socket: &JsValue);
+    /// Rejects the promise: the server has ended.
+    #[wasm_bindgen(js_name = dismiss)]
+    fn dismiss(taker: &Taker);
 }
 
 /// A server of the class, and what its driver tells it.
@@ -44,6 +61,11 @@ pub(super) struct Server {
     /// The class's object, until `close` has been fired: so long it stays alive by itself.
     target: RefCell<Option<JsValue>>,
     driver: RefCell<Weak<Driver>>,
+    /// By number: what the class's `listen` was given.
+    claims: RefCell<Claims<(u32, JsValue)>>,
+    /// How many claims there were.
+    claimed: Cell<u32>,
+    backlog: RefCell<Backlog<JsValue, Taker>>,
 }
 
 impl Server {
@@ -55,7 +77,13 @@ impl Server {
         key: Option<StaticKey>,
         max_clients: usize,
     ) -> Rc<Self> {
-        let server = Rc::new(Self { target: RefCell::new(Some(target)), driver: RefCell::default() });
+        let server = Rc::new(Self {
+            target: RefCell::new(Some(target)),
+            driver: RefCell::default(),
+            claims: RefCell::default(),
+            claimed: Cell::default(),
+            backlog: RefCell::default(),
+        });
         let driver = Driver::new(relay, Some(server.clone()), allow_plain, max_clients);
         server.driver.replace(Rc::downgrade(&driver));
         let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
@@ -71,6 +99,80 @@ impl Server {
         }
     }
 
+    /// Claims ports for a listener; returns the number of the claim.
+    pub(super) fn listen(&self, ports: Vec<Ports>, listener: JsValue) -> Result<u32, Error> {
+        let number = self.claimed.get();
+        self.claims.borrow_mut().claim(ports, (number, listener))?;
+        self.claimed.set(number.wrapping_add(1));
+        Ok(number)
+    }
+
+    /// Gives the ports of a claim up.
+    pub(super) fn unlisten(&self, number: u32) {
+        self.claims.borrow_mut().retain(|(claim, _)| *claim != number);
+    }
+
+    /// Sockets that nobody else gets wait for `accept()` from now on, on every port if none is claimed.
+    pub(super) fn begin_accepting(&self) {
+        self.backlog.borrow_mut().begin();
+    }
+
+    /// Takes the socket that has waited longest.
+    pub(super) fn take(&self) -> Option<JsValue> {
+        self.backlog.borrow_mut().take()
+    }
+
+    /// Has the next socket given to the taker.
+    pub(super) fn wait(&self, taker: Taker) {
+        self.backlog.borrow_mut().wait(taker);
+    }
+
+    /// Gives an open socket to a taker, or keeps it for the next; returns whether there was one.
+    pub(super) fn put(&self, socket: JsValue) -> bool {
+        let pair = self.backlog.borrow_mut().put(socket);
+        if let Some((socket, taker)) = &pair {
+            taker.resolve(socket);
+        }
+        pair.is_some()
+    }
+
+    /// Forgets a socket that has ended.
+    pub(super) fn remove(&self, socket: &JsValue) {
+        self.backlog.borrow_mut().remove(socket);
+    }
+
+    /// The refusal of a client of this port, if no more may wait.
+    pub(super) fn refusal(&self, port: u16) -> Option<Refusal> {
+        self.backlog.borrow().is_full().then(|| backlog_is_full(port))
+    }
+
+    /// The listener that has the port; undefined if the page serves all ports in another way.
+    fn listener(&self, target: &JsValue, port: u16) -> Option<JsValue> {
+        let mut claims = self.claims.borrow_mut();
+        if claims.is_empty() && (self.backlog.borrow().is_used() || has_callbacks(target)) {
+            return Some(JsValue::UNDEFINED);
+        }
+        claims.owner(port).map(|(_, listener)| listener.clone())
+    }
+
+    /// Asks the class whether a client may come in, if somebody listens on its port.
+    fn ask(&self, driver: Rc<Driver>, id: SocketId, offer: Offer) {
+        let core = SocketCore::incoming(driver, id);
+        let Some(target) = self.target.borrow().clone() else {
+            return core.refuse(CloseCode::PORT_CLOSED, "the server is closed");
+        };
+        let Some(listener) = self.listener(&target, offer.port) else {
+            let (code, reason) = nobody_listens(offer.port);
+            return core.refuse(code, &reason);
+        };
+        let remote_id = offer.remote.map(|key| ServerId::Key(key).to_string());
+        let Offer { port, address, verified, protocols, path, plain, .. } = offer;
+        let (core, channel) = (SocketHandle(core), id.0 as f64);
+        fire_offer(
+            &target, listener, core, channel, port, &address, remote_id, verified, protocols, &path, plain,
+        );
+    }
+
     /// Tells the class what happened.
     fn fire(&self, driver: Rc<Driver>, event: Event) {
         let target = self.target.borrow().clone();
@@ -80,10 +182,14 @@ impl Server {
             }
             (Some(target), Event::HostInterrupted) => fire(&target, "reconnecting"),
             (Some(target), Event::HostClosed { code, reason }) => {
+                let takers = self.backlog.borrow_mut().dismiss();
+                takers.iter().for_each(dismiss);
                 fire_server_closed(&target, code.0, code.name().unwrap_or("closed"), &reason);
+                // What the page's objects hold of each other through this, nobody could collect.
                 self.target.take();
+                self.claims.take();
             }
-            (target, Event::Offer { socket, offer }) => ask(target, driver, socket, offer),
+            (_, Event::Offer { socket, offer }) => self.ask(driver, socket, offer),
             _ => {}
         }
     }
@@ -94,16 +200,4 @@ impl ServerSink for Server {
         let driver = driver.clone();
         tasks::post(move || self.fire(driver, event));
     }
-}
-
-/// Asks the class whether a client may come in.
-fn ask(target: Option<JsValue>, driver: Rc<Driver>, socket: SocketId, offer: Offer) {
-    let core = SocketCore::incoming(driver, socket);
-    let Some(target) = target else {
-        return core.refuse(CloseCode::PORT_CLOSED, "the server is closed");
-    };
-    let remote_id = offer.remote.map(|key| ServerId::Key(key).to_string());
-    let Offer { port, address, verified, protocols, path, plain, .. } = offer;
-    let (core, channel) = (SocketHandle(core), socket.0 as f64);
-    fire_offer(&target, core, channel, port, &address, remote_id, verified, protocols, &path, plain);
 }
