@@ -11,6 +11,7 @@ mod client;
 mod command;
 mod json;
 mod link;
+mod name;
 mod packet;
 mod transfer;
 
@@ -21,6 +22,21 @@ pub use json::Parameter;
 pub use link::LivecodeLink;
 pub use packet::{MARKER, MAX_PACKET, Packet, PacketError};
 pub use transfer::{LinkCommand, decode_link_event, encode_link_event};
+
+/// Names of the commands that manage injected instructions and take the relay's credential. A server of 2017 knows none.
+pub const PRIVILEGED: [&str; 11] = [
+    "hello",
+    "instructions",
+    "source",
+    "roll back",
+    "remove",
+    "checkpoint",
+    "restore",
+    "globals",
+    "watch",
+    "unwatch",
+    "quota",
+];
 
 /// What separates the parts of a notification unless the relay's configurer chose something else.
 pub const DELIMITER: &str = " ";

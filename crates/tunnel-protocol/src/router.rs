@@ -12,6 +12,7 @@ mod channel;
 mod config;
 mod event;
 mod guesses;
+mod instruct;
 mod ledger;
 mod link;
 mod livecode;
@@ -28,6 +29,7 @@ mod waiting;
 pub use access::{Access, Grant};
 pub use config::{CONNECT_BURST, Config, FRAME_OVERHEAD, LivecodeConfig, SERVER_CONNECT_BURST};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
+pub use instruct::{Instruct, InstructKind, Said};
 pub use livecode::ReadCommand;
 pub use load::Load;
 pub use network::Network;
@@ -76,6 +78,8 @@ pub struct Router {
     pings: u64,
     /// The number of the server that was numbered last.
     last_livecode_server: u32,
+    /// Whether the engine runs the tunnel's instructions.
+    is_tunnel_injected: bool,
     /// Only the fields that count up.
     totals: Stats,
     /// When a peer was heard last.
@@ -131,6 +135,7 @@ impl Router {
             sampled: 0,
             pings: 0,
             last_livecode_server: 0,
+            is_tunnel_injected: false,
             totals: Stats::default(),
             clock: Instant::ORIGIN,
             waited_since: None,
@@ -179,7 +184,7 @@ impl Router {
         }
         if self.speaks_livecode(link) {
             let text = String::from_utf8_lossy(&message).into_owned();
-            return self.handle_command(link, &ReadCommand::read(text));
+            return self.handle_command(link, ReadCommand::read(text));
         }
         if let Err(violation) = self.handle_frame(link, message, now) {
             self.fail(link, &violation);
@@ -201,13 +206,13 @@ impl Router {
             return;
         }
         if self.speaks_livecode(link) {
-            return self.handle_command(link, &ReadCommand::read(text.to_owned()));
+            return self.handle_command(link, ReadCommand::read(text.to_owned()));
         }
         self.fail(link, &Violation::new("a text message; frames are binary messages"));
     }
 
     /// Takes in a livecode peer's text that the owner has read, as [`handle_text`](Self::handle_text) would.
-    pub fn handle_read_command(&mut self, link: LinkId, command: &ReadCommand, now: Instant) {
+    pub fn handle_read_command(&mut self, link: LinkId, command: ReadCommand, now: Instant) {
         if self.heard(link, now) && self.speaks_livecode(link) {
             self.handle_command(link, command);
         }
@@ -373,6 +378,10 @@ impl Router {
         let Some(state) = self.links.get_mut(link.0) else { return };
         let registered = state.registered.take().map(|(server_id, _)| server_id);
         let seats = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.seats));
+        let instructed = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.is_instructed));
+        if instructed == Some(true) {
+            self.events.push_back(Event::Left(link));
+        }
         let ends: Vec<_> = state.channels.values().copied().collect();
         for server_id in registered.into_iter().chain(seats.into_iter().flatten().map(ServerId::Number)) {
             if self.registrations.get(&server_id) == Some(&link) {

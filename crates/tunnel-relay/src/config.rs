@@ -319,6 +319,7 @@ impl Config {
                 .wants_tokens()
                 .then(|| access::by_tokens(self.access_tokens.clone(), self.token_secret.clone())),
             livecode: None,
+            livecode_programs: false,
         }
     }
 

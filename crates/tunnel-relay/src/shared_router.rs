@@ -237,7 +237,7 @@ impl State {
             }
             Message::Command { len, command } => {
                 self.traffic.received(len);
-                self.router.handle_read_command(link, &command, now);
+                self.router.handle_read_command(link, command, now);
             }
             Message::Registration(registration) => {
                 self.traffic.received(registration.len());

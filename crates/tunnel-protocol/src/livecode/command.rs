@@ -1,6 +1,7 @@
 //! What a peer asks a livecoding relay to do, read as leniently as JavaScript reads it.
 
 use super::Instruction;
+use super::name::Name;
 use crate::ServerId;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
@@ -203,7 +204,7 @@ impl<'de> Visitor<'de> for CommandVisitor {
         let mut command = Command::default();
         while let Some(key) = map.next_key::<Key>()? {
             match key {
-                Key::Instruction => command.name = Some(map.next_value::<Text>()?.0),
+                Key::Instruction => command.name = Some(map.next_value::<Name>()?.0),
                 Key::Credential => command.credential = Some(map.next_value::<Text>()?.0),
                 Key::Parameters => command.parameters = map.next_value()?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -352,7 +353,7 @@ impl<'de> Deserialize<'de> for Text {
 
 struct TextVisitor;
 
-const OBJECT: &str = "[object Object]";
+pub(super) const OBJECT: &str = "[object Object]";
 
 impl<'de> Visitor<'de> for TextVisitor {
     type Value = Text;
@@ -490,6 +491,8 @@ mod tests {
         }
         assert_eq!(parse(r#"{"instruction":null}"#).name(), "null");
         assert_eq!(parse(r#"{"instruction":5}"#).name(), "5");
+        assert_eq!(parse(r#"{"instruction":["a"]}"#).name(), "a");
+        assert_eq!(parse(r#"{"instruction":["a",[null,[1]],{},true]}"#).name(), "a,,1,[object Object],true");
         assert_eq!(parse(r#"{"instruction":"a","instruction":"b"}"#).name(), "b");
     }
 

@@ -62,6 +62,8 @@ pub struct Config {
     pub access: Option<Arc<dyn Access>>,
     /// Turns the livecode dialect on.
     pub livecode: Option<LivecodeConfig>,
+    /// Whether the owner has an engine for injected instructions: without one, only the tunnel's six are known.
+    pub livecode_programs: bool,
 }
 
 /// What the livecode dialect needs.
@@ -109,6 +111,7 @@ impl Default for Config {
             max_registrations_per_address: 1_000,
             access: None,
             livecode: None,
+            livecode_programs: false,
         }
     }
 }

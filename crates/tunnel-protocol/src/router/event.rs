@@ -1,3 +1,4 @@
+use super::Instruct;
 use super::slab::Key;
 use crate::identity::StaticKey;
 use crate::{CloseCode, ServerId};
@@ -118,6 +119,13 @@ pub enum Event {
         /// What the peer was told.
         code: CloseCode,
     },
+    /// The engine has to run a command; [`Router::handle_said`](super::Router::handle_said) takes what comes of it. Only with
+    /// [`Config::livecode_programs`](super::Config::livecode_programs).
+    Instruct(Box<Instruct>),
+    /// The engine has answered the link's command: [`Router::is_busy`](super::Router::is_busy) is over.
+    Answered(LinkId),
+    /// A link of which the engine knows is gone.
+    Left(LinkId),
     /// [`Router::drain`](super::Router::drain) was called and the last link is gone.
     Drained,
 }

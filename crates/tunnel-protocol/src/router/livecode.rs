@@ -6,7 +6,9 @@ use super::link::{Stage, is_opened_by_peer};
 use super::waiting::Request as Connect;
 use super::{Dialect, Drain, Event, LinkId, Router, Transmit};
 use crate::frame::{ChannelId, ChannelKind, Frame};
-use crate::livecode::{Command, DELIMITER, Instruction, Line, MARKER, Notification, Request};
+use crate::livecode::{
+    Command, DELIMITER, Instruction, Line, MARKER, MalformedCommand, Notification, Request,
+};
 use crate::{CloseCode, ServerId};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,13 +41,17 @@ pub(super) const fn seat_guesses() -> Guesses {
 /// That takes time by the length of the text, up to a megabyte. An owner that has the router behind a lock reads
 /// before it takes the lock and calls [`Router::handle_read_command`].
 #[derive(Debug)]
-pub struct ReadCommand(Result<Command, String>);
+pub struct ReadCommand {
+    command: Result<Command, MalformedCommand>,
+    /// Kept for the answer, which quotes it, or for the engine.
+    text: String,
+}
 
 impl ReadCommand {
-    /// Reads a text. One that is no command is kept, for the answer quotes it.
+    /// Reads a text.
     #[must_use]
     pub fn read(text: String) -> Self {
-        Self(Command::parse(&text).map_err(|_| text))
+        Self { command: Command::parse(&text), text }
     }
 }
 
@@ -58,6 +64,10 @@ pub(super) struct LivecodeLink {
     served: BTreeMap<ChannelId, u32>,
     /// Its own channel as a client, and the server at the other end.
     client: Option<(EndKey, ServerId)>,
+    /// Whether the engine has a command of its.
+    pub(super) is_busy: bool,
+    /// Whether the engine had one, and so has to be told when the link is gone.
+    pub(super) is_instructed: bool,
 }
 
 impl LivecodeLink {
@@ -83,13 +93,22 @@ impl LivecodeConfig {
 
 impl Router {
     /// Takes in one text of a livecode peer and answers it.
-    pub(super) fn handle_command(&mut self, link: LinkId, command: &ReadCommand) {
-        let command = match &command.0 {
-            Ok(command) => command,
-            Err(text) => return self.say(link, Line::Malformed(text)),
-        };
+    pub(super) fn handle_command(&mut self, link: LinkId, read: ReadCommand) {
+        let ReadCommand { command, mut text } = read;
+        if self.is_busy(link) {
+            return self.end_link(
+                link,
+                None,
+                CloseCode::POLICY,
+                "a command came before the last one was answered",
+            );
+        }
+        let Ok(command) = &command else { return self.say(link, Line::Malformed(&text)) };
         let name = command.name();
         self.say(link, Line::Received(name));
+        if self.pass_on(link, command, &mut text) {
+            return;
+        }
         match command.request() {
             Request::AddInstruction { name: added, .. }
                 if self.is_configurer(link, command) && Instruction::named(added).is_some() =>
@@ -110,7 +129,7 @@ impl Router {
     }
 
     /// Whether a command comes with the relay's credential; from an address that was wrong too often, it does not.
-    fn is_configurer(&mut self, link: LinkId, command: &Command) -> bool {
+    pub(super) fn is_configurer(&mut self, link: LinkId, command: &Command) -> bool {
         let (Some(config), Some(state)) = (&self.config.livecode, self.links.get(link.0)) else {
             return false;
         };
@@ -167,7 +186,7 @@ impl Router {
         answer
     }
 
-    fn livecode(&mut self, link: LinkId) -> Option<&mut LivecodeLink> {
+    pub(super) fn livecode(&mut self, link: LinkId) -> Option<&mut LivecodeLink> {
         self.links.get_mut(link.0)?.livecode.as_deref_mut()
     }
 
@@ -316,12 +335,12 @@ impl Router {
         }
     }
 
-    fn say(&mut self, link: LinkId, line: Line<'_>) {
+    pub(super) fn say(&mut self, link: LinkId, line: Line<'_>) {
         self.tell(link, line.to_string());
     }
 
     /// Sends a livecode peer an answer, unless too many are unread.
-    fn tell(&mut self, link: LinkId, text: String) {
+    pub(super) fn tell(&mut self, link: LinkId, text: String) {
         if self.links.get(link.0).is_none_or(|state| state.stage == Stage::Ended) {
             return;
         }

@@ -3,6 +3,7 @@
 mod access;
 mod books;
 mod channels;
+mod instruct;
 mod limits;
 mod links;
 mod livecode;

@@ -1,0 +1,219 @@
+//! Injected instructions, with an engine that is a script.
+
+use super::*;
+use crate::livecode::Instruction;
+
+const CREDENTIAL: &str = "configurer";
+
+/// A router with an engine that answers when it is told to.
+struct Scripted {
+    net: Net,
+    instructs: Vec<Instruct>,
+    answered: Vec<LinkId>,
+    left: Vec<LinkId>,
+    closed: Vec<(LinkId, CloseCode)>,
+}
+
+impl Scripted {
+    fn new() -> Self {
+        let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [0x5e; 32] });
+        let net = Net::new(Config { livecode, livecode_programs: true, ..config() });
+        Self { net, instructs: Vec::new(), answered: Vec::new(), left: Vec::new(), closed: Vec::new() }
+    }
+
+    fn open(&mut self) -> LinkId {
+        self.net.open(Dialect::Livecode)
+    }
+
+    fn send(&mut self, link: LinkId, text: &str) {
+        self.net.router.handle_text(link, text, self.net.now);
+        self.events();
+    }
+
+    fn add(&mut self, link: LinkId, name: &str, body: &str) {
+        let (name, body) = (serde_json::json!(name), serde_json::json!(body));
+        self.send(link, &format!(
+            r#"{{"instruction":"add instruction","parameters":{{"instructionToAdd":{name},"body":{body}}},"credential":"{CREDENTIAL}"}}"#
+        ));
+    }
+
+    fn say(&mut self, said: Said) {
+        self.net.router.handle_said(said);
+        self.events();
+    }
+
+    fn done(&mut self, link: LinkId) {
+        self.say(Said::Done { link });
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.net.router.poll_event() {
+            match event {
+                Event::Instruct(instruct) => self.instructs.push(*instruct),
+                Event::Answered(link) => self.answered.push(link),
+                Event::Left(link) => self.left.push(link),
+                Event::Close { link, code, .. } => self.closed.push((link, code)),
+                _ => {}
+            }
+        }
+    }
+
+    fn texts(&mut self, link: LinkId) -> Vec<String> {
+        let text = |transmit| match transmit {
+            Transmit::Text(text) => text,
+            Transmit::Binary(frame) => panic!("a frame for a livecode link: {frame:?}"),
+        };
+        std::iter::from_fn(|| self.net.router.poll_transmit(link)).map(text).collect()
+    }
+}
+
+#[test]
+fn a_command_that_is_not_the_routers_goes_to_the_engine_and_its_answer_to_the_peer() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    let text = r#"{"instruction":"say","parameters":["x"]}"#;
+    scripted.send(link, text);
+    assert_eq!(scripted.texts(link), ["server: received command 'say'"]);
+    let instruct = scripted.instructs.pop().expect("a command");
+    assert_eq!((instruct.link, instruct.kind, instruct.text.as_str()), (link, InstructKind::Run, text));
+    assert!(scripted.net.router.is_busy(link));
+    scripted.say(Said::Text { link, text: "hello".to_owned() });
+    scripted.done(link);
+    assert_eq!(scripted.texts(link), ["hello"]);
+    assert_eq!(scripted.answered, [link]);
+    assert!(!scripted.net.router.is_busy(link));
+}
+
+#[test]
+fn others_are_answered_while_a_command_is_with_the_engine() {
+    let mut scripted = Scripted::new();
+    let (slow, other) = (scripted.open(), scripted.open());
+    scripted.send(slow, r#"{"instruction":"slow"}"#);
+    scripted.send(other, r#"{"instruction":"quick"}"#);
+    scripted.done(other);
+    scripted.send(other, r#"{"instruction":"initialize"}"#);
+    assert_eq!(
+        scripted.texts(other),
+        [
+            "server: received command 'quick'",
+            "server: received command 'initialize'",
+            "server: evaluating added instruction 'initialize'",
+            "server: initialized"
+        ]
+    );
+    assert!(scripted.net.router.is_busy(slow));
+}
+
+#[test]
+fn a_command_before_the_last_one_is_answered_ends_the_link() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    scripted.send(link, r#"{"instruction":"slow"}"#);
+    scripted.send(link, r#"{"instruction":"slow"}"#);
+    assert_eq!(scripted.closed, [(link, CloseCode::POLICY)]);
+}
+
+#[test]
+fn the_engine_is_told_once_when_a_link_leaves_during_its_call() {
+    let mut scripted = Scripted::new();
+    let (link, quiet) = (scripted.open(), scripted.open());
+    scripted.send(link, r#"{"instruction":"slow"}"#);
+    scripted.net.hang_up(link);
+    scripted.net.hang_up(quiet);
+    scripted.events();
+    assert_eq!(scripted.left, [link]);
+    for said in [
+        Said::Text { link, text: "late".to_owned() },
+        Said::Close { link, code: CloseCode::NORMAL, reason: String::new() },
+        Said::Done { link },
+    ] {
+        scripted.say(said);
+    }
+    assert!(scripted.answered.is_empty() && scripted.closed.is_empty());
+    scripted.net.assert_empty();
+}
+
+#[test]
+fn an_instruction_closes_a_link_after_what_it_sent() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    scripted.send(link, r#"{"instruction":"bye"}"#);
+    scripted.texts(link);
+    scripted.say(Said::Text { link, text: "bye".to_owned() });
+    // 1006 is for what was never said.
+    scripted.say(Said::Close { link, code: CloseCode(1006), reason: "é".repeat(100) });
+    assert_eq!(scripted.texts(link), ["bye"]);
+    assert_eq!(scripted.closed, [(link, CloseCode::NORMAL)]);
+}
+
+#[test]
+fn the_tunnels_own_sources_stay_built_in_until_another_is_injected() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    for instruction in Instruction::ALL {
+        scripted.add(link, instruction.name(), instruction.source());
+        assert_eq!(scripted.texts(link)[1], format!("server: adding instruction '{}'", instruction.name()));
+    }
+    assert!(scripted.instructs.is_empty());
+
+    scripted.add(link, "initialize", "function () { return 'mine' }");
+    assert_eq!(
+        scripted.instructs.pop().map(|it| it.kind),
+        Some(InstructKind::Add { name: "initialize".to_owned() })
+    );
+    scripted.say(Said::Tunnel { is_injected: true });
+    scripted.done(link);
+    for instruction in Instruction::ALL {
+        scripted.send(link, &format!(r#"{{"instruction":"{}"}}"#, instruction.name()));
+        assert_eq!(scripted.instructs.pop().map(|it| it.kind), Some(InstructKind::Run));
+        scripted.done(link);
+    }
+    scripted.add(link, "initialize", Instruction::Initialize.source());
+    assert_eq!(scripted.instructs.len(), 1, "the sets do not mix");
+    scripted.say(Said::Tunnel { is_injected: false });
+    scripted.done(link);
+    scripted.texts(link);
+    scripted.send(link, r#"{"instruction":"initialize"}"#);
+    assert_eq!(scripted.texts(link).last().map(String::as_str), Some("server: initialized"));
+}
+
+#[test]
+fn privileged_commands_come_to_the_engine_with_the_credential_only() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    let names =
+        crate::livecode::PRIVILEGED.into_iter().chain(["eval", "require", "modules", "add instruction"]);
+    for name in names.take(9) {
+        scripted.send(link, &format!(r#"{{"instruction":"{name}","credential":"wrong"}}"#));
+        assert_eq!(scripted.texts(link)[1], format!("server: rejected command '{name}'"));
+        scripted.send(link, &format!(r#"{{"instruction":"{name}","credential":"{CREDENTIAL}"}}"#));
+        let kind = scripted.instructs.pop().map(|it| it.kind);
+        assert!(kind.is_some_and(|kind| kind != InstructKind::Run), "{name}");
+        scripted.done(link);
+        scripted.texts(link);
+    }
+}
+
+#[test]
+fn without_an_engine_nothing_is_passed_on() {
+    let mut scripted = Scripted::new();
+    scripted.net.router.configure(Config { livecode_programs: false, ..scripted.net.router.config.clone() });
+    let link = scripted.open();
+    for name in ["anything", "hello", "eval"] {
+        scripted.send(link, &format!(r#"{{"instruction":"{name}","credential":"{CREDENTIAL}"}}"#));
+        assert_eq!(scripted.texts(link)[1], format!("server: rejected command '{name}'"));
+    }
+    assert!(scripted.instructs.is_empty());
+}
+
+#[test]
+fn draining_ends_links_whose_command_is_with_the_engine() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    scripted.send(link, r#"{"instruction":"slow"}"#);
+    scripted.net.router.drain(Duration::from_secs(1), scripted.net.now);
+    scripted.net.advance(Duration::from_secs(2));
+    scripted.events();
+    assert_eq!(scripted.closed, [(link, CloseCode::DRAINING)]);
+    assert_eq!(scripted.left, [link]);
+}
