@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod hostile;
 mod lint;
+mod livecode;
 mod process;
 mod relay;
 mod report;
@@ -81,6 +82,8 @@ enum Command {
     Hostile,
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
+    /// Builds the livecoding engine that the relay has inside, a WebAssembly module; it takes a C compiler that knows wasm32
+    Livecode,
     /// Runs random stories of the whole system on a simulated network, one for each seed
     Simulate {
         /// How many seeds to run
@@ -168,6 +171,15 @@ fn run(command: Command) -> Result<()> {
         Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
         Command::Hostile => hostile::hostile(&workspace),
         Command::Lint => lint::lint(&workspace),
+        Command::Livecode => {
+            let module = livecode::build(&workspace)?;
+            println!(
+                "  {} bytes: {}",
+                size::grouped(std::fs::metadata(&module)?.len().try_into()?),
+                module.display()
+            );
+            Ok(())
+        }
         Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
         Command::Size => {
             setup::setup(&workspace, &Needs::for_build())?;

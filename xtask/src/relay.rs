@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::livecode;
 use crate::process::{run, shown};
 use crate::workspace::Workspace;
 
@@ -87,14 +88,16 @@ pub(crate) const DEMO_PROFILE: &str = "demo";
 
 /// Builds a relay for the demo: quickly, and without what only a public one needs.
 pub(crate) fn build_for_demo(workspace: &Workspace) -> Result<()> {
+    let module = livecode::build_if_possible(workspace)?;
     let arguments = ["build", "-p", "tunnel-relay", "--no-default-features", "--profile", DEMO_PROFILE];
-    run(workspace.cargo().args(arguments))
+    run(livecode::turn_on(workspace.cargo().args(arguments), "", module.as_ref()))
 }
 
 /// Builds the relay, for tests or (`release`) for people.
 pub(crate) fn build(workspace: &Workspace, release: bool) -> Result<()> {
+    let module = livecode::build_if_possible(workspace)?;
     let mut command = workspace.cargo();
-    command.args(["build", "-p", "tunnel-relay"]);
+    livecode::turn_on(command.args(["build", "-p", "tunnel-relay"]), "", module.as_ref());
     if release {
         command.arg("--release");
     }

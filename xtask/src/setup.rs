@@ -83,6 +83,9 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     }
     if needs.test_tools {
         deployment(workspace)?;
+        if let Err(error) = clang(workspace) {
+            println!("  the livecoding engine cannot be built: {error:#}");
+        }
     }
     if needs.test_tools && workspace.root.join("tests/package.json").is_file() {
         step("npm packages of the tests", || test_packages(workspace))?;
@@ -141,6 +144,11 @@ fn locked_version(lock: &str, name: &str) -> Result<Option<String>> {
 /// Makes sure that Rust's standard library is there for a target.
 pub(crate) fn rust_std(workspace: &Workspace, target: &str) -> Result<()> {
     step(target, || rust_target(workspace, target))
+}
+
+/// Makes sure that C can be compiled for WebAssembly.
+pub(crate) fn clang(workspace: &Workspace) -> Result<()> {
+    step("clang, for the livecoding engine", || debian(workspace, &["clang"], &["clang"]))
 }
 
 /// Makes sure that C can be compiled for static programs.

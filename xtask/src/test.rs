@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::report::Report;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
-use crate::{build, crates, lint, relay, setup, size};
+use crate::{build, crates, lint, livecode, relay, setup, size};
 
 /// Runs all checks and tests; the first step that fails ends it.
 pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
@@ -21,7 +21,10 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     lint::dependencies(workspace, &mut report)?;
     report.step("native tests", || {
         // The multi-tab tests need the package: they come last.
-        run(workspace.cargo().args(["test", "--workspace", "--exclude", "tunnel-e2e"]))
+        let module = livecode::build_if_possible(workspace)?;
+        let mut command = workspace.cargo();
+        command.args(["test", "--workspace", "--exclude", "tunnel-e2e"]);
+        run(livecode::turn_on(&mut command, "tunnel-relay/", module.as_ref()))
     })?;
     report.step("relay without ACME", || {
         let config = ["test", "-p", "tunnel-relay", "--no-default-features", "--lib", "config::"];

@@ -1,0 +1,265 @@
+//! One namespace: its sandbox, its links, whose turn it is, and what is said about it.
+
+mod answers;
+mod manage;
+mod run;
+mod turns;
+
+use crate::bucket::Bucket;
+use crate::image::{Image, ImageError};
+use crate::program::{Program, ProgramError};
+use crate::sandbox::{Op, Sandbox};
+use answers::Pending;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tunnel_protocol::Instant;
+use tunnel_protocol::router::{Instruct, LinkId, Said};
+use turns::Turns;
+
+/// How many labelled checkpoints are kept.
+const MAX_KEPT: usize = 4;
+
+/// How much processor time may be saved up.
+const SHARE_BURST: Duration = Duration::from_secs(1);
+const LINK_BURST: Duration = Duration::from_millis(500);
+
+/// A link may use this part of what the namespace may.
+const LINK_PART: f64 = 0.25;
+
+/// What an engine may use, beside the program's limits for each call.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Processor time of all calls together: a share of one processor, 0.2 for a fifth. A link's is a quarter of it.
+    pub share: f64,
+    /// Whether `eval` is allowed.
+    pub allows_eval: bool,
+    /// Whether instructions see the peers' addresses; else each link has one of 198.51.100.0/24.
+    pub shows_addresses: bool,
+    /// After how long a checkpoint is made anew, if calls ran.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            share: 0.2,
+            allows_eval: true,
+            shows_addresses: true,
+            checkpoint_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// When to call [`Engine::work`] again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// At once.
+    Now,
+    /// Then, or when something comes earlier.
+    At(Instant),
+    /// When something comes.
+    Idle,
+}
+
+/// What an engine did since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Calls into the sandbox.
+    pub calls: u64,
+    /// Of these, the ones that threw.
+    pub errors: u64,
+    /// The ones that were stopped at the soft limit.
+    pub interrupted: u64,
+    /// The ones that were dropped, with everything since the last checkpoint.
+    pub dropped: u64,
+    /// Processor time of all calls.
+    pub spent: Duration,
+    /// Bytes of linear memory.
+    pub memory: usize,
+    /// Links that it knows.
+    pub links: usize,
+    /// Commands that wait for their turn.
+    pub waiting: usize,
+}
+
+/// A link as the engine knows it.
+#[derive(Debug)]
+struct Link {
+    /// Its number in the sandbox; never used twice.
+    number: u32,
+    /// What instructions may know of the peer, in JSON.
+    about: String,
+    commands: VecDeque<Instruct>,
+    is_configurer: bool,
+}
+
+/// A sandbox with everything around it. Commands go in by [`instruct`](Self::instruct), [`work`](Self::work) runs one call, and
+/// [`poll_said`](Self::poll_said) has what comes of it.
+pub struct Engine {
+    program: Arc<Program>,
+    settings: Settings,
+    sandbox: Sandbox,
+    links: BTreeMap<LinkId, Link>,
+    numbers: BTreeMap<u32, LinkId>,
+    last_number: u32,
+    /// Numbers of links that are gone, of which the sandbox has not heard.
+    left: VecDeque<u32>,
+    turns: Turns,
+    share: Bucket,
+    /// The sandbox's timers.
+    timers: BTreeMap<u32, Instant>,
+    checkpoint: Image,
+    checkpoint_at: Instant,
+    /// Whether calls ran since the checkpoint.
+    is_changed: bool,
+    kept: VecDeque<(String, Image)>,
+    pending: Pending,
+    watchers: BTreeSet<LinkId>,
+    said: VecDeque<Said>,
+    stats: Stats,
+}
+
+impl Engine {
+    /// An engine with nothing in it.
+    pub fn new(program: &Arc<Program>, settings: Settings, now: Instant) -> Result<Self, ProgramError> {
+        let sandbox = Sandbox::new(program)?;
+        Ok(Self::with_sandbox(program, settings, sandbox, now))
+    }
+
+    /// An engine that goes on where an image was made. All links that were open then are closed.
+    pub fn from_image(
+        program: &Arc<Program>,
+        settings: Settings,
+        image: &Image,
+        now: Instant,
+    ) -> Result<Self, ImageError> {
+        let sandbox = Sandbox::from_image(program, image)?;
+        let mut engine = Self::with_sandbox(program, settings, sandbox, now);
+        // Numbers of links in the image must not be given to others.
+        engine.last_number = image.last_number;
+        engine.resume(now);
+        Ok(engine)
+    }
+
+    /// An engine with instructions of which only the sources are left: each is a name and a body.
+    pub fn from_sources(
+        program: &Arc<Program>,
+        settings: Settings,
+        sources: &[(String, String)],
+        now: Instant,
+    ) -> Result<Self, ProgramError> {
+        let mut engine = Self::new(program, settings, now)?;
+        for (name, body) in sources {
+            let parameters = serde_json::json!({ "instructionToAdd": name, "body": body });
+            let text = serde_json::json!({ "parameters": parameters }).to_string();
+            engine.call(Op::Add, 0, &text, None, now);
+            engine.said.clear();
+        }
+        engine.keep_checkpoint(now);
+        Ok(engine)
+    }
+
+    fn with_sandbox(program: &Arc<Program>, settings: Settings, sandbox: Sandbox, now: Instant) -> Self {
+        let share = settings.share.clamp(0.001, 1.0);
+        Self {
+            program: program.clone(),
+            checkpoint: sandbox.image(),
+            sandbox,
+            links: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            last_number: 0,
+            left: VecDeque::new(),
+            turns: Turns::new(share * LINK_PART, LINK_BURST),
+            share: Bucket::new(share, SHARE_BURST, now),
+            timers: BTreeMap::new(),
+            checkpoint_at: now,
+            is_changed: false,
+            kept: VecDeque::new(),
+            pending: Pending::default(),
+            watchers: BTreeSet::new(),
+            said: VecDeque::new(),
+            stats: Stats::default(),
+            settings,
+        }
+    }
+
+    /// Takes a command. Commands of one link are run in their order.
+    pub fn instruct(&mut self, instruct: Instruct, now: Instant) {
+        let id = instruct.link;
+        if !self.links.contains_key(&id) {
+            self.last_number += 1;
+            let number = self.last_number;
+            let about = self.about(&instruct, number);
+            let link = Link { number, about, commands: VecDeque::new(), is_configurer: false };
+            self.numbers.insert(number, id);
+            self.links.insert(id, link);
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            link.commands.push_back(instruct);
+            self.turns.want(id, now);
+        }
+    }
+
+    fn about(&self, instruct: &Instruct, number: u32) -> String {
+        let address = if self.settings.shows_addresses {
+            instruct.address.clone()
+        } else {
+            format!("198.51.100.{}", number % 254 + 1)
+        };
+        serde_json::json!({ "address": address, "url": path(&instruct.url), "headers": {} }).to_string()
+    }
+
+    /// Forgets a link: it is closed. Instructions hear of it.
+    pub fn link_left(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(&id) else { return };
+        self.numbers.remove(&link.number);
+        self.turns.forget(id);
+        self.watchers.remove(&id);
+        self.pending.forget(id);
+        self.left.push_back(link.number);
+    }
+
+    /// The next thing for the router.
+    pub fn poll_said(&mut self) -> Option<Said> {
+        self.said.pop_front()
+    }
+
+    /// What it did, and holds.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            memory: self.sandbox.size(),
+            links: self.links.len(),
+            waiting: self.links.values().map(|link| link.commands.len()).sum(),
+            ..self.stats
+        }
+    }
+
+    /// Everything there is, as of the last call.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        Image { last_number: self.last_number, ..self.sandbox.image() }
+    }
+
+    /// The newest sources, as names and bodies: what is left when an image cannot be used.
+    pub fn sources(&mut self) -> Vec<(String, String)> {
+        let called = self.sandbox.call(Op::Sources, 0, "");
+        let text = called.out.into_iter().next().map(|out| out.text).unwrap_or_default();
+        let list: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        let member = |it: &serde_json::Value, name| it.get(name)?.as_str().map(str::to_owned);
+        list.iter().filter_map(|it| Some((member(it, "name")?, member(it, "body")?))).collect()
+    }
+
+    fn keep_checkpoint(&mut self, now: Instant) {
+        self.checkpoint = self.sandbox.image();
+        self.checkpoint_at = now;
+        self.is_changed = false;
+    }
+}
+
+/// The path of a URL, as a request's line has it.
+fn path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("/", |at| &rest[at..])
+}

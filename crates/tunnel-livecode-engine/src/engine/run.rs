@@ -1,0 +1,377 @@
+//! One call after the other, and what comes of each.
+
+use super::answers::{answered, threw};
+use super::{Engine, Next};
+use crate::command::Members;
+use crate::sandbox::{Called, How, Op, Out, OutKind};
+use crate::thrown::Thrown;
+use serde_json::Value;
+use std::time::Duration;
+use tunnel_protocol::livecode::Line;
+use tunnel_protocol::router::{Instruct, InstructKind, LinkId, Said};
+use tunnel_protocol::{CloseCode, Instant};
+
+/// Longest reason of a close, in bytes.
+const MAX_REASON: usize = 123;
+
+/// Whose command a call runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    pub(super) link: LinkId,
+    pub(super) name: &'a str,
+}
+
+/// What a call came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) returned: Option<String>,
+    pub(super) thrown: Option<Thrown>,
+    pub(super) answer: Option<String>,
+    pub(super) is_unknown: bool,
+    pub(super) spent: Duration,
+}
+
+impl Engine {
+    /// Runs one call, if one is due and there is processor time for it.
+    pub fn work(&mut self, now: Instant) -> Next {
+        while let Some((link, answer)) = self.pending.expired(now) {
+            let thrown = Thrown::new("the promise was not settled within 5 s");
+            self.say_answered(link, answer, &threw(&thrown), Duration::ZERO);
+        }
+        let share_at = self.share.ready_at(now);
+        let own_at = self.turns.own_at(now).max(share_at);
+        let timer = self.timers.iter().map(|(timer, at)| (*at, *timer)).min();
+        if own_at <= now {
+            if let Some(number) = self.left.pop_front() {
+                let outcome = self.call(Op::Closed, number, "", None, now);
+                self.note_thrown(&outcome);
+                return Next::Now;
+            }
+            if let Some((_, timer)) = timer.filter(|(at, _)| *at <= now) {
+                self.timers.remove(&timer);
+                let outcome = self.call(Op::Fire, timer, "", None, now);
+                self.note_thrown(&outcome);
+                return Next::Now;
+            }
+        }
+        let mut next = self.pending.next_timeout();
+        let mut may_be_at = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        if !self.left.is_empty() {
+            may_be_at(own_at);
+        }
+        if let Some((at, _)) = timer {
+            may_be_at(at.max(own_at));
+        }
+        match self.turns.next(now) {
+            Ok(link) if share_at <= now => {
+                self.run_next(link, now);
+                return Next::Now;
+            }
+            Ok(link) => {
+                self.turns.want_first(link);
+                may_be_at(share_at);
+            }
+            Err(Some(at)) => may_be_at(at.max(share_at)),
+            Err(None) => {}
+        }
+        next.map_or(Next::Idle, Next::At)
+    }
+
+    fn run_next(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(instruct) = link.commands.pop_front() else { return };
+        if !link.commands.is_empty() {
+            self.turns.want(id, now);
+        }
+        self.run(&instruct, now);
+        self.said.push_back(Said::Done { link: id });
+    }
+
+    fn run(&mut self, instruct: &Instruct, now: Instant) {
+        let link = instruct.link;
+        let members = Members::read(&instruct.text);
+        if instruct.kind != InstructKind::Run {
+            if let Some(link) = self.links.get_mut(&link) {
+                link.is_configurer = true;
+            }
+            self.keep_checkpoint(now);
+        }
+        let caller = Caller { link, name: &instruct.name };
+        match &instruct.kind {
+            InstructKind::Run => {
+                self.expect(link, &members, now);
+                let outcome = self.command(Op::Run, caller, &members, now);
+                if outcome.is_unknown {
+                    self.say(link, Line::Rejected(&instruct.name));
+                    let thrown = Thrown::new("there is no instruction of this name");
+                    return self.end_with(link, &members, &threw(&thrown), Duration::ZERO);
+                }
+                self.finish(link, &members, &outcome);
+            }
+            InstructKind::Add { name } => {
+                self.say(link, Line::Adding(name));
+                let outcome = self.command(Op::Add, caller, &members, now);
+                self.finish_privileged(link, &members, &outcome, false);
+            }
+            InstructKind::Eval if self.settings.allows_eval => {
+                self.say(link, Line::EvaluatingSource);
+                self.expect(link, &members, now);
+                let outcome = self.command(Op::Eval, caller, &members, now);
+                self.finish(link, &members, &outcome);
+            }
+            InstructKind::Eval => {
+                self.say(link, Line::Rejected(&instruct.name));
+                self.end_with(
+                    link,
+                    &members,
+                    &threw(&Thrown::new("eval is off: `livecode-eval`")),
+                    Duration::ZERO,
+                );
+            }
+            InstructKind::Require { package } => {
+                self.say(link, Line::Requiring(package));
+                let thrown = Thrown::new("this relay installs no packages: bundle it and eval it");
+                self.say(link, Line::Returned(&thrown.line()));
+                self.end_with(link, &members, &threw(&thrown), Duration::ZERO);
+            }
+            InstructKind::Modules => {
+                self.say(link, Line::EnumeratingModules);
+                self.said.push_back(Said::Text { link, text: "[]".to_owned() });
+                self.end_with(link, &members, r#"{"returned":[]}"#, Duration::ZERO);
+            }
+            InstructKind::Manage => self.manage(caller, &members, now),
+        }
+    }
+
+    /// Runs a command in the sandbox.
+    pub(super) fn command(
+        &mut self,
+        op: Op,
+        caller: Caller<'_>,
+        members: &Members<'_>,
+        now: Instant,
+    ) -> Outcome {
+        let Some(link) = self.links.get(&caller.link) else { return Outcome::default() };
+        let number = link.number;
+        let text = members.for_sandbox(caller.name, &link.about);
+        self.call(op, number, &text, Some(caller), now)
+    }
+
+    /// Runs one call and does what it wants done; if it is dropped, brings the last checkpoint back.
+    pub(super) fn call(
+        &mut self,
+        op: Op,
+        number: u32,
+        text: &str,
+        caller: Option<Caller<'_>>,
+        now: Instant,
+    ) -> Outcome {
+        if self.is_changed && now.saturating_since(self.checkpoint_at) >= self.settings.checkpoint_interval {
+            self.keep_checkpoint(now);
+        }
+        self.is_changed = true;
+        let Called { how, out, spent } = self.sandbox.call(op, number, text);
+        self.stats.calls += 1;
+        self.stats.spent += spent;
+        self.share.take(spent, now);
+        let was_stopped = how != How::Well;
+        self.turns.charge(caller.map(|caller| caller.link), spent, was_stopped, now);
+        let mut outcome = Outcome { spent, ..Outcome::default() };
+        match how {
+            How::Well => self.deliver(out, caller, &mut outcome, now),
+            How::Interrupted => {
+                self.stats.interrupted += 1;
+                self.deliver(out, caller, &mut outcome, now);
+                if let Some(thrown) = &mut outcome.thrown {
+                    "stopped (out of time)".clone_into(&mut thrown.message);
+                }
+            }
+            How::Dropped(reason) => {
+                self.stats.dropped += 1;
+                if let (Some(caller), true) = (caller, out.iter().any(|out| out.kind == OutKind::Running)) {
+                    self.say(caller.link, Line::Evaluating(caller.name));
+                }
+                let back = now.saturating_since(self.checkpoint_at).as_secs_f64();
+                let thrown = Thrown::new(format!("stopped ({reason}); went back {back:.1} s"));
+                self.go_back(&thrown, caller.map(|caller| caller.link), now);
+                outcome.thrown = Some(thrown);
+            }
+        }
+        if outcome.thrown.is_some() {
+            self.stats.errors += 1;
+        }
+        outcome
+    }
+
+    fn deliver(&mut self, out: Vec<Out>, caller: Option<Caller<'_>>, outcome: &mut Outcome, now: Instant) {
+        for Out { kind, link: number, text } in out {
+            let link = self.numbers.get(&number).copied();
+            match (kind, link) {
+                (OutKind::Send, Some(link)) => self.said.push_back(Said::Text { link, text }),
+                (OutKind::Close, Some(link)) => self.close(link, &text),
+                (OutKind::Send | OutKind::Close, None) => {}
+                (OutKind::Returned, _) => {
+                    if let Some(caller) = caller {
+                        self.say(caller.link, Line::Returned(&text));
+                    }
+                    outcome.returned = Some(text);
+                }
+                (OutKind::Threw, _) => outcome.thrown = Some(Thrown::read(&text)),
+                (OutKind::StoppedAt, _) => {
+                    outcome.thrown = Some(Thrown { stack: text, ..Thrown::new("stopped") });
+                }
+                (OutKind::Log, _) => self.log(&text),
+                (OutKind::Timer, _) => match text.parse::<f64>() {
+                    Ok(after) => {
+                        let after = Duration::from_secs_f64((after / 1_000.0).clamp(0.001, 1e7));
+                        self.timers.insert(number, now + after);
+                    }
+                    Err(_) => drop(self.timers.remove(&number)),
+                },
+                (OutKind::Answer, _) => outcome.answer = Some(text),
+                (OutKind::Running, _) => {
+                    if let Some(caller) = caller {
+                        self.say(caller.link, Line::Evaluating(caller.name));
+                    }
+                }
+                (OutKind::Unknown, _) => outcome.is_unknown = true,
+                (OutKind::Settled, Some(link)) => {
+                    if let Some((number, value)) = text.split_once(' ')
+                        && let Ok(number) = number.parse()
+                        && self.pending.settle(link, number)
+                    {
+                        self.say_answered(link, number, value, outcome.spent);
+                    }
+                }
+                (OutKind::Settled, None) => {}
+                (OutKind::Tunnel, _) => self.said.push_back(Said::Tunnel { is_injected: text == "1" }),
+            }
+        }
+    }
+
+    fn close(&mut self, link: LinkId, text: &str) {
+        let value: Value = serde_json::from_str(text).unwrap_or_default();
+        let code = value.get(0).and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+        let reason = value.get(1).and_then(Value::as_str).unwrap_or_default();
+        let reason = reason[..reason.floor_char_boundary(MAX_REASON)].to_owned();
+        self.said.push_back(Said::Close { link, code: CloseCode(code.unwrap_or(1_000)), reason });
+    }
+
+    /// Makes everything what it was at the last checkpoint, and tells those who have to know.
+    fn go_back(&mut self, thrown: &Thrown, caller: Option<LinkId>, now: Instant) {
+        let image = self.checkpoint.clone();
+        if self.sandbox.bring_back(&image).is_err() {
+            // It is this sandbox's own image: only the machine's memory can be short.
+            return;
+        }
+        self.resume(now);
+        let line = thrown.line();
+        let configurers = self.links.iter().filter(|(id, link)| link.is_configurer && Some(**id) != caller);
+        let told: Vec<_> = configurers.map(|(id, _)| *id).collect();
+        for link in told {
+            self.say(link, Line::Returned(&line));
+        }
+    }
+
+    /// Has the sandbox go on after its memory was brought back: its timers start, and links that are gone close.
+    pub(super) fn resume(&mut self, now: Instant) {
+        let image = self.sandbox.image();
+        self.timers.clear();
+        self.left.clear();
+        let open: Vec<u32> = self.numbers.keys().copied().collect();
+        for is_silent in [false, true] {
+            let text = serde_json::json!({ "open": open, "isSilent": is_silent }).to_string();
+            let Called { how, out, spent } = self.sandbox.call(Op::Resume, 0, &text);
+            self.stats.spent += spent;
+            self.share.take(spent, now);
+            self.turns.charge(None, spent, how != How::Well, now);
+            if !matches!(how, How::Dropped(_)) {
+                self.deliver(out, None, &mut Outcome::default(), now);
+                break;
+            }
+            // A listener that does not end: without the listeners, then.
+            if self.sandbox.bring_back(&image).is_err() {
+                return;
+            }
+        }
+        self.keep_checkpoint(now);
+    }
+
+    /// Notes that the command's answer is due, if the peer wants one that can be told apart.
+    fn expect(&mut self, link: LinkId, members: &Members<'_>, now: Instant) {
+        if let Some(answer) = members.answer
+            && !self.pending.expect(link, answer, now)
+        {
+            let thrown = Thrown::new("too many answers are waited for");
+            self.say_answered(link, answer, &threw(&thrown), Duration::ZERO);
+        }
+    }
+
+    /// Ends an answer whose value the sandbox tells, unless nothing comes from there any more.
+    fn finish(&mut self, link: LinkId, members: &Members<'_>, outcome: &Outcome) {
+        let Some(thrown) = &outcome.thrown else { return };
+        if outcome.returned.is_none() {
+            self.say(link, Line::Returned(&thrown.line()));
+        }
+        self.note_thrown(outcome);
+        if let Some(answer) = members.answer
+            && self.pending.settle(link, answer)
+        {
+            self.say_answered(link, answer, &threw(thrown), outcome.spent);
+        }
+    }
+
+    /// Ends the answer to a privileged command with what the sandbox answered, or with what was thrown.
+    pub(super) fn finish_privileged(
+        &mut self,
+        link: LinkId,
+        members: &Members<'_>,
+        outcome: &Outcome,
+        says_value: bool,
+    ) {
+        if let Some(thrown) = &outcome.thrown {
+            self.say(link, Line::Returned(&thrown.line()));
+            self.note_thrown(outcome);
+            return self.end_with(link, members, &threw(thrown), outcome.spent);
+        }
+        let value = outcome.answer.as_deref().unwrap_or("null");
+        if says_value {
+            self.say(link, Line::Returned(value));
+        }
+        self.end_with(link, members, &format!(r#"{{"returned":{value}}}"#), outcome.spent);
+    }
+
+    /// The last line for those who tell answers apart.
+    pub(super) fn end_with(&mut self, link: LinkId, members: &Members<'_>, value: &str, spent: Duration) {
+        if let Some(answer) = members.answer {
+            self.pending.settle(link, answer);
+            self.say_answered(link, answer, value, spent);
+        }
+    }
+
+    fn say_answered(&mut self, link: LinkId, answer: u64, value: &str, spent: Duration) {
+        self.said.push_back(Said::Text { link, text: answered(answer, value, spent) });
+    }
+
+    pub(super) fn say(&mut self, link: LinkId, line: Line<'_>) {
+        self.said.push_back(Said::Text { link, text: line.to_string() });
+    }
+
+    fn note_thrown(&mut self, outcome: &Outcome) {
+        if let Some(thrown) = &outcome.thrown {
+            self.log(&format!("error {}", thrown.line()));
+        }
+    }
+
+    /// Tells a line of the log to those who watch it.
+    fn log(&mut self, text: &str) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let (level, text) = text.split_once(' ').unwrap_or((text, ""));
+        let line = format!("server: log {}", serde_json::json!({ "level": level, "text": text }));
+        for link in self.watchers.clone() {
+            self.said.push_back(Said::Text { link, text: line.clone() });
+        }
+    }
+}

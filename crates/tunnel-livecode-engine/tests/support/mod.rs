@@ -1,0 +1,211 @@
+//! A router and an engine together, without sockets: time stands still until a command is waited for.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tunnel_livecode_engine::{Engine, Limits, Next, Program, Settings};
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::router::{Config, Dialect, Event, LinkId, LivecodeConfig, Peer, Router, Said, Transmit};
+use tunnel_protocol::{CloseCode, Instant};
+
+pub const CREDENTIAL: &str = "CREDENTIAL";
+
+/// The module, or `None`, with a word about it, where it is not built.
+pub fn program() -> Option<Arc<Program>> {
+    static PROGRAM: OnceLock<Option<Arc<Program>>> = OnceLock::new();
+    PROGRAM.get_or_init(|| program_with(Limits::default())).clone()
+}
+
+pub fn program_with(limits: Limits) -> Option<Arc<Program>> {
+    let wasm = wasm()?;
+    Some(Program::new(&wasm, limits).expect("the module is one for the engine"))
+}
+
+pub fn wasm() -> Option<Vec<u8>> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/livecode/guest.wasm");
+    let named = std::env::var_os("TUNNEL_LIVECODE_GUEST").map(PathBuf::from);
+    match std::fs::read(named.as_ref().unwrap_or(&default)) {
+        Ok(wasm) => Some(wasm),
+        Err(error) => {
+            assert!(named.is_none(), "TUNNEL_LIVECODE_GUEST: {error}");
+            eprintln!("skipped: the livecoding engine is not built; run `cargo xtask livecode`");
+            None
+        }
+    }
+}
+
+/// A file of the recordings, which are not a part of this repository.
+pub fn material(name: &str) -> Option<serde_json::Value> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spikes/livecode");
+    let folder = std::env::var_os("TUNNEL_LIVECODE_MATERIAL").map_or(default, PathBuf::from);
+    match std::fs::read_to_string(folder.join(name)) {
+        Ok(text) => Some(serde_json::from_str(&text).expect("JSON")),
+        Err(_) => {
+            eprintln!("skipped: there is no {name} in {} (TUNNEL_LIVECODE_MATERIAL)", folder.display());
+            None
+        }
+    }
+}
+
+pub struct Rig {
+    pub router: Router,
+    pub engine: Engine,
+    pub now: Instant,
+    /// Closes that the router asked for.
+    pub closed: Vec<(LinkId, CloseCode, String)>,
+}
+
+/// Without limits by shares: the tests about turns have their own.
+pub fn unlimited() -> Settings {
+    Settings { share: 1.0, ..Settings::default() }
+}
+
+impl Rig {
+    pub fn new() -> Option<Self> {
+        Some(Self::with(&program()?, unlimited()))
+    }
+
+    pub fn with(program: &Arc<Program>, settings: Settings) -> Self {
+        let engine = Engine::new(program, settings, Instant::ORIGIN).expect("an engine");
+        Self::of(engine)
+    }
+
+    pub fn of(engine: Engine) -> Self {
+        let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [7; 32] });
+        let config = Config { livecode, livecode_programs: true, ..Config::default() };
+        Self { router: Router::new(config), engine, now: Instant::ORIGIN, closed: Vec::new() }
+    }
+
+    pub fn open(&mut self) -> LinkId {
+        self.open_from("192.0.2.7")
+    }
+
+    pub fn open_from(&mut self, address: &str) -> LinkId {
+        let peer = Peer {
+            dialect: Dialect::Livecode,
+            address: address.to_owned(),
+            url: "ws://relay.example/room".to_owned(),
+            challenge: StaticKey::from_secret([3; 32]),
+        };
+        self.router.open_link(Arc::new(peer), self.now)
+    }
+
+    pub fn close(&mut self, link: LinkId) {
+        self.router.handle_link_closed(link, self.now);
+        self.pump();
+    }
+
+    /// Sends a text, waits until it is answered, and returns what the peer was sent.
+    pub fn text(&mut self, link: LinkId, text: &str) -> Vec<String> {
+        self.send(link, text);
+        self.answered(link);
+        self.texts(link)
+    }
+
+    pub fn send(&mut self, link: LinkId, text: &str) {
+        self.router.handle_text(link, text, self.now);
+        self.pump();
+    }
+
+    /// Lets time pass until the link's command is answered.
+    pub fn answered(&mut self, link: LinkId) {
+        while self.router.is_busy(link) {
+            match self.step() {
+                Next::Now => {}
+                Next::At(at) => self.now = self.now.max(at),
+                Next::Idle => panic!("a command is left, and nothing to do"),
+            }
+        }
+    }
+
+    /// Runs what is due now.
+    pub fn pump(&mut self) {
+        while self.step() == Next::Now {}
+    }
+
+    /// Lets time pass, with what is due meanwhile.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            match self.step() {
+                Next::Now => {}
+                Next::At(at) if at <= end => self.now = self.now.max(at),
+                Next::At(_) | Next::Idle => break,
+            }
+        }
+        self.now = end;
+        self.pump();
+    }
+
+    fn step(&mut self) -> Next {
+        self.events();
+        let next = self.engine.work(self.now);
+        while let Some(said) = self.engine.poll_said() {
+            self.said(said);
+        }
+        self.events();
+        next
+    }
+
+    fn said(&mut self, said: Said) {
+        self.router.handle_said(said);
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.router.poll_event() {
+            match event {
+                Event::Instruct(instruct) => self.engine.instruct(*instruct, self.now),
+                Event::Left(link) => self.engine.link_left(link),
+                Event::Close { link, code, reason } => self.closed.push((link, code, reason)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What is queued for a peer.
+    pub fn texts(&mut self, link: LinkId) -> Vec<String> {
+        let text = |transmit| match transmit {
+            Transmit::Text(text) => text,
+            Transmit::Binary(frame) => panic!("a frame for a livecode link: {frame:?}"),
+        };
+        std::iter::from_fn(|| self.router.poll_transmit(link)).map(text).collect()
+    }
+
+    pub fn add(&mut self, link: LinkId, name: &str, body: &str) -> Vec<String> {
+        self.text(
+            link,
+            &privileged("add instruction", &serde_json::json!({ "instructionToAdd": name, "body": body })),
+        )
+    }
+
+    pub fn eval(&mut self, link: LinkId, body: &str) -> Vec<String> {
+        self.text(link, &privileged("eval", &serde_json::json!({ "body": body })))
+    }
+
+    pub fn manage(&mut self, link: LinkId, name: &str, parameters: &serde_json::Value) -> serde_json::Value {
+        let texts = self.text(link, &privileged(name, parameters));
+        let line = texts.last().and_then(|text| text.strip_prefix("server: ")).unwrap_or_default().to_owned();
+        serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line))
+    }
+
+    /// What an instruction's call comes to, without the first two lines.
+    pub fn invoke(&mut self, link: LinkId, name: &str, parameters: &str) -> Vec<String> {
+        let name_json = serde_json::Value::from(name);
+        let texts = self.text(link, &format!(r#"{{"instruction":{name_json},"parameters":{parameters}}}"#));
+        assert_eq!(
+            texts[..2],
+            [
+                format!("server: received command '{name}'"),
+                format!("server: evaluating added instruction '{name}'")
+            ],
+            "{texts:?}"
+        );
+        texts[2..].to_vec()
+    }
+}
+
+pub fn privileged(name: &str, parameters: &serde_json::Value) -> String {
+    serde_json::json!({ "instruction": name, "parameters": parameters, "credential": CREDENTIAL }).to_string()
+}
