@@ -27,7 +27,7 @@
 //!     println!("connect to {:?}", server.id());
 //!     let mut clients = server.listen(1337)?;
 //!     while let Some(client) = clients.next().await {
-//!         if client.offer().protocols != ["chat"] {
+//!         if client.protocols() != ["chat"] {
 //!             client.refuse("only chat is spoken here");
 //!         } else {
 //!             let socket = client.accept("chat").await?;
@@ -67,7 +67,7 @@ pub use api::{
 #[cfg(all(target_family = "wasm", feature = "npm"))]
 pub use browser::{ForwardingServerWebSocket, PeerToPeerWebSocket, start};
 pub use bytes::Bytes;
-pub use tunnel_protocol::endpoint::{Liveness, Offer, Remote, SocketStats};
+pub use tunnel_protocol::endpoint::{Liveness, Remote, SocketStats};
 pub use tunnel_protocol::server_id::{ParseServerIdError, PublicKey};
 pub use tunnel_protocol::session::SessionStats;
 pub use tunnel_protocol::{CloseCode, Message, ServerId};

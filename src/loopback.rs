@@ -101,7 +101,7 @@ mod tests {
                         socket = Some(client.connect(id, 0, ConnectOptions::default(), now));
                         client.handle_link_opened(LINK, false, now);
                     }
-                    Event::Offer { socket, .. } => server.accept(socket, "", now),
+                    Event::Incoming { socket, .. } => server.accept(socket, "", now),
                     Event::Message { socket, message } => server.send(socket, message).unwrap(),
                     _ => {}
                 }

@@ -10,7 +10,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tunnel_protocol::endpoint::{Event, Offer, SocketId};
+use tunnel_protocol::endpoint::{self, Event, SocketId};
+use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, ServerId};
 
 /// How a server is hosted. Made by [`Server::builder`].
@@ -186,15 +187,40 @@ impl Stream for Listener {
 pub struct Incoming {
     engine: Rc<dyn Engine>,
     id: SocketId,
-    offer: Offer,
+    client: endpoint::Incoming,
     is_answered: bool,
 }
 
 impl Incoming {
-    /// What the client wants, and who it is.
+    /// The port that the client wants.
     #[must_use]
-    pub const fn offer(&self) -> &Offer {
-        &self.offer
+    pub const fn port(&self) -> u16 {
+        self.client.port
+    }
+
+    /// The path and query behind the port in the client's URL.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.client.path
+    }
+
+    /// The subprotocols that the client offers, in order of preference.
+    #[must_use]
+    pub fn protocols(&self) -> &[String] {
+        &self.client.protocols
+    }
+
+    /// The client's address as the relay sees it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.client.address
+    }
+
+    /// The key that the client's handshake was made with, or `None` for a plain peer, which has none. The client has proven
+    /// that it holds the key once the socket opens; until then the handshake may be a recording.
+    #[must_use]
+    pub const fn remote(&self) -> Option<PublicKey> {
+        self.client.remote
     }
 
     /// Lets the client in, with one of the subprotocols that it offers; empty if it offers none.
@@ -204,7 +230,7 @@ impl Incoming {
     /// [`Error::NotOffered`] for another subprotocol: the client is refused. [`Error::Failed`] if the client has gone
     /// meanwhile.
     pub async fn accept(mut self, protocol: &str) -> Result<Socket, Error> {
-        let offered = &self.offer.protocols;
+        let offered = &self.client.protocols;
         let is_offered = offered.iter().any(|offered| offered == protocol);
         if !(is_offered || protocol.is_empty() && offered.is_empty()) {
             let error = Error::NotOffered { chosen: protocol.to_owned(), offered: offered.clone() };
@@ -230,7 +256,7 @@ impl Incoming {
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Incoming").field("offer", &self.offer).finish_non_exhaustive()
+        out.debug_struct("Incoming").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -309,7 +335,7 @@ impl ServerState {
                 self.path_events.take();
                 self.guard.take();
             }
-            Event::Offer { socket, offer } => self.ask(engine, socket, offer),
+            Event::Incoming { socket, incoming } => self.ask(engine, socket, incoming),
             _ => {}
         }
     }
@@ -320,15 +346,15 @@ impl ServerState {
         }
     }
 
-    fn ask(&self, engine: Rc<dyn Engine>, id: SocketId, offer: Offer) {
-        let port = offer.port;
+    fn ask(&self, engine: Rc<dyn Engine>, id: SocketId, client: endpoint::Incoming) {
+        let port = client.port;
         let mut claims = self.claims.borrow_mut();
         claims.retain(|sender| !sender.is_closed());
         let Some(listener) = claims.owner(port) else {
             let (code, reason) = nobody_listens(port);
             return engine.refuse(id, code, &reason);
         };
-        let incoming = Incoming { engine: engine.clone(), id, offer, is_answered: false };
+        let incoming = Incoming { engine: engine.clone(), id, client, is_answered: false };
         if let Err(full) = listener.try_send(incoming) {
             full.into_inner().is_answered = true;
             let (code, reason) = backlog_is_full(port);

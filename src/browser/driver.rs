@@ -334,7 +334,7 @@ impl Driver {
                     tasks::post(warm_up::begin);
                 }
             }
-            Event::Offer { .. } => {
+            Event::Incoming { .. } => {
                 if let Some(server) = &self.server {
                     server.clone().handle(&this, event);
                 }

@@ -66,7 +66,7 @@ async fn a_server_sees_what_a_client_wants_and_chooses() {
     let (server, mut clients) = serve(80).await;
     spawn_local(async move {
         let first = clients.next().await.unwrap();
-        assert_eq!((first.offer().port, &*first.offer().path), (80, "/room?name=x"));
+        assert_eq!((first.port(), first.path()), (80, "/room?name=x"));
         first.accept("chat").await.unwrap().close(CloseCode::NORMAL, "");
         clients.next().await.unwrap().refuse("not today");
         drop(clients.next().await.unwrap());

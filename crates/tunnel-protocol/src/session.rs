@@ -240,8 +240,13 @@ impl Session {
     #[must_use]
     pub fn new_plain(config: Config) -> Self {
         let mut session = Self::new(config);
-        session.plain = Some(Plain::default());
+        session.become_plain();
         session
+    }
+
+    /// The same for a session that nothing was sent on: its peer has turned out to be a plain one.
+    pub fn become_plain(&mut self) {
+        self.plain = Some(Plain::default());
     }
 
     /// Whether the peer is a plain one.

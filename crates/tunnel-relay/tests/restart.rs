@@ -55,7 +55,7 @@ impl Talk {
 
     fn handle(&mut self, endpoint: &mut Endpoint, event: Event, now: Instant) {
         match event {
-            Event::Offer { socket, .. } => endpoint.accept(socket, "", now),
+            Event::Incoming { socket, .. } => endpoint.accept(socket, "", now),
             Event::Opened { socket, .. } => {
                 assert_eq!(self.socket.replace(socket), None, "one socket for the whole conversation");
             }

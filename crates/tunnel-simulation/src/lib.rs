@@ -508,8 +508,8 @@ impl World {
                     connection.to_peer = network::Lane::default();
                 }
             }
-            Event::Offer { socket, ref offer } if peer.obliging => {
-                let protocol = offer.protocols.first().cloned().unwrap_or_default();
+            Event::Incoming { socket, ref incoming } if peer.obliging => {
+                let protocol = incoming.protocols.first().cloned().unwrap_or_default();
                 peer.endpoint.accept(socket, &protocol, now);
             }
             Event::Message { socket, ref message } if peer.obliging => {

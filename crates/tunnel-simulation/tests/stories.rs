@@ -108,10 +108,12 @@ fn a_port_path_address_and_key_reach_the_server_before_it_decides() {
     };
     let client = world.connect(CLIENT, server, 80, options);
 
-    let Some(Event::Offer { socket, offer }) = world.next_event(SERVER, LONG) else { panic!("an offer") };
-    assert_eq!((offer.port, &*offer.path, &*offer.address), (80, "/room?7", "192.0.2.1"));
-    assert_eq!(offer.protocols, ["chat", "cheese"]);
-    let key = offer.remote.unwrap();
+    let Some(Event::Incoming { socket, incoming }) = world.next_event(SERVER, LONG) else {
+        panic!("a client")
+    };
+    assert_eq!((incoming.port, &*incoming.path, &*incoming.address), (80, "/room?7", "192.0.2.1"));
+    assert_eq!(incoming.protocols, ["chat", "cheese"]);
+    let key = incoming.remote.unwrap();
     world.with(SERVER, |endpoint, now| endpoint.accept(socket, "cheese", now));
 
     let Some(Event::Opened { socket: opened, protocol, remote }) = world.next_event(CLIENT, LONG) else {
@@ -129,7 +131,7 @@ fn a_refusal_reaches_the_client_with_its_code_and_reason() {
     let (mut world, server) = tabs();
     world.peers[SERVER].obliging = false;
     world.connect(CLIENT, server, 81, ConnectOptions::default());
-    let Some(Event::Offer { socket, .. }) = world.next_event(SERVER, LONG) else { panic!("an offer") };
+    let Some(Event::Incoming { socket, .. }) = world.next_event(SERVER, LONG) else { panic!("a client") };
 
     world
         .with(SERVER, |endpoint, now| endpoint.refuse(socket, CloseCode::PORT_CLOSED, "nobody listens", now));
@@ -526,7 +528,7 @@ fn many_sockets_share_the_memory_of_their_page() {
     }
     for _ in 0..2 * CLIENTS {
         match world.next_event(SERVER, LONG) {
-            Some(Event::Offer { socket, .. }) => {
+            Some(Event::Incoming { socket, .. }) => {
                 world.with(SERVER, |endpoint, now| endpoint.accept(socket, "", now));
             }
             Some(Event::Opened { socket, .. }) => servers.push(socket),

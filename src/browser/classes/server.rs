@@ -11,7 +11,7 @@ use crate::browser::platform::random;
 use crate::browser::tasks;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use tunnel_protocol::endpoint::{Endpoint, Event, Offer, SocketId};
+use tunnel_protocol::endpoint::{Endpoint, Event, Incoming, SocketId};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::{CloseCode, ServerId};
 use wasm_bindgen::prelude::*;
@@ -156,17 +156,17 @@ impl Server {
     }
 
     /// Asks the class whether a client may come in, if somebody listens on its port.
-    fn ask(&self, driver: Rc<Driver>, id: SocketId, offer: Offer) {
+    fn ask(&self, driver: Rc<Driver>, id: SocketId, incoming: Incoming) {
         let core = SocketCore::incoming(driver, id);
         let Some(target) = self.target.borrow().clone() else {
             return core.refuse(CloseCode::PORT_CLOSED, "the server is closed");
         };
-        let Some(listener) = self.listener(&target, offer.port) else {
-            let (code, reason) = nobody_listens(offer.port);
+        let Some(listener) = self.listener(&target, incoming.port) else {
+            let (code, reason) = nobody_listens(incoming.port);
             return core.refuse(code, &reason);
         };
-        let remote_id = offer.remote.map(|key| ServerId::Key(key).to_string());
-        let Offer { port, address, verified, protocols, path, plain, .. } = offer;
+        let remote_id = incoming.remote.map(|key| ServerId::Key(key).to_string());
+        let Incoming { port, address, verified, protocols, path, plain, .. } = incoming;
         let (core, channel) = (SocketHandle(core), id.0 as f64);
         fire_offer(
             &target, listener, core, channel, port, &address, remote_id, verified, protocols, &path, plain,
@@ -189,7 +189,7 @@ impl Server {
                 self.target.take();
                 self.claims.take();
             }
-            (_, Event::Offer { socket, offer }) => self.ask(driver, socket, offer),
+            (_, Event::Incoming { socket, incoming }) => self.ask(driver, socket, incoming),
             _ => {}
         }
     }

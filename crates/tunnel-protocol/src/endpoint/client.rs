@@ -1,12 +1,14 @@
-//! Sockets that this endpoint opened: connecting, and finding the server again.
+//! The machine of a socket that this endpoint opened: connecting, and finding the server again.
+//!
+//! The endpoint hands it its socket and what arrived for it, and performs the actions that it returns.
 
 mod handshake;
 
+use super::action::{Action, Context, Handshake};
 use super::carrier::Carrier;
 use super::links::is_lasting;
-use super::socket::{ConnectOptions, Path, Remote, Side, Socket, describe, prologue, retry_wait};
-use super::{Endpoint, LinkId, SocketId};
-use crate::frame::ChannelKind;
+use super::socket::{ConnectOptions, Path, Remote, Socket, describe, prologue, retry_wait};
+use super::{Endpoint, LinkId, Side, SocketId};
 use crate::handshake::{HandshakeError, Initiator, Transport};
 use crate::identity::{DhError, StaticKey};
 use crate::ledger::Owner;
@@ -29,16 +31,16 @@ const MAX_EARLY_MESSAGE: usize = 8_000;
 /// How often a connection that never opened is tried when it fails for a passing reason.
 const MAX_FIRST_ATTEMPTS: u32 = 4;
 
-/// What a client knows of its connection, beside the session.
+/// A client's half of a socket, beside the session.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct ClientSide {
     server: ServerId,
-    /// Who the server is: told by its ID or, unproven, by the server itself.
+    /// The server's key: told by its ID or, unproven, by the server itself.
     server_key: Option<PublicKey>,
     port: u16,
     options: ConnectOptions,
     /// Made when it is needed first, unless the application has one.
-    pub(super) key: Option<StaticKey>,
+    key: Option<StaticKey>,
     session_id: SessionId,
     /// The server's page load, once it has answered.
     server_epoch: Option<Epoch>,
@@ -50,7 +52,7 @@ pub(super) struct Client {
     /// A request to the key is out.
     asked: bool,
     /// The first handshake, computed while there was no link to send it on.
-    prepared: Option<(Box<Initiator>, Bytes)>,
+    prepared: Option<Handshake>,
 }
 
 #[derive(Debug)]
@@ -65,17 +67,35 @@ enum State {
     Open,
 }
 
-impl Client {
-    pub(super) const fn resume_timeout(&self) -> Duration {
-        self.options.resume_timeout
+impl ClientSide {
+    fn new(server: ServerId, port: u16, options: ConnectOptions, session_id: SessionId) -> Self {
+        Self {
+            server,
+            server_key: server.key().copied(),
+            port,
+            key: options.key.clone(),
+            options,
+            session_id,
+            server_epoch: None,
+            state: State::Waiting { retry_at: None },
+            attempts: 0,
+            absent_since: Instant::NEVER,
+            asked: false,
+            prepared: None,
+        }
+    }
+
+    /// Whether the socket goes on over another path when it loses the one that it has.
+    pub(super) const fn resumes(&self) -> bool {
+        !self.options.resume_timeout.is_zero()
     }
 
     /// Whether the server's ID is one of the livecode dialect.
-    const fn wants_livecode(&self) -> bool {
+    pub(super) const fn wants_livecode(&self) -> bool {
         matches!(self.server, ServerId::Number(_))
     }
 
-    /// There is no relay any more that says that the server is not there.
+    /// Forgets that the server is not there: the relay that said so is gone.
     pub(super) const fn forget_absence(&mut self) {
         self.absent_since = Instant::NEVER;
     }
@@ -90,11 +110,206 @@ impl Client {
         let absence = self.absent_since + self.options.absent_timeout;
         step.min(expiry).min(absence)
     }
+
+    /// Takes the next step, if nothing that it waits for is missing any more.
+    pub(super) fn advance(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= cx.now) => {
+                *retry_at = None;
+                if cx.is_livecode {
+                    self.advance_livecode(socket, cx);
+                } else if let Some(link) = cx.ready_link() {
+                    self.initiate(socket, link, cx);
+                }
+            }
+            State::Handshaking { answer, .. } => {
+                if let Some(answer) = answer.take() {
+                    self.asked = false;
+                    self.handle_accepted(answer, socket, cx);
+                }
+            }
+            State::Asking { path, .. } if self.server_key.is_some() => {
+                let path = *path;
+                self.initiate_livecode(path, socket, cx);
+            }
+            State::Waiting { .. } | State::Asking { .. } | State::Open => {}
+        }
+    }
+
+    /// In the livecode dialect a client connects on a link of its own, and asks who the server is.
+    fn advance_livecode(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        let ServerId::Number(number) = self.server else {
+            let reason = "this relay speaks the livecode dialect, where servers have numbers";
+            return self.fail(CloseCode::SERVER_NOT_FOUND, reason, socket, cx.now);
+        };
+        match socket.own_link {
+            None => cx.act(Action::DialOwnLink),
+            Some(link) if cx.links.get(link).is_some_and(Carrier::is_livecode) => {
+                self.server_key = None;
+                cx.act(Action::ConnectByNumber { link, number, port: self.port });
+            }
+            // It is being dialled; its first answer brings this client here again.
+            Some(_) => {}
+        }
+    }
+
+    /// Livecode dialect: CONNECT is out on this path.
+    pub(super) fn handle_asking(&mut self, path: Path, now: Instant) {
+        let patience = if self.options.allow_plain { PLAIN_AFTER } else { HANDSHAKE_TIMEOUT };
+        self.state = State::Asking { path, give_up_at: now + patience };
+    }
+
+    /// Takes in the key that a server of the livecode dialect says is its own.
+    pub(super) fn handle_server_key(&mut self, key: PublicKey, socket: &mut Socket, cx: &mut Context<'_>) {
+        // A server that says it twice is not believed the second time.
+        if let State::Asking { .. } = self.state {
+            self.server_key = Some(key);
+            self.advance(socket, cx);
+        }
+    }
+
+    /// Opens the socket to a server of the livecode dialect that does not encrypt, which the application allows.
+    fn open_plain(&mut self, path: Path, socket: &mut Socket, cx: &mut Context<'_>) {
+        self.state = State::Open;
+        self.options.resume_timeout = Duration::ZERO;
+        socket.session.become_plain();
+        socket.open(path, Remote::default(), cx);
+    }
+
+    /// Takes in a record that came before the socket has a path: a plain server talks.
+    pub(super) fn handle_early_data(
+        &mut self,
+        path: Path,
+        text: Bytes,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        // Before its answer to the handshake, no other server can say anything.
+        if self.options.allow_plain && matches!(self.state, State::Asking { .. }) {
+            self.open_plain(path, socket, cx);
+            // A plain peer can't break a protocol that it does not speak.
+            let _ = socket.session.handle_record(text, cx.now);
+        }
+    }
+
+    /// The relay, or the server, closed the client's channel.
+    pub(super) fn handle_channel_closed(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        if socket.path.is_some() {
+            return self.lose_path(code, reason, socket, cx);
+        }
+        if code == CloseCode::SERVER_NOT_FOUND {
+            self.absent_since = self.absent_since.min(cx.now);
+        }
+        self.retry(code, reason, socket, cx);
+    }
+
+    /// The path is gone, or the link that this client waited for.
+    pub(super) fn lose_path(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        socket.leave_path(self.resumes(), cx);
+        self.retry(code, reason, socket, cx);
+    }
+
+    /// Tries again, if that makes sense.
+    fn retry(&mut self, code: CloseCode, reason: &str, socket: &mut Socket, cx: &mut Context<'_>) {
+        let random = cx.keys.entropy.u64();
+        let passing = matches!(
+            code,
+            CloseCode::PEER_GONE | CloseCode::TRY_AGAIN_LATER | CloseCode::DRAINING | CloseCode::ABNORMAL
+        );
+        let again = if is_lasting(code) {
+            false
+        } else if socket.opened {
+            self.resumes()
+        } else {
+            passing && self.attempts < MAX_FIRST_ATTEMPTS
+        };
+        if !again {
+            return self.fail(code, reason, socket, cx.now);
+        }
+        // The first try is at once: most paths die for reasons that are over by then.
+        let wait = if self.attempts == 0 { Duration::ZERO } else { retry_wait(self.attempts, random) };
+        self.attempts = self.attempts.saturating_add(1);
+        self.state = State::Waiting { retry_at: Some(cx.now + wait) };
+        self.asked = false;
+        cx.act(Action::Dial);
+        self.advance(socket, cx);
+    }
+
+    /// Gives up on the socket.
+    fn fail(&self, code: CloseCode, reason: &str, socket: &mut Socket, now: Instant) {
+        if socket.opened {
+            // Without resumption, a connection that just ends is what the platform calls abnormal.
+            let code = if self.resumes() { code } else { CloseCode::ABNORMAL };
+            let reason = format!("{reason}; {}", socket.session.certainty());
+            socket.session.give_up(code, &reason);
+        } else {
+            let what = describe(&self.server, self.port);
+            socket.session.give_up(code, &format!("{what}: {reason}"));
+        }
+        socket.path = None;
+        if socket.lingers_until < Instant::NEVER {
+            socket.lingers_until = now;
+        }
+    }
+
+    /// Acts on the clock; calling it too early is harmless.
+    pub(super) fn handle_timeout(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        let now = cx.now;
+        let timeouts = &self.options;
+        if let Some(path) = socket.path.filter(|_| socket.session.is_stalled(now)) {
+            let reason = "the peer gives no sign of life on this path";
+            cx.close(path, CloseCode::TIMEOUT, reason);
+            self.lose_path(CloseCode::TIMEOUT, reason, socket, cx);
+        } else if self.absent_since + timeouts.absent_timeout <= now {
+            let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
+            self.fail(CloseCode::SERVER_NOT_FOUND, &reason, socket, now);
+        } else if socket.interrupted_at + timeouts.resume_timeout <= now {
+            let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
+            self.fail(CloseCode::EXPIRED, &reason, socket, now);
+        } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
+            self.state
+            && give_up_at <= now
+        {
+            if self.options.allow_plain && matches!(self.state, State::Asking { .. }) {
+                return self.open_plain(path, socket, cx);
+            }
+            // The relay knows the server, which says nothing: its page is frozen. That is no reason to give up.
+            if socket.is_interrupted() {
+                socket.interrupted_at = now;
+            }
+            let reason = "the server did not answer the handshake";
+            cx.close(path, CloseCode::TIMEOUT, reason);
+            self.retry(CloseCode::TIMEOUT, reason, socket, cx);
+        } else {
+            self.advance(socket, cx);
+        }
+    }
+
+    /// Tries now what would have been tried later.
+    pub(super) fn hurry(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        if let State::Waiting { retry_at } = &mut self.state {
+            *retry_at = None;
+            self.attempts = 0;
+            self.advance(socket, cx);
+        }
+    }
 }
 
 impl Endpoint {
-    /// Opens a socket to a server's port. [`Event::Opened`] or [`Event::Closed`] tells what came of it. It fails with 1009 if
-    /// there is an [`offer_problem`].
+    /// Opens a socket to a server's port. [`Event::Opened`](super::Event::Opened) or [`Event::Closed`](super::Event::Closed)
+    /// tells what came of it. It fails with 1009 if there is an [`offer_problem`].
     pub fn connect(
         &mut self,
         server: ServerId,
@@ -103,243 +318,24 @@ impl Endpoint {
         now: Instant,
     ) -> SocketId {
         let problem = offer_problem(options.protocols.iter().map(String::as_str), &options.path);
-        let client = Client {
-            server,
-            server_key: server.key().copied(),
-            port,
-            key: options.key.clone(),
-            options,
-            session_id: SessionId(self.entropy.array()),
-            server_epoch: None,
-            state: State::Waiting { retry_at: None },
-            attempts: 0,
-            absent_since: Instant::NEVER,
-            asked: false,
-            prepared: None,
-        };
+        let client = ClientSide::new(server, port, options, SessionId(self.keys.entropy.array()));
         let mut session = Session::new(self.next_session());
         session.keep_alive();
         let socket = self.add_socket(session, Side::Client(Box::new(client)));
         if let Some(problem) = problem {
-            self.fail_client(socket, CloseCode::TOO_BIG, &problem, now);
+            self.step_client(socket, now, |client, socket, _| {
+                client.fail(CloseCode::TOO_BIG, &problem, socket, now);
+            });
             return socket;
         }
         self.dial_if_wanted(now);
-        self.advance_client(socket, now);
+        self.step_client(socket, now, ClientSide::advance);
         self.unprepared.push(socket);
         socket
     }
-
-    /// Takes the next step of a client that waits for nothing any more.
-    pub(super) fn advance_client(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &mut entry.side else { return };
-        match &mut client.state {
-            State::Waiting { retry_at } if retry_at.is_none_or(|at| at <= now) => {
-                *retry_at = None;
-                if self.is_livecode {
-                    self.advance_livecode_client(socket, now);
-                } else if let Some(link) = self.main
-                    && self.links.get(link).is_some_and(Carrier::is_ready)
-                {
-                    self.initiate(socket, link, None, now);
-                }
-            }
-            State::Handshaking { answer, .. } => {
-                if let Some(answer) = answer.take() {
-                    client.asked = false;
-                    self.handle_accepted(socket, answer, now);
-                }
-            }
-            State::Asking { path, .. } if client.server_key.is_some() => {
-                let path = *path;
-                self.initiate(socket, path.link, Some(path), now);
-            }
-            _ => {}
-        }
-    }
-
-    /// In the livecode dialect a client connects on a link of its own, and asks who the server is.
-    fn advance_livecode_client(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &mut entry.side else { return };
-        let ServerId::Number(number) = client.server else {
-            let reason = "this relay speaks the livecode dialect, where servers have numbers";
-            return self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, reason, now);
-        };
-        let Some(link) = entry.own_link else {
-            let link = self.dial(now);
-            if let Some(entry) = self.sockets.get_mut(socket) {
-                entry.own_link = Some(link);
-            }
-            return;
-        };
-        if let Some(Carrier::Livecode(carrier)) = self.links.get_mut(link) {
-            let path = Path { link, channel: carrier.connect(number, client.port) };
-            client.server_key = None;
-            let patience = if client.options.allow_plain { PLAIN_AFTER } else { HANDSHAKE_TIMEOUT };
-            client.state = State::Asking { path, give_up_at: now + patience };
-            self.by_path.insert(path, socket);
-            self.touch(socket, now);
-        }
-    }
-
-    /// A server of the livecode dialect says who it is.
-    pub(super) fn handle_server_key(&mut self, socket: SocketId, key: PublicKey, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(socket)
-            && let Side::Client(client) = &mut entry.side
-            && let State::Asking { .. } = client.state
-        {
-            client.server_key = Some(key);
-            self.advance_client(socket, now);
-        }
-    }
-
-    /// The server of the livecode dialect does not encrypt, and the application allows that.
-    fn open_plain_client(&mut self, socket: SocketId, path: Path, now: Instant) {
-        let session = Session::new_plain(self.next_session());
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &mut entry.side else { return };
-        client.state = State::Open;
-        client.options.resume_timeout = Duration::ZERO;
-        entry.session = session;
-        self.open(socket, path, Remote::default());
-        self.touch(socket, now);
-    }
-
-    /// Data for a client that has no session yet: a plain server talks.
-    pub(super) fn handle_early_data(&mut self, socket: SocketId, path: Path, text: Bytes, now: Instant) {
-        let Some(entry) = self.sockets.get(socket) else { return };
-        let Side::Client(client) = &entry.side else { return };
-        if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
-            self.open_plain_client(socket, path, now);
-            self.handle_data(socket, path, text, now);
-        }
-    }
-
-    /// The relay, or the server, closed the client's channel.
-    pub(super) fn handle_client_channel_closed(
-        &mut self,
-        socket: SocketId,
-        code: CloseCode,
-        reason: &str,
-        now: Instant,
-    ) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        if entry.path.is_some() {
-            self.lose_path(socket, code, reason, now);
-            return;
-        }
-        if let Side::Client(client) = &mut entry.side
-            && code == CloseCode::SERVER_NOT_FOUND
-        {
-            client.absent_since = client.absent_since.min(now);
-        }
-        self.retry_client(socket, code, reason, now);
-    }
-
-    /// The path, or the link under the handshake, is gone.
-    pub(super) fn lose_client_path(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        self.retry_client(socket, code, reason, now);
-    }
-
-    /// Tries again, if that makes sense.
-    fn retry_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let random = self.entropy.u64();
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &mut entry.side else { return };
-        let passing = matches!(
-            code,
-            CloseCode::PEER_GONE | CloseCode::TRY_AGAIN_LATER | CloseCode::DRAINING | CloseCode::ABNORMAL
-        );
-        let again = if is_lasting(code) {
-            false
-        } else if entry.opened {
-            !client.options.resume_timeout.is_zero()
-        } else {
-            passing && client.attempts < MAX_FIRST_ATTEMPTS
-        };
-        if !again {
-            self.fail_client(socket, code, reason, now);
-            return;
-        }
-        // The first try is at once: most paths die for reasons that are over by then.
-        let wait = if client.attempts == 0 { Duration::ZERO } else { retry_wait(client.attempts, random) };
-        client.attempts = client.attempts.saturating_add(1);
-        client.state = State::Waiting { retry_at: Some(now + wait) };
-        client.asked = false;
-        self.touch(socket, now);
-        self.dial_if_wanted(now);
-        self.advance_client(socket, now);
-    }
-
-    /// Gives up on a socket.
-    fn fail_client(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &entry.side else { return };
-        if entry.opened {
-            // Without resumption, a connection that just ends is what the platform calls abnormal.
-            let code = if client.options.resume_timeout.is_zero() { CloseCode::ABNORMAL } else { code };
-            let reason = format!("{reason}; {}", entry.session.certainty());
-            entry.session.give_up(code, &reason);
-        } else {
-            let what = describe(&client.server, client.port);
-            entry.session.give_up(code, &format!("{what}: {reason}"));
-        }
-        entry.path = None;
-        if entry.lingers_until < Instant::NEVER {
-            entry.lingers_until = now;
-        }
-        self.touch(socket, now);
-    }
-
-    pub(super) fn handle_client_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Client(client) = &entry.side else { return };
-        let timeouts = &client.options;
-        if let Some(path) = entry.path.filter(|_| entry.session.is_stalled(now)) {
-            let reason = "the peer gives no sign of life on this path";
-            self.close_path(path, CloseCode::TIMEOUT, reason);
-            self.lose_path(socket, CloseCode::TIMEOUT, reason, now);
-        } else if client.absent_since + timeouts.absent_timeout <= now {
-            let reason = format!("the server has been gone for {} s", timeouts.absent_timeout.as_secs());
-            self.fail_client(socket, CloseCode::SERVER_NOT_FOUND, &reason, now);
-        } else if entry.interrupted_at + timeouts.resume_timeout <= now {
-            let reason = format!("not resumed within {} s", timeouts.resume_timeout.as_secs());
-            self.fail_client(socket, CloseCode::EXPIRED, &reason, now);
-        } else if let State::Handshaking { path, give_up_at, .. } | State::Asking { path, give_up_at } =
-            client.state
-            && give_up_at <= now
-        {
-            if client.options.allow_plain && matches!(client.state, State::Asking { .. }) {
-                return self.open_plain_client(socket, path, now);
-            }
-            // The relay knows the server, which says nothing: its page is frozen. That is no reason to give up.
-            if entry.is_interrupted() {
-                entry.interrupted_at = now;
-            }
-            let reason = "the server did not answer the handshake";
-            self.close_path(path, CloseCode::TIMEOUT, reason);
-            self.retry_client(socket, CloseCode::TIMEOUT, reason, now);
-        } else {
-            self.advance_client(socket, now);
-        }
-    }
-
-    /// Tries now what would have been tried later.
-    pub(super) fn hurry_client(&mut self, socket: SocketId, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(socket)
-            && let Side::Client(client) = &mut entry.side
-            && let State::Waiting { retry_at } = &mut client.state
-        {
-            *retry_at = None;
-            client.attempts = 0;
-            self.advance_client(socket, now);
-        }
-    }
 }
 
-/// What a server that accepts says.
+/// The second handshake message of a server that accepts.
 struct Answer {
     epoch: Epoch,
     position: Position,

@@ -1,6 +1,6 @@
 //! What passes between an endpoint and its owner.
 
-use super::socket::{Offer, Remote};
+use super::socket::{Incoming, Remote};
 use crate::server_id::PublicKey;
 use crate::session::SessionStats;
 use crate::{CloseCode, Message, ServerId};
@@ -63,11 +63,11 @@ pub enum Event {
         reason: String,
     },
     /// A client wants in: answer with [`Endpoint::accept`](super::Endpoint::accept) or [`Endpoint::refuse`](super::Endpoint::refuse).
-    Offer {
-        /// The socket that it would be.
+    Incoming {
+        /// The socket that it gets.
         socket: SocketId,
-        /// What it wants.
-        offer: Offer,
+        /// The client, and what it wants.
+        incoming: Incoming,
     },
     /// The socket is open.
     Opened {

@@ -1,8 +1,9 @@
 //! The WebSockets to the relay: dialling, what arrives, and what becomes of the sockets on one that is lost.
 
 use super::carrier::Carrier;
-use super::server::{self, Host};
-use super::socket::{Path, Side};
+use super::client::ClientSide;
+use super::host::{FirstMessage, Host};
+use super::socket::{Entry, Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::sorted::SortedSet;
@@ -16,7 +17,7 @@ impl Endpoint {
             link.probe(now);
         }
         self.redial.hurry(now);
-        self.for_each_socket(now, Self::hurry_client);
+        self.for_each_client(now, ClientSide::hurry);
         self.dial_if_wanted(now);
     }
 
@@ -108,6 +109,33 @@ impl Endpoint {
         self.lose_link(id, code, &reason, now);
     }
 
+    /// Has clients connect on the shared link before the relay has answered HELLO.
+    fn connect_early(&mut self, link: LinkId, now: Instant) {
+        let is_for_livecode =
+            |entry: &Entry| matches!(&entry.side, Side::Client(client) if client.wants_livecode());
+        // A relay of the livecode dialect would answer each frame in words.
+        let waits = self.is_livecode || self.sockets.values().any(is_for_livecode);
+        for socket in self.sockets.keys() {
+            self.step_client(socket, now, |client, socket, cx| {
+                client.restart_patience(link, cx.now);
+                if !waits {
+                    client.connect_early(link, socket, cx);
+                }
+            });
+        }
+    }
+
+    /// Has clients forget what they sent early on this link: it came to nothing.
+    fn take_back_early(&mut self, link: LinkId) {
+        for entry in self.sockets.values_mut() {
+            if let Side::Client(client) = &mut entry.side
+                && let Some(path) = client.take_back_early(link)
+            {
+                self.by_path.remove(&path);
+            }
+        }
+    }
+
     fn handle_link_events(&mut self, id: LinkId, now: Instant) {
         while let Some(event) = self.links.get_mut(id).and_then(Carrier::poll_event) {
             match event {
@@ -115,28 +143,34 @@ impl Endpoint {
                 LinkEvent::Registered(server_id) => self.handle_registered(id, server_id, now),
                 LinkEvent::Incoming { channel, port, kind, address, payload } => {
                     let path = Path { link: id, channel };
-                    self.handle_incoming(server::Incoming { path, port, kind, address, payload }, now);
+                    self.handle_incoming(FirstMessage { path, port, kind, address, payload }, now);
                 }
                 LinkEvent::ServerKey { channel, key } => {
                     if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
-                        self.handle_server_key(socket, key, now);
+                        self.step_client(socket, now, |client, socket, cx| {
+                            client.handle_server_key(key, socket, cx);
+                        });
                     }
                 }
                 LinkEvent::Accepted { channel, payload } => {
                     if let Some(&socket) = self.by_path.get(&Path { link: id, channel }) {
-                        self.handle_accepted(socket, payload, now);
+                        self.step_client(socket, now, |client, socket, cx| {
+                            client.handle_accepted(payload, socket, cx);
+                        });
                     }
                 }
                 LinkEvent::Data { channel, payload } => {
                     let path = Path { link: id, channel };
                     if let Some(&socket) = self.by_path.get(&path) {
-                        self.handle_data(socket, path, payload, now);
+                        self.step(socket, now, |entry, cx| entry.handle_data(path, payload, cx));
                     }
                 }
                 LinkEvent::Closed { channel, code, reason } => {
                     let path = Path { link: id, channel };
                     if let Some(socket) = self.by_path.remove(&path) {
-                        self.handle_channel_closed(socket, path, code, &reason, now);
+                        self.step(socket, now, |entry, cx| {
+                            entry.handle_channel_closed(path, code, &reason, cx);
+                        });
                     }
                 }
                 LinkEvent::Writable(channel) => {
@@ -159,7 +193,7 @@ impl Endpoint {
             // Each client needs a link of its own: the first gets this one.
             self.main = None;
             if let Some(first) = self.sockets.values_mut().find(|entry| entry.wants_path()) {
-                first.own_link = Some(id);
+                first.socket.own_link = Some(id);
             } else {
                 self.hang_up(id, CloseCode::NORMAL, "nothing needs it");
             }
@@ -173,7 +207,7 @@ impl Endpoint {
             }
         }
         self.register(now);
-        self.for_each_socket(now, Self::advance_client);
+        self.for_each_client(now, ClientSide::advance);
     }
 
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
@@ -194,8 +228,8 @@ impl Endpoint {
 
     /// The link serves nobody alone any more; returns whom it has served.
     fn take_link(&mut self, id: LinkId) -> Option<SocketId> {
-        let (socket, entry) = self.sockets.iter_mut().find(|(_, entry)| entry.own_link == Some(id))?;
-        entry.own_link = None;
+        let (socket, entry) = self.sockets.iter_mut().find(|(_, entry)| entry.socket.own_link == Some(id))?;
+        entry.socket.own_link = None;
         Some(socket)
     }
 
@@ -211,7 +245,7 @@ impl Endpoint {
         let was_shared = self.main == Some(id) && !self.is_livecode;
         if self.main == Some(id) {
             self.main = None;
-            self.redial.fail(was_ready, self.entropy.u64(), now);
+            self.redial.fail(was_ready, self.keys.entropy.u64(), now);
             self.lose_host_link(code, reason, now);
         }
         let mut on_it = SortedSet::new();
@@ -227,15 +261,15 @@ impl Endpoint {
             let on_it = on_it.contains(&socket);
             // What waits for a first link fails with it; what has been open goes on waiting, unless the next try would
             // find the same.
-            let may_fail = !entry.opened || is_lasting(code);
+            let may_fail = !entry.socket.opened || is_lasting(code);
             let waits_for_it = may_fail && (owner == Some(socket) || owner.is_none() && entry.wants_path());
             match &mut entry.side {
-                Side::Server(serving) if on_it => serving.candidates.clear(),
+                Side::Server(served) if on_it => served.forget_unconfirmed(),
                 Side::Client(client) if was_shared => client.forget_absence(),
                 _ => {}
             }
             if on_it || waits_for_it {
-                self.lose_path(socket, code, reason, now);
+                self.step(socket, now, |entry, cx| entry.lose_path(code, reason, cx));
             }
             self.touch(socket, now);
         }
@@ -262,7 +296,7 @@ impl Endpoint {
 
     /// Gives the channels of a socket back, but for the one that it uses now.
     pub(super) fn close_other_paths(&mut self, socket: SocketId) {
-        let used = self.sockets.get(socket).and_then(|entry| entry.path);
+        let used = self.sockets.get(socket).and_then(|entry| entry.socket.path);
         let others = self.by_path.iter().filter(|&(path, owner)| *owner == socket && Some(*path) != used);
         for path in others.map(|(path, _)| *path).collect::<Vec<_>>() {
             self.close_path(path, CloseCode::NORMAL, "");

@@ -1,403 +1,375 @@
-//! The server that this endpoint hosts: registration, clients that want in, clients that come back.
+//! The machine of a socket that a client opened to this endpoint's server: letting the client in, and back in.
+//!
+//! The endpoint hands it its socket and what arrived for it, and performs the actions that it returns. Clients are
+//! announced to the [`Host`](super::host::Host), which makes a machine for each of them.
 
-mod incoming;
-mod replay;
-mod room;
-
-use super::carrier::Carrier;
-use super::links::is_lasting;
-use super::socket::{Offer, Path, Remote, Side, Socket, prologue};
-use super::{Endpoint, Event, LinkId, SocketId};
-use crate::codec::DecodeError;
-use crate::frame::ChannelKind;
-use crate::handshake::{HandshakeError, Responder, Transport};
-use crate::identity::{DhError, StaticKey};
+use super::action::{Action, Context};
+use super::keys::Keys;
+use super::socket::{Path, Remote, Socket};
+use crate::handshake::{Responder, Transport};
 use crate::ledger::Owner;
-use crate::link::LinkError;
 use crate::server_id::PublicKey;
-use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId};
+use crate::session::{Epoch, FEATURES, Open, Opened, Position, SessionId};
 use crate::time::Duration;
-use crate::{CloseCode, Instant, ServerId};
+use crate::{CloseCode, Instant};
 use bytes::Bytes;
-use replay::Replays;
 
 /// How long the application may think about a client.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(25);
+const DECISION_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long a client may take from the second handshake message to its first record.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Paths of one session that may wait for their first record: a replayed handshake must not push out the real one.
-const MAX_CANDIDATES: usize = 4;
+const MAX_UNCONFIRMED: usize = 4;
 
 /// Texts that a plain peer may send before the application has decided.
 const MAX_EARLY: usize = 64;
 
-/// First handshake messages that may wait for the key; those of one address, as many as there is still room for.
-const MAX_WAITING: usize = 128;
-
-/// Diffie-Hellman that clients may cause to be under way.
-const MAX_AGREEMENTS: usize = 2 * MAX_WAITING;
-
-/// The server's identity and its standing with the relay.
+/// A server's half of a socket, beside the session.
 #[derive(Debug)]
-pub(super) struct Host {
-    pub(super) key: StaticKey,
-    registered: bool,
-    /// The ID under which it was registered first. It never changes.
-    server_id: Option<ServerId>,
-    closing: bool,
-    /// Its number at a livecoding relay, and the credential that gets it back.
-    installation: String,
-    /// Handshakes that wait for the key.
-    waiting: Vec<Waiting>,
-    replays: Replays,
-}
-
-/// A first handshake message that can't be read before its key is there.
-#[derive(Debug)]
-struct Waiting {
-    incoming: Incoming,
-    owner: Owner,
-    /// The server's key, with the answers that this handshake has got.
-    key: StaticKey,
-    /// What it has been asked for.
-    theirs: PublicKey,
-}
-
-/// A client that wants in, as the relay announces it.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) path: Path,
-    pub(super) port: u16,
-    pub(super) kind: ChannelKind,
-    pub(super) address: String,
-    pub(super) payload: Bytes,
-}
-
-/// What a server knows of one client, beside the session.
-#[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct ServerSide {
+    /// The client's key. For a plain peer it is random and only fills the key of the map of sessions.
     pub(super) key: PublicKey,
     pub(super) session_id: SessionId,
+    /// The client's page load.
     client_epoch: Epoch,
     address: String,
     /// To whom the client is charged.
-    owner: Owner,
-    arrived_at: Instant,
-    /// The client has gone, or its link: it was not this endpoint's that broke.
-    is_away: bool,
-    pub(super) resume_timeout: Duration,
-    /// The application has not decided yet.
-    undecided: Option<Undecided>,
+    pub(super) owner: Owner,
+    pub(super) arrived_at: Instant,
+    /// The client has gone, or its link. False if it was this endpoint's link that broke.
+    pub(super) is_away: bool,
+    resume_timeout: Duration,
+    state: State,
     /// Paths whose first record has not come, the oldest first.
-    pub(super) candidates: Vec<Candidate>,
+    unconfirmed: Vec<UnconfirmedPath>,
 }
 
 #[derive(Debug)]
-struct Undecided {
-    path: Path,
-    greeting: Greeting,
-    give_up_at: Instant,
-}
-
-/// What the client has said to be let in.
-#[derive(Debug)]
-enum Greeting {
-    /// The first handshake message.
-    Sealed { responder: Responder, position: Position },
-    /// Nothing; a plain peer may already talk.
-    Plain { early: Vec<Bytes> },
+enum State {
+    /// The client is not in yet: the application is asked. `responder` answers its handshake.
+    Incoming { path: Path, responder: Responder, position: Position, give_up_at: Instant },
+    /// The same for a plain peer, which may already talk.
+    IncomingPlain { path: Path, early: Vec<Bytes>, give_up_at: Instant },
+    /// The application has answered.
+    Answered,
 }
 
 /// A path that is the session's as soon as a record on it proves that the client is there and not a recording of it.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) path: Path,
+struct UnconfirmedPath {
+    path: Path,
     transport: Transport,
     position: Position,
     give_up_at: Instant,
 }
 
-/// A client that the application is asked about.
-struct Guest {
-    path: Path,
-    key: PublicKey,
-    session_id: SessionId,
-    client_epoch: Epoch,
-    greeting: Greeting,
-    session: Session,
-}
-
-impl Host {
-    /// Whether it is registered under the ID of its key, or was.
-    pub(super) const fn has_key_for_id(&self) -> bool {
-        matches!(self.server_id, Some(ServerId::Key(_)))
+impl ServerSide {
+    /// The machine for a client that the application is about to be asked about.
+    pub(super) fn new(
+        open: &Open,
+        key: PublicKey,
+        path: Path,
+        responder: Responder,
+        arrival: Arrival,
+    ) -> Self {
+        let give_up_at = arrival.at + DECISION_TIMEOUT;
+        let state = State::Incoming { path, responder, position: open.position, give_up_at };
+        Self { client_epoch: open.epoch, ..Self::with_state(key, open.session_id, state, arrival) }
     }
-}
 
-impl Serving {
-    /// The path counts, or is gone.
-    pub(super) fn take_candidate(&mut self, path: Path) -> Option<Candidate> {
-        let at = self.candidates.iter().position(|candidate| candidate.path == path)?;
-        Some(self.candidates.remove(at))
+    /// The same for a plain peer, whose session can't be resumed.
+    pub(super) fn new_plain(key: PublicKey, session_id: SessionId, path: Path, arrival: Arrival) -> Self {
+        let give_up_at = arrival.at + DECISION_TIMEOUT;
+        let state = State::IncomingPlain { path, early: Vec::new(), give_up_at };
+        Self { resume_timeout: Duration::ZERO, ..Self::with_state(key, session_id, state, arrival) }
+    }
+
+    fn with_state(key: PublicKey, session_id: SessionId, state: State, arrival: Arrival) -> Self {
+        Self {
+            key,
+            session_id,
+            client_epoch: Epoch::default(),
+            owner: Owner::of_address(&arrival.address),
+            address: arrival.address,
+            arrived_at: arrival.at,
+            is_away: false,
+            resume_timeout: arrival.resume_timeout,
+            state,
+            unconfirmed: Vec::new(),
+        }
+    }
+
+    /// Whether the session goes on over another path when it loses the one that it has.
+    pub(super) const fn resumes(&self) -> bool {
+        !self.resume_timeout.is_zero()
     }
 
     pub(super) fn poll_timeout(&self, interrupted_at: Instant) -> Instant {
-        let undecided = self.undecided.as_ref().map_or(Instant::NEVER, |undecided| undecided.give_up_at);
-        let candidate = self.candidates.first().map_or(Instant::NEVER, |candidate| candidate.give_up_at);
-        undecided.min(candidate).min(interrupted_at + self.resume_timeout)
-    }
-}
-
-impl Endpoint {
-    /// Registers a server under `key`, now and whenever the link has to be built again.
-    pub fn host(&mut self, key: StaticKey, now: Instant) {
-        self.idle_until = Instant::NEVER;
-        self.host = Some(Host {
-            key,
-            registered: false,
-            server_id: None,
-            closing: false,
-            installation: String::new(),
-            waiting: Vec::new(),
-            replays: Replays::default(),
-        });
-        self.dial_if_wanted(now);
-        self.register(now);
+        let decision = match &self.state {
+            State::Incoming { give_up_at, .. } | State::IncomingPlain { give_up_at, .. } => *give_up_at,
+            State::Answered => Instant::NEVER,
+        };
+        let confirmation = self.unconfirmed.first().map_or(Instant::NEVER, |oldest| oldest.give_up_at);
+        decision.min(confirmation).min(interrupted_at + self.resume_timeout)
     }
 
-    /// Stops hosting: its sockets are closed in order with 1001, newcomers are refused, and when the last socket is
-    /// gone, [`Event::HostClosed`] comes.
-    pub fn unhost(&mut self, now: Instant) {
-        let Some(host) = &mut self.host else { return };
-        host.closing = true;
-        self.for_each_socket(now, Self::send_away);
-        self.finish_host(now);
-    }
-
-    /// Closes a client's socket because the server is.
-    fn send_away(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Server(serving) = &entry.side else { return };
-        // A client that was let in may take the socket for open before its first record is here.
-        if entry.opened && entry.path.is_some() || !serving.candidates.is_empty() {
-            entry.session.close(Some(CloseCode::GOING_AWAY), "the server was closed", now);
-        } else {
-            entry.session.give_up(CloseCode::GOING_AWAY, "the server was closed");
-        }
-        self.touch(socket, now);
-    }
-
-    /// The last step of [`unhost`](Self::unhost).
-    pub(super) fn finish_host(&mut self, now: Instant) {
-        let closing = self.host.as_ref().is_some_and(|host| host.closing);
-        if closing && !self.sockets.values().any(|entry| matches!(entry.side, Side::Server(_))) {
-            self.host = None;
-            self.events.push_back(Event::HostClosed { code: CloseCode::NORMAL, reason: String::new() });
-        }
-        self.rest(now);
-        if closing && self.is_idle() {
-            // A registration lasts as long as its link.
-            self.idle_until = now;
-        }
-    }
-
-    /// Answers [`Event::Offer`]: let the client in, with one of the subprotocols that it offered, or none.
-    /// [`Event::Opened`] or [`Event::Closed`] follows, unless the client has gone already.
-    pub fn accept(&mut self, socket: SocketId, protocol: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Server(serving) = &mut entry.side else { return };
-        let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
-        match greeting {
-            Greeting::Sealed { responder, position } => {
-                protocol.clone_into(&mut entry.protocol);
-                self.answer(socket, path, responder, position, now);
+    /// The application lets the client in, with one of the subprotocols that it offered, or none.
+    pub(super) fn accept(&mut self, protocol: &str, socket: &mut Socket, cx: &mut Context<'_>) {
+        match std::mem::replace(&mut self.state, State::Answered) {
+            State::Incoming { path, responder, position, .. } => {
+                protocol.clone_into(&mut socket.protocol);
+                self.answer(path, responder, position, socket, cx);
             }
-            Greeting::Plain { early } => self.open_plain(socket, path, early, now),
+            State::IncomingPlain { path, early, .. } => self.open_plain(path, early, socket, cx),
+            State::Answered => debug_assert!(false, "the application answers once"),
         }
     }
 
-    /// A plain peer is in as soon as it is accepted.
-    fn open_plain(&mut self, socket: SocketId, path: Path, early: Vec<Bytes>, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Server(serving) = &entry.side else { return };
-        let remote = Remote { address: Some(serving.address.clone()), ..Remote::default() };
-        self.open(socket, path, remote);
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        for text in early {
-            // A plain peer can't break a protocol that it does not speak.
-            let _ = entry.session.handle_record(text, now);
-        }
-        if let Some(link) = self.links.get_mut(path.link) {
-            link.accept_plain(path.channel);
-        }
-        self.touch(socket, now);
-    }
-
-    /// Answers [`Event::Offer`]: turn the client away. No [`Event::Closed`] follows.
-    pub fn refuse(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Server(serving) = &mut entry.side else { return };
-        let Some(Undecided { path, greeting, .. }) = serving.undecided.take() else { return };
-        match greeting {
-            Greeting::Sealed { responder, .. } => self.turn_away(path, responder, code, reason),
-            Greeting::Plain { .. } => self.close_path(path, code, reason),
-        }
-        // Whoever refuses knows: no event follows.
-        if let Some(entry) = self.sockets.get_mut(socket) {
-            entry.session.give_up(code, reason);
-        }
-        self.forget(socket, now);
-    }
-
-    /// Proves to the relay whose server this is.
-    pub(super) fn register(&mut self, now: Instant) {
-        let (Some(host), Some(main)) = (&mut self.host, self.main) else { return };
-        let Some(carrier) = self.links.get_mut(main) else { return };
-        if host.registered || host.closing || !carrier.is_ready() {
-            return;
-        }
-        match carrier {
-            Carrier::Tunnel(link) => match link.register(&host.key, &self.config.relay_url) {
-                Ok(()) => host.registered = true,
-                Err(DhError::Pending(theirs)) => {
-                    let ours = host.key.public();
-                    self.ask(ours, theirs);
-                }
-                // The relay's challenge is none: it gets no proof. A link on which no server can be would be silence without
-                // end.
-                Err(DhError::LowOrder) => {
-                    let error = LinkError::Malformed(DecodeError::InvalidValue { field: "challenge" });
-                    self.end_link(main, &error, now);
-                }
-            },
-            Carrier::Livecode(link) => {
-                link.register(host.key.public(), &host.installation);
-                host.registered = true;
-            }
-            Carrier::Foreign { .. } => {}
-        }
-    }
-
-    /// The server's key has given an answer: to the relay's challenge, or to handshakes.
-    pub(super) fn answer_host(&mut self, theirs: PublicKey, shared: [u8; 32], now: Instant) {
-        let Some(host) = &mut self.host else { return };
-        host.key.answer(theirs, shared);
-        self.register(now);
-        if let Some(host) = &mut self.host {
-            host.key.forget_answers();
-        }
-        self.retry_incoming(theirs, shared, now);
-    }
-
-    pub(super) fn handle_registered(&mut self, link: LinkId, server_id: ServerId, now: Instant) {
-        let Some(host) = &mut self.host else { return };
-        if let Some(Carrier::Livecode(link)) = self.links.get(link) {
-            host.installation = link.installation();
-        }
-        let before = host.server_id.replace(server_id);
-        // Clients know the server by its first ID.
-        if before.is_some_and(|first| first != server_id) {
-            return self.end_link(link, &LinkError::WrongServerId, now);
-        }
-        self.events.push_back(Event::Hosting { server_id, again: before.is_some() });
-    }
-
-    /// The path of a client is gone: it may come back.
-    pub(super) fn lose_server_path(
+    /// The application turns the client away. No event follows: it knows.
+    pub(super) fn refuse(
         &mut self,
-        socket: SocketId,
         code: CloseCode,
         reason: &str,
-        link_lives: bool,
-        now: Instant,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
     ) {
-        // Whoever comes back to a server that is being closed is not let in.
-        let is_hosted = self.host.as_ref().is_some_and(|host| !host.closing);
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        if !entry.opened {
-            self.forget(socket, now);
-            return;
+        match std::mem::replace(&mut self.state, State::Answered) {
+            State::Incoming { path, responder, .. } => turn_away(path, responder, code, reason, cx),
+            State::IncomingPlain { path, .. } => cx.close(path, code, reason),
+            State::Answered => return debug_assert!(false, "the application answers once"),
         }
-        if !entry.resumes() {
-            entry.session.give_up(CloseCode::ABNORMAL, reason);
-        } else if !is_hosted {
-            entry.session.give_up(code, reason);
-        }
-        if let Side::Server(serving) = &mut entry.side {
-            serving.is_away = link_lives;
-        }
-        self.touch(socket, now);
-        self.evict_away(now);
+        socket.session.give_up(code, reason);
+        cx.act(Action::Remove);
     }
 
-    pub(super) fn handle_server_timeout(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let Side::Server(serving) = &mut entry.side else { return };
-        if serving.undecided.as_ref().is_some_and(|undecided| undecided.give_up_at <= now) {
-            self.refuse(socket, CloseCode::TIMEOUT, "the server's application did not decide", now);
-            return;
+    /// Opens the socket to a plain peer, which is in as soon as it is accepted.
+    fn open_plain(&self, path: Path, early: Vec<Bytes>, socket: &mut Socket, cx: &mut Context<'_>) {
+        let remote = Remote { address: Some(self.address.clone()), ..Remote::default() };
+        socket.open(path, remote, cx);
+        for text in early {
+            // A plain peer can't break a protocol that it does not speak.
+            let _ = socket.session.handle_record(text, cx.now);
         }
-        // If there are more, the timer is set again.
-        let late =
-            serving.candidates.first().filter(|oldest| oldest.give_up_at <= now).map(|oldest| oldest.path);
-        if late.is_some() {
-            serving.candidates.remove(0);
-        }
-        let abandoned = !entry.opened && serving.undecided.is_none() && serving.candidates.is_empty();
-        if entry.interrupted_at + serving.resume_timeout <= now {
-            let reason = format!(
-                "the client did not come back within {} s; {}",
-                serving.resume_timeout.as_secs(),
-                entry.session.certainty()
-            );
-            entry.session.give_up(CloseCode::EXPIRED, &reason);
-        }
-        if let Some(path) = late {
-            self.close_path(path, CloseCode::TIMEOUT, "no record came");
-        }
-        if abandoned {
-            self.forget(socket, now);
-        }
+        cx.act(Action::AcceptPlain(path));
     }
 
-    /// The server's link is gone.
-    pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str, now: Instant) {
-        let Some(host) = &mut self.host else { return };
-        let was_registered = std::mem::replace(&mut host.registered, false);
-        host.waiting.clear();
-        let final_word = matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::POLICY | CloseCode::REFUSED)
-            || is_lasting(code);
-        if final_word || host.server_id.is_none() || host.closing {
-            self.close_host(code, reason, now);
-        } else if was_registered {
-            self.events.push_back(Event::HostInterrupted);
-        }
-    }
-
-    /// Stops hosting at once. Clients that are away can't come back: their sockets end, too.
-    pub(super) fn close_host(&mut self, code: CloseCode, reason: &str, now: Instant) {
-        if self.host.take().is_none() {
-            return;
-        }
-        self.events.push_back(Event::HostClosed { code, reason: reason.to_owned() });
-        for socket in self.sockets.keys() {
-            if let Some(entry) = self.sockets.get_mut(socket)
-                && entry.is_interrupted()
-                && matches!(entry.side, Side::Server(_))
-            {
-                entry.session.give_up(code, reason);
-                self.touch(socket, now);
+    /// The client has sent the handshake of this session again: the first try was lost, or it comes back.
+    pub(super) fn handle_open(
+        &mut self,
+        path: Path,
+        responder: Responder,
+        open: &Open,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        let same_page = self.client_epoch == open.epoch;
+        match (open.server_epoch, &mut self.state) {
+            // The client lost its first try before the application decided: the new try takes its place.
+            (None, State::Incoming { path: old, responder: first, position, .. }) if same_page => {
+                let old = std::mem::replace(old, path);
+                *first = responder;
+                *position = open.position;
+                cx.act(Action::Route(path));
+                cx.close(old, CloseCode::NORMAL, "");
+            }
+            (Some(epoch), State::Answered) if same_page && epoch == cx.epoch => {
+                self.answer(path, responder, open.position, socket, cx);
+            }
+            // Nor has the client got the answer to its first try.
+            (None, State::Answered) if same_page && !socket.opened => {
+                self.answer(path, responder, open.position, socket, cx);
+            }
+            _ => {
+                let reason = "one of the two pages was reloaded";
+                turn_away(path, responder, CloseCode::PEER_RELOADED, reason, cx);
             }
         }
     }
 
-    /// Drops a socket that the application never heard of, or that it turned away itself.
-    fn forget(&mut self, socket: SocketId, now: Instant) {
-        self.remove(socket, now);
+    /// Sends the second handshake message. The path is the session's once the client's first record has come on it.
+    fn answer(
+        &mut self,
+        path: Path,
+        responder: Responder,
+        position: Position,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        let opened = Opened::Accepted {
+            epoch: cx.epoch,
+            position: socket.session.position(),
+            protocol: socket.protocol.clone(),
+            features: FEATURES,
+        };
+        let payload = socket.session.greased(opened.encode());
+        match responder.write_message(cx.keys.fresh(), &payload) {
+            Ok((message, transport)) => {
+                cx.act(Action::Route(path));
+                cx.act(Action::Accept { path, message });
+                let give_up_at = cx.now + CONFIRM_TIMEOUT;
+                self.unconfirmed.push(UnconfirmedPath { path, transport, position, give_up_at });
+                if self.unconfirmed.len() > MAX_UNCONFIRMED {
+                    let oldest = self.unconfirmed.remove(0);
+                    cx.close(oldest.path, CloseCode::TIMEOUT, "other paths came");
+                }
+            }
+            Err(error) => cx.close(path, CloseCode::HANDSHAKE_FAILED, &error.to_string()),
+        }
+    }
+
+    /// Removes and returns the unconfirmed path that is this one, if any.
+    fn take_unconfirmed(&mut self, path: Path) -> Option<UnconfirmedPath> {
+        let at = self.unconfirmed.iter().position(|unconfirmed| unconfirmed.path == path)?;
+        Some(self.unconfirmed.remove(at))
+    }
+
+    /// Forgets the paths that wait for their first record: their link is gone.
+    pub(super) fn forget_unconfirmed(&mut self) {
+        self.unconfirmed.clear();
+    }
+
+    /// Takes in a record on a path that is not the session's: if it opens, the path is.
+    pub(super) fn handle_data(
+        &mut self,
+        path: Path,
+        record: Bytes,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        if let State::IncomingPlain { early, .. } = &mut self.state {
+            if early.len() < MAX_EARLY {
+                early.push(record);
+            } else {
+                cx.close(path, CloseCode::OVERFLOW, "too much was said before the server had decided");
+                cx.act(Action::Remove);
+            }
+            return;
+        }
+        // Before it has been answered a client can't seal anything: what it sends all the same is not read.
+        let Some(mut confirmed) = self.take_unconfirmed(path) else { return };
+        let Ok(plaintext) = confirmed.transport.open(record) else {
+            cx.close(path, CloseCode::HANDSHAKE_FAILED, "the first record can't be opened");
+            if !socket.opened && self.unconfirmed.is_empty() {
+                cx.act(Action::Remove);
+            }
+            return;
+        };
+        self.unconfirmed.clear();
+        socket.session.detach();
+        if socket.session.attach(confirmed.transport, confirmed.position, cx.now) {
+            let address = Some(self.address.clone());
+            let remote = Remote { key: Some(self.key), verified: true, address, encrypted: true };
+            socket.open(path, remote, cx);
+            // A violation ends the session, which the endpoint sees after this step.
+            let _ = socket.session.handle_plaintext(plaintext, cx.now);
+        } else {
+            socket.path = Some(path);
+            let reason = "the client claims to have received what was never sent";
+            socket.session.give_up(CloseCode::PROTOCOL_ERROR, reason);
+        }
+        cx.act(Action::CloseOtherPaths);
+    }
+
+    /// The relay, or the client, closed one of the socket's channels.
+    pub(super) fn handle_channel_closed(
+        &mut self,
+        path: Path,
+        code: CloseCode,
+        reason: &str,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        self.take_unconfirmed(path);
+        if socket.path == Some(path) {
+            self.lose_path(code, reason, socket, cx);
+        } else if !socket.opened {
+            // The client has gone before it was answered.
+            cx.act(Action::Remove);
+        }
+    }
+
+    /// The path is gone. The client may come back, unless the server is being closed.
+    pub(super) fn lose_path(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
+        let link = socket.leave_path(self.resumes(), cx);
+        if !socket.opened {
+            return cx.act(Action::Remove);
+        }
+        if !self.resumes() {
+            socket.session.give_up(CloseCode::ABNORMAL, reason);
+        } else if !cx.is_hosting {
+            socket.session.give_up(code, reason);
+        }
+        self.is_away = link.is_some_and(|link| cx.links.get(link).is_some());
+        cx.act(Action::EvictAway);
+    }
+
+    /// Acts on the clock; calling it too early is harmless.
+    pub(super) fn handle_timeout(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        if let State::Incoming { give_up_at, .. } | State::IncomingPlain { give_up_at, .. } = self.state {
+            if give_up_at <= cx.now {
+                let reason = "the server's application did not decide";
+                self.refuse(CloseCode::TIMEOUT, reason, socket, cx);
+            }
+            return;
+        }
+        let is_late = |oldest: &&mut UnconfirmedPath| oldest.give_up_at <= cx.now;
+        // If more of them are late, the timer is set again.
+        if self.unconfirmed.first_mut().filter(is_late).is_some() {
+            let late = self.unconfirmed.remove(0);
+            cx.close(late.path, CloseCode::TIMEOUT, "no record came");
+        }
+        if socket.interrupted_at + self.resume_timeout <= cx.now {
+            let reason = format!(
+                "the client did not come back within {} s; {}",
+                self.resume_timeout.as_secs(),
+                socket.session.certainty()
+            );
+            socket.session.give_up(CloseCode::EXPIRED, &reason);
+        }
+        if !socket.opened && self.unconfirmed.is_empty() {
+            cx.act(Action::Remove);
+        }
+    }
+
+    /// Closes the socket because the server is being closed.
+    pub(super) fn leave(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        let reason = "the server was closed";
+        // A client that was let in may take the socket for open before its first record is here.
+        if socket.opened && socket.path.is_some() || !self.unconfirmed.is_empty() {
+            socket.session.close(Some(CloseCode::GOING_AWAY), reason, cx.now);
+        } else {
+            socket.session.give_up(CloseCode::GOING_AWAY, reason);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// The circumstances under which a client arrived.
+pub(super) struct Arrival {
+    /// The client's address as the relay sees it.
+    pub(super) address: String,
+    pub(super) at: Instant,
+    pub(super) resume_timeout: Duration,
+}
+
+/// Answers a first handshake message with a refusal that only the client can read, and gives the channel back.
+fn turn_away(path: Path, responder: Responder, code: CloseCode, reason: &str, cx: &mut Context<'_>) {
+    if let Some(message) = refusal(responder, code, reason, cx.keys) {
+        cx.act(Action::Accept { path, message });
+    }
+    cx.close(path, code, reason);
+}
+
+/// The second handshake message of a server that does not let the client in. `None` if none can be written, for a client
+/// whose key is no key: the channel's CLOSE has to do.
+pub(super) fn refusal(responder: Responder, code: CloseCode, reason: &str, keys: &mut Keys) -> Option<Bytes> {
+    let refused = Opened::Refused { code, reason: reason.to_owned() };
+    responder.write_message(keys.fresh(), &refused.encode()).ok().map(|(message, _)| message)
+}

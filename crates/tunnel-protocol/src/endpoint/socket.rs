@@ -1,15 +1,17 @@
 //! One socket of an endpoint: its session, its path, and what its side of the connection needs to know.
 
-use super::LinkId;
-use super::client::Client;
+use super::action::{Action, Context};
+use super::client::ClientSide;
 use super::redial;
-use super::server::Serving;
+use super::server::ServerSide;
+use super::{Event, LinkId, SocketId};
 use crate::frame::ChannelId;
 use crate::identity::StaticKey;
 use crate::server_id::PublicKey;
-use crate::session::{Session, SessionStats};
+use crate::session::{RecordError, Session, SessionStats};
 use crate::time::Duration;
-use crate::{Instant, ServerId};
+use crate::{CloseCode, Instant, ServerId};
+use bytes::Bytes;
 
 /// How long a socket that answered a close is kept, so that the answer arrives even over another path.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
@@ -44,9 +46,9 @@ impl Default for ConnectOptions {
     }
 }
 
-/// What a client that wants in says about itself.
+/// A client that is not in yet, as the application is asked about it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Offer {
+pub struct Incoming {
     /// The port that it wants.
     pub port: u16,
     /// Its address as the relay sees it.
@@ -105,10 +107,18 @@ pub(super) struct Path {
     pub(super) channel: ChannelId,
 }
 
+/// A socket and the machine of its side, which is handed the socket for each of its steps.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) socket: Socket,
+    pub(super) side: Side,
+}
+
+/// What the sockets of both sides have.
 #[derive(Debug)]
 pub(super) struct Socket {
+    pub(super) id: SocketId,
     pub(super) session: Session,
-    pub(super) side: Side,
     pub(super) path: Option<Path>,
     /// The link that serves it alone, as the livecode dialect wants it for clients.
     pub(super) own_link: Option<LinkId>,
@@ -128,15 +138,15 @@ pub(super) struct Socket {
 
 #[derive(Debug)]
 pub(super) enum Side {
-    Client(Box<Client>),
-    Server(Box<Serving>),
+    Client(Box<ClientSide>),
+    Server(Box<ServerSide>),
 }
 
 impl Socket {
-    pub(super) fn new(session: Session, side: Side) -> Self {
+    pub(super) const fn new(id: SocketId, session: Session) -> Self {
         Self {
+            id,
             session,
-            side,
             path: None,
             own_link: None,
             opened: false,
@@ -148,37 +158,125 @@ impl Socket {
         }
     }
 
-    pub(super) fn poll_timeout(&self, now: Instant) -> Instant {
-        let side = match &self.side {
-            Side::Client(client) => client.poll_timeout(self.interrupted_at),
-            Side::Server(serving) => serving.poll_timeout(self.interrupted_at),
-        };
-        let session = if self.path.is_some() { self.session.poll_timeout(now) } else { Instant::NEVER };
-        side.min(self.lingers_until).min(session)
-    }
-
     /// Whether it has lost its path.
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted_at < Instant::NEVER
     }
 
+    /// Takes a path: the application hears that the socket is open, or open again, and with whom.
+    pub(super) fn open(&mut self, path: Path, remote: Remote, cx: &mut Context<'_>) {
+        self.path = Some(path);
+        self.interrupted_at = Instant::NEVER;
+        let socket = self.id;
+        if !std::mem::replace(&mut self.opened, true) {
+            cx.act(Action::Tell(Event::Opened { socket, protocol: self.protocol.clone(), remote }));
+        } else if !self.session.has_ended() {
+            cx.act(Action::Tell(Event::Resumed { socket }));
+        }
+    }
+
+    /// Closes it behind what is queued on it. If it is still connecting, it fails.
+    pub(super) fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
+        if self.opened {
+            self.session.close(code, reason, now);
+        } else {
+            let reason = "closed before the connection was established";
+            self.session.abort(CloseCode::ABORTED, reason, false);
+        }
+    }
+
+    /// Leaves the path, which is gone, and returns its link.
+    pub(super) fn leave_path(&mut self, resumes: bool, cx: &mut Context<'_>) -> Option<LinkId> {
+        let path = self.path.take();
+        self.session.detach();
+        if self.opened && !self.is_interrupted() {
+            self.interrupted_at = cx.now;
+            if !self.session.has_ended() && resumes {
+                cx.act(Action::Tell(Event::Interrupted { socket: self.id }));
+            }
+        }
+        path.map(|path| path.link)
+    }
+}
+
+impl Entry {
+    /// Takes in one record that came on one of its paths.
+    pub(super) fn handle_data(&mut self, path: Path, record: Bytes, cx: &mut Context<'_>) {
+        if self.socket.path == Some(path) {
+            // A violation ends the session, which the endpoint sees after this step.
+            if let Err(RecordError::Open(_)) = self.socket.session.handle_record(record, cx.now) {
+                let (code, reason) = (CloseCode::PROTOCOL_ERROR, "a record was tampered with");
+                cx.close(path, code, reason);
+                self.lose_path(code, reason, cx);
+            }
+            return;
+        }
+        match &mut self.side {
+            Side::Client(client) => client.handle_early_data(path, record, &mut self.socket, cx),
+            Side::Server(served) => served.handle_data(path, record, &mut self.socket, cx),
+        }
+    }
+
+    /// One of its channels is gone.
+    pub(super) fn handle_channel_closed(
+        &mut self,
+        path: Path,
+        code: CloseCode,
+        reason: &str,
+        cx: &mut Context<'_>,
+    ) {
+        let session = &self.socket.session;
+        if session.has_ended() && (code == CloseCode::NORMAL || !session.may_linger()) {
+            return cx.act(Action::Remove);
+        }
+        match &mut self.side {
+            Side::Client(client) => client.handle_channel_closed(code, reason, &mut self.socket, cx),
+            Side::Server(served) => served.handle_channel_closed(path, code, reason, &mut self.socket, cx),
+        }
+    }
+
+    /// Its path is gone, or the link that it waited for. What becomes of it is up to its side.
+    pub(super) fn lose_path(&mut self, code: CloseCode, reason: &str, cx: &mut Context<'_>) {
+        match &mut self.side {
+            Side::Client(client) => client.lose_path(code, reason, &mut self.socket, cx),
+            Side::Server(served) => served.lose_path(code, reason, &mut self.socket, cx),
+        }
+    }
+
+    /// Acts on the clock; calling it too early is harmless.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.socket.timer = Instant::NEVER;
+        self.socket.session.handle_timeout(cx.now);
+        if self.socket.lingers_until <= cx.now {
+            return cx.act(Action::Remove);
+        }
+        match &mut self.side {
+            Side::Client(client) => client.handle_timeout(&mut self.socket, cx),
+            Side::Server(served) => served.handle_timeout(&mut self.socket, cx),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self, now: Instant) -> Instant {
+        let socket = &self.socket;
+        let side = match &self.side {
+            Side::Client(client) => client.poll_timeout(socket.interrupted_at),
+            Side::Server(served) => served.poll_timeout(socket.interrupted_at),
+        };
+        let session = if socket.path.is_some() { socket.session.poll_timeout(now) } else { Instant::NEVER };
+        side.min(socket.lingers_until).min(session)
+    }
+
     /// Whether it goes on over another path when it loses the one that it has.
     pub(super) fn resumes(&self) -> bool {
-        let timeout = match &self.side {
-            Side::Client(client) => client.resume_timeout(),
-            Side::Server(serving) => serving.resume_timeout,
-        };
-        !timeout.is_zero()
+        match &self.side {
+            Side::Client(client) => client.resumes(),
+            Side::Server(served) => served.resumes(),
+        }
     }
 
     /// Whether it is a client without a path.
-    pub(super) fn wants_path(&self) -> bool {
-        self.path.is_none() && matches!(self.side, Side::Client(_))
-    }
-
-    /// Whether it is a client that nobody has given a key.
-    pub(super) const fn needs_key(&self) -> bool {
-        matches!(&self.side, Side::Client(client) if client.key.is_none())
+    pub(super) const fn wants_path(&self) -> bool {
+        self.socket.path.is_none() && matches!(self.side, Side::Client(_))
     }
 }
 

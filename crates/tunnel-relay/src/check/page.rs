@@ -125,7 +125,7 @@ impl Page {
             Event::HostClosed { code, reason } => {
                 return Err(Failure::new("registration", format!("{reason} ({code})"), remedy(code)));
             }
-            Event::Offer { socket, .. } => self.endpoint.accept(socket, "", now),
+            Event::Incoming { socket, .. } => self.endpoint.accept(socket, "", now),
             Event::Opened { socket, .. } if Some(socket) == self.client => self.ask(),
             Event::Message { socket, message } => {
                 self.endpoint.consume(socket, message.len(), now);

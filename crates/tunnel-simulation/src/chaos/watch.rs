@@ -42,7 +42,7 @@ impl Run {
 
     pub(super) fn see(&mut self, peer: usize, event: Event) -> Result<(), String> {
         match event {
-            Event::Offer { socket, offer } if offer.path == HOSTILE_PATH => {
+            Event::Incoming { socket, incoming } if incoming.path == HOSTILE_PATH => {
                 self.attackers.insert((peer, socket));
                 self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
             }
@@ -50,9 +50,10 @@ impl Run {
                 self.world.with(peer, |endpoint, now| endpoint.consume(socket, message.cost(), now));
             }
             Event::Opened { socket, .. } if self.attackers.contains(&(peer, socket)) => {}
-            Event::Offer { socket, offer } => {
-                let number = offer.path.trim_start_matches('/').parse::<usize>();
-                let number = number.map_err(|_| format!("a path that nobody asked for: {}", offer.path))?;
+            Event::Incoming { socket, incoming } => {
+                let number = incoming.path.trim_start_matches('/').parse::<usize>();
+                let number =
+                    number.map_err(|_| format!("a path that nobody asked for: {}", incoming.path))?;
                 self.by_server.insert((peer, socket), number);
                 self.world.with(peer, |endpoint, now| endpoint.accept(socket, "", now));
             }

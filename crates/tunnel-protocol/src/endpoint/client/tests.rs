@@ -279,7 +279,7 @@ fn client_of_an_absent_server() -> (Endpoint, LinkId) {
     let key = StaticKey::from_secret([2; 32]).public();
     let socket = endpoint.connect(ServerId::Key(key), 1, ConnectOptions::default(), START);
     let entry = endpoint.sockets.get_mut(socket).unwrap();
-    (entry.opened, entry.interrupted_at) = (true, START);
+    (entry.socket.opened, entry.socket.interrupted_at) = (true, START);
     let Some(Event::Dial { link }) = endpoint.poll_event() else { panic!("it dials") };
     endpoint.handle_link_opened(link, false, START);
     let close =

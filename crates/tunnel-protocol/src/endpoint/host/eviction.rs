@@ -1,4 +1,4 @@
-//! Who gets the room that a server has for clients.
+//! The room that a server has for clients, and which client gives way when there is none.
 //!
 //! A client's address is the relay's word. It decides who gives way to whom, and nothing else.
 
@@ -35,21 +35,22 @@ fn of_heaviest<'a, T: Copy>(
 }
 
 impl Endpoint {
-    fn guests(&self) -> impl Iterator<Item = (SocketId, &Socket, &Serving)> {
+    /// The sockets of the server's clients, whether they are in or not.
+    fn clients(&self) -> impl Iterator<Item = (SocketId, &Socket, &ServerSide)> {
         self.sockets.iter().filter_map(|(id, entry)| match &entry.side {
-            Side::Server(serving) => Some((id, entry, &**serving)),
+            Side::Server(served) => Some((id, &entry.socket, &**served)),
             Side::Client(_) => None,
         })
     }
 
     #[cfg(test)]
-    pub(super) fn guest_count(&self) -> usize {
-        self.guests().count()
+    pub(super) fn client_count(&self) -> usize {
+        self.clients().count()
     }
 
     /// Whether there is room for one more client, which somebody else may have to leave for it.
     pub(super) fn make_room(&mut self, newcomer: &Owner, now: Instant) -> bool {
-        if self.guests().count() < self.config.max_clients {
+        if self.clients().count() < self.config.max_clients {
             return true;
         }
         if let Some(socket) = self.least_confirmed(newcomer, now) {
@@ -57,23 +58,23 @@ impl Endpoint {
             for path in paths.map(|(path, _)| *path).collect::<Vec<_>>() {
                 self.close_path(path, CloseCode::TRY_AGAIN_LATER, "others want to come in");
             }
-            self.forget(socket, now);
+            self.remove(socket, now);
         } else if let Some(socket) = self.longest_away(newcomer) {
             self.give_up_on(socket, now);
         }
-        self.guests().count() < self.config.max_clients
+        self.clients().count() < self.config.max_clients
     }
 
     /// One of those who have not come in yet, at random: of the address from which most of them come, or of those who
     /// have had time enough.
     fn least_confirmed(&mut self, newcomer: &Owner, now: Instant) -> Option<SocketId> {
-        let random = self.entropy.u64();
-        let unconfirmed = || self.guests().filter(|(_, entry, _)| !entry.opened);
-        let clients: Vec<_> = unconfirmed().map(|(id, _, serving)| (id, &serving.owner)).collect();
+        let random = self.keys.entropy.u64();
+        let unconfirmed = || self.clients().filter(|(_, socket, _)| !socket.opened);
+        let clients: Vec<_> = unconfirmed().map(|(id, _, served)| (id, &served.owner)).collect();
         let counts = count(clients.iter().map(|(_, owner)| *owner));
         let mut losers = of_heaviest(&clients, &counts, newcomer);
         if losers.is_empty() {
-            let late = unconfirmed().filter(|(_, _, serving)| serving.arrived_at + GRACE <= now);
+            let late = unconfirmed().filter(|(_, _, served)| served.arrived_at + GRACE <= now);
             losers = late.map(|(id, ..)| id).collect();
         }
         losers.get(random.checked_rem(losers.len() as u64)? as usize).copied()
@@ -81,23 +82,22 @@ impl Endpoint {
 
     /// The client that has been away for longest, of the address that has most clients.
     fn longest_away(&self, newcomer: &Owner) -> Option<SocketId> {
-        let counts = count(self.guests().map(|(.., serving)| &serving.owner));
-        let away = self.guests().filter(|(_, entry, _)| entry.is_interrupted());
+        let counts = count(self.clients().map(|(.., served)| &served.owner));
+        let away = self.clients().filter(|(_, socket, _)| socket.is_interrupted());
         let clients: Vec<_> =
-            away.map(|(id, entry, serving)| ((entry.interrupted_at, id), &serving.owner)).collect();
+            away.map(|(id, socket, served)| ((socket.interrupted_at, id), &served.owner)).collect();
         of_heaviest(&clients, &counts, newcomer).into_iter().min().map(|(_, id)| id)
     }
 
     fn give_up_on(&mut self, socket: SocketId, now: Instant) {
-        if let Some(entry) = self.sockets.get_mut(socket) {
-            let reason = format!("too many clients are away; {}", entry.session.certainty());
-            entry.session.give_up(CloseCode::OVERFLOW, &reason);
-            self.touch(socket, now);
-        }
+        self.step_served(socket, now, |_, socket, _| {
+            let reason = format!("too many clients are away; {}", socket.session.certainty());
+            socket.session.give_up(CloseCode::OVERFLOW, &reason);
+        });
     }
 
     /// Drops sessions whose clients are away, when they hold too much.
-    pub(super) fn evict_away(&mut self, now: Instant) {
+    pub(in crate::endpoint) fn evict_away(&mut self, now: Instant) {
         while let Some(socket) = self.surplus_away() {
             self.give_up_on(socket, now);
         }
@@ -108,12 +108,12 @@ impl Endpoint {
     fn surplus_away(&self) -> Option<SocketId> {
         let budget = self.config.away_buffer;
         let away = || {
-            let away = self.guests().filter(|(_, entry, serving)| {
-                serving.is_away && entry.is_interrupted() && !entry.session.has_ended()
+            let away = self.clients().filter(|(_, socket, served)| {
+                served.is_away && socket.is_interrupted() && !socket.session.has_ended()
             });
-            away.map(|(id, entry, serving)| {
-                let owners = [serving.owner.clone(), Owner::Key(serving.key)];
-                (entry.interrupted_at, id, owners, entry.session.held() + AWAY_OVERHEAD)
+            away.map(|(id, socket, served)| {
+                let owners = [served.owner.clone(), Owner::Key(served.key)];
+                (socket.interrupted_at, id, owners, socket.session.held() + AWAY_OVERHEAD)
             })
         };
         let mut total = 0;

@@ -2,8 +2,9 @@ use super::*;
 use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
 use crate::handshake::Initiator;
+use crate::session::{Epoch, Position};
 
-mod guests;
+mod clients;
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 
@@ -230,5 +231,8 @@ fn a_client_whose_open_has_an_unknown_critical_extension_is_refused_with_1002() 
     assert_eq!((channel, code), (ChannelId(2), CloseCode::PROTOCOL_ERROR));
     assert!(reason.contains("critical"), "{reason}");
     say(&mut endpoint, link, &incoming(4, &open.encode()));
-    assert!(matches!(events(&mut endpoint)[..], [Event::Offer { .. }]), "without it, the same is an offer");
+    assert!(
+        matches!(events(&mut endpoint)[..], [Event::Incoming { .. }]),
+        "without it, the application is asked"
+    );
 }

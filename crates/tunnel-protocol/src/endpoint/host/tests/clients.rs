@@ -1,6 +1,7 @@
 //! Clients that want in, and those that attack.
 
 use super::*;
+use crate::endpoint::host::incoming::MAX_WAITING;
 use crate::frame::ChannelId;
 use crate::handshake::{Initiator, Transport};
 use crate::session;
@@ -85,7 +86,7 @@ impl Served {
     fn accept_all(&mut self) -> usize {
         let mut count = 0;
         for event in events(&mut self.endpoint) {
-            if let Event::Offer { socket, .. } = event {
+            if let Event::Incoming { socket, .. } = event {
                 self.endpoint.accept(socket, "", self.now);
                 count += 1;
             }
@@ -124,7 +125,7 @@ impl Served {
     }
 
     /// A client from an address that is in.
-    fn guest(&mut self, address: &str) -> ChannelId {
+    fn client(&mut self, address: &str) -> ChannelId {
         let caller = self.call(address);
         let channel = caller.channel;
         assert_eq!(self.accept_all(), 1, "{address} is let in");
@@ -157,7 +158,7 @@ fn a_handshake_that_has_come_before_reaches_nobody() {
 #[test]
 fn a_server_takes_as_many_clients_as_it_is_told_and_says_so_to_the_next() {
     let mut served = Served::new(of_size(3));
-    let channels: Vec<_> = (0..3).map(|_| served.guest("192.0.2.1")).collect();
+    let channels: Vec<_> = (0..3).map(|_| served.client("192.0.2.1")).collect();
     let next = served.call("192.0.2.2").channel;
     assert_eq!(served.accept_all(), 0);
     let mut sent = served.sent();
@@ -171,7 +172,7 @@ fn a_server_takes_as_many_clients_as_it_is_told_and_says_so_to_the_next() {
     served.now += Duration::from_secs(301);
     served.endpoint.handle_timeout(served.now);
     events(&mut served.endpoint);
-    served.guest("192.0.2.2");
+    served.client("192.0.2.2");
 }
 
 #[test]
@@ -208,19 +209,19 @@ fn clients_who_take_long_to_come_in_give_way_to_others_of_their_address() {
     served.sent();
     served.now += Duration::from_secs(3);
     served.endpoint.handle_timeout(served.now);
-    served.guest("203.0.113.1");
+    served.client("203.0.113.1");
 }
 
 #[test]
 fn sessions_of_a_stranger_who_is_away_push_out_their_own_and_no_others() {
     let budget = 40 * 4_096;
     let mut served = Served::new(Config { away_buffer: budget, ..Config::default() });
-    let honest: Vec<_> = (0..10).map(|_| served.guest("192.0.2.1")).collect();
+    let honest: Vec<_> = (0..10).map(|_| served.client("192.0.2.1")).collect();
     for channel in honest {
         served.close(channel);
     }
     for _ in 0..100 {
-        let channel = served.guest("203.0.113.1");
+        let channel = served.client("203.0.113.1");
         served.now += Duration::from_millis(1);
         served.close(channel);
         let lost = events(&mut served.endpoint);
@@ -231,7 +232,7 @@ fn sessions_of_a_stranger_who_is_away_push_out_their_own_and_no_others() {
             }
         }
     }
-    assert_eq!(served.endpoint.guest_count(), 40, "as many as there is memory for");
+    assert_eq!(served.endpoint.client_count(), 40, "as many as there is memory for");
 }
 
 #[test]
@@ -245,19 +246,19 @@ fn one_key_keeps_no_more_than_a_quarter_for_when_it_is_away() {
         served.confirm(caller, &sent, b"");
         served.close(channel);
     }
-    assert_eq!(served.endpoint.guest_count(), 10);
+    assert_eq!(served.endpoint.client_count(), 10);
 }
 
 #[test]
 fn a_server_whose_own_link_breaks_loses_no_client() {
     let mut served = Served::new(Config { away_buffer: 10 * 4_096, ..Config::default() });
     for number in 0..300 {
-        served.guest(&format!("198.51.100.{}", number % 250));
+        served.client(&format!("198.51.100.{}", number % 250));
     }
     served.endpoint.handle_link_closed(served.link, CloseCode::ABNORMAL, "", served.now);
     let lost = events(&mut served.endpoint);
     assert!(!lost.iter().any(|event| matches!(event, Event::Closed { .. })), "{lost:?}");
-    assert_eq!(served.endpoint.guest_count(), 300);
+    assert_eq!(served.endpoint.client_count(), 300);
 }
 
 /// What the key's holder is asked for.
@@ -293,7 +294,7 @@ fn junk_makes_a_key_that_is_held_elsewhere_work_once_for_each_and_leaves_room_fo
         for event in events(&mut served.endpoint) {
             match event {
                 Event::NeedsDiffieHellman { theirs, .. } => all.push(theirs),
-                Event::Offer { socket, .. } => served.endpoint.accept(socket, "", NOW),
+                Event::Incoming { socket, .. } => served.endpoint.accept(socket, "", NOW),
                 _ => {}
             }
         }
@@ -383,7 +384,7 @@ fn a_message_of_the_relay_that_is_longer_than_its_limit_ends_the_link_with_1009(
 #[test]
 fn a_client_who_goes_while_the_server_is_closed_is_not_waited_for() {
     let mut served = Served::new(Config::default());
-    let channel = served.guest("192.0.2.1");
+    let channel = served.client("192.0.2.1");
     let now = served.now;
     served.endpoint.unhost(now);
     served.sent();
