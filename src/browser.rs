@@ -40,7 +40,11 @@ mod package {
     #[wasm_bindgen(start)]
     pub fn start() {
         #[cfg(feature = "debug")]
-        super::trap::show_panics();
+        {
+            super::trap::show_panics();
+            // It fails if there is a logger already, which is the application's choice then.
+            let _ = console_log::init_with_level(log::Level::Debug);
+        }
         classes::start();
     }
 }

@@ -1,6 +1,6 @@
 //! Format, lints, and the policy for dependencies.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::process::{output, run};
 use crate::report::Report;
@@ -17,10 +17,39 @@ pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
             ["clippy", "-p", "tunnel-relay", "--no-default-features", "--bins", "--", "-D", "warnings"];
         run(workspace.cargo().args(relay))
     })?;
+    plain_package(workspace, &mut report)?;
     dependencies(workspace, &mut report)?;
     deployment(workspace, &mut report)?;
     report.finish();
     Ok(())
+}
+
+/// The package as pages load it has nothing that only developers want.
+pub(crate) fn plain_package(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    report.step("no tracing in the package", || {
+        let target = &workspace.config.build.rust_target;
+        let arguments = [
+            "tree",
+            "-p",
+            "tunnel-wasm",
+            "-e",
+            "normal",
+            "--features",
+            "npm",
+            "--prefix",
+            "none",
+            "--target",
+        ];
+        let tree = output(workspace.cargo().args(arguments).arg(target))?;
+        let is_unwanted =
+            |line: &&str| ["tracing", "log ", "console_log"].iter().any(|name| line.starts_with(name));
+        match tree.lines().find(is_unwanted) {
+            Some(line) => {
+                bail!("the package depends on {line}: the feature `tracing` has to be off by default")
+            }
+            None => Ok(()),
+        }
+    })
 }
 
 /// `cargo deny` by `deny.toml`, where it is installed.

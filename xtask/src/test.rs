@@ -18,6 +18,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     report.step("setup", || setup::setup(workspace, &Needs::for_tests(browsers)))?;
     lint::format(workspace, &mut report)?;
     lint::clippy(workspace, &mut report)?;
+    lint::plain_package(workspace, &mut report)?;
     lint::dependencies(workspace, &mut report)?;
     report.step("native tests", || {
         // The multi-tab tests need the package: they come last.
@@ -25,6 +26,10 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         let mut command = workspace.cargo();
         command.args(["test", "--workspace", "--exclude", "tunnel-e2e"]);
         run(livecode::turn_on(&mut command, "tunnel-relay/", module.as_ref()))
+    })?;
+    report.step("events of the core", || {
+        let tracing = ["test", "-p", "tunnel-simulation", "--features", "tracing", "--test", "tracing"];
+        run(workspace.cargo().args(tracing))
     })?;
     report.step("relay without ACME", || {
         let config = ["test", "-p", "tunnel-relay", "--no-default-features", "--lib", "config::"];

@@ -254,7 +254,10 @@ impl Endpoint {
 
     /// What happened, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front()?;
+        #[cfg(feature = "tracing")]
+        event.trace();
+        Some(event)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before.

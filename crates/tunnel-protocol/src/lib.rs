@@ -27,6 +27,7 @@ pub mod server_id;
 pub mod session;
 pub mod sorted;
 pub mod time;
+mod trace;
 pub mod tunnel_url;
 
 pub use close::CloseCode;

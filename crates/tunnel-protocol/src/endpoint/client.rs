@@ -15,6 +15,7 @@ use crate::ledger::Owner;
 use crate::server_id::PublicKey;
 use crate::session::{Epoch, FEATURES, Open, Opened, Position, Session, SessionId, offer_problem};
 use crate::time::Duration;
+use crate::trace::event;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
 
@@ -241,6 +242,7 @@ impl ClientSide {
         // The first try is at once: most paths die for reasons that are over by then.
         let wait = if self.attempts == 0 { Duration::ZERO } else { retry_wait(self.attempts, random) };
         self.attempts = self.attempts.saturating_add(1);
+        event!(DEBUG, socket = socket.id.0, %code, reason, wait_us = wait.as_micros() as u64, "the client tries again");
         self.state = State::Waiting { retry_at: Some(cx.now + wait) };
         self.asked = false;
         cx.act(Action::Dial);

@@ -3,6 +3,8 @@
 use super::socket::{Incoming, Remote};
 use crate::server_id::PublicKey;
 use crate::session::SessionStats;
+#[cfg(feature = "tracing")]
+use crate::trace::event;
 use crate::{CloseCode, Message, ServerId};
 use bytes::Bytes;
 
@@ -117,6 +119,36 @@ pub enum Event {
         /// The other public key.
         theirs: PublicKey,
     },
+}
+
+impl Event {
+    /// Tells whoever looks for a fault.
+    #[cfg(feature = "tracing")]
+    pub(super) fn trace(&self) {
+        match self {
+            Self::Dial { link } => event!(DEBUG, link = link.0, "dialling the relay"),
+            Self::HangUp { link, code, reason } => {
+                event!(DEBUG, link = link.0, %code, reason, "closing the link");
+            }
+            Self::Livecode { link } => event!(DEBUG, link = link.0, "the relay speaks the livecode dialect"),
+            Self::Hosting { server_id, again } => event!(INFO, %server_id, again, "the server is registered"),
+            Self::HostInterrupted => event!(DEBUG, "the server has lost its link"),
+            Self::HostClosed { code, reason } => event!(INFO, %code, reason, "the server has ended"),
+            Self::Incoming { socket, incoming } => {
+                let Incoming { port, path, address, .. } = incoming;
+                event!(DEBUG, socket = socket.0, port, path, address, "a client wants in");
+            }
+            Self::Opened { socket, protocol, .. } => {
+                event!(DEBUG, socket = socket.0, protocol, "the socket is open");
+            }
+            Self::Interrupted { socket } => event!(DEBUG, socket = socket.0, "the socket has lost its path"),
+            Self::Resumed { socket } => event!(DEBUG, socket = socket.0, "the socket goes on"),
+            Self::Closed { socket, code, reason, was_clean, .. } => {
+                event!(DEBUG, socket = socket.0, %code, reason, was_clean, "the socket has ended");
+            }
+            Self::Message { .. } | Self::NeedsDiffieHellman { .. } => {}
+        }
+    }
 }
 
 /// A message was not queued.

@@ -7,6 +7,7 @@ use super::socket::{Entry, Path, Side};
 use super::{Endpoint, Event, LinkId, LinkMessage, SocketId, Translator};
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::sorted::SortedSet;
+use crate::trace::event;
 use crate::{CloseCode, Instant};
 
 impl Endpoint {
@@ -178,12 +179,16 @@ impl Endpoint {
                         self.mark_ready(socket);
                     }
                 }
-                LinkEvent::GoAway { .. } => self.leave_draining(id, now),
+                LinkEvent::GoAway { .. } => {
+                    event!(DEBUG, link = id.0, "the relay is about to end");
+                    self.leave_draining(id, now);
+                }
             }
         }
     }
 
     fn handle_link_ready(&mut self, id: LinkId, now: Instant) {
+        event!(DEBUG, link = id.0, "the relay has answered");
         self.redial.succeed(now);
         self.is_livecode = self.links.get(id).is_some_and(Carrier::is_livecode);
         if self.is_livecode {
@@ -212,6 +217,7 @@ impl Endpoint {
 
     pub(super) fn end_link(&mut self, id: LinkId, error: &LinkError, now: Instant) {
         let reason = error.to_string();
+        event!(WARN, link = id.0, reason, "this peer ends the link");
         self.events.push_back(Event::HangUp { link: id, code: error.code(), reason: reason.clone() });
         if *error == LinkError::WrongServerId {
             self.close_host(error.code(), &reason, now);
@@ -238,6 +244,7 @@ impl Endpoint {
             self.take_back_early(id);
         }
         let Some(link) = self.links.remove(id) else { return };
+        event!(DEBUG, link = id.0, %code, reason, "the link is lost");
         let was_ready = link.is_ready();
         let told = matches!(code, CloseCode::REFUSED | CloseCode::BAD_CREDENTIAL | CloseCode::LIVECODE_RELAY);
         let code = if was_ready || told { code } else { CloseCode::RELAY_UNREACHABLE };
@@ -246,6 +253,11 @@ impl Endpoint {
         if self.main == Some(id) {
             self.main = None;
             self.redial.fail(was_ready, self.keys.entropy.u64(), now);
+            event!(
+                DEBUG,
+                wait_us = (self.redial.at() - now).as_micros() as u64,
+                "back-off before the next dial"
+            );
             self.lose_host_link(code, reason, now);
         }
         let mut on_it = SortedSet::new();
@@ -304,6 +316,7 @@ impl Endpoint {
     }
 
     pub(super) fn close_path(&mut self, path: Path, code: CloseCode, reason: &str) {
+        event!(DEBUG, link = path.link.0, channel = path.channel.0, %code, reason, "closing a channel");
         self.by_path.remove(&path);
         if let Some(link) = self.links.get_mut(path.link) {
             link.close(path.channel, code, reason);

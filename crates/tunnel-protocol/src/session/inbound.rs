@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::MESSAGE_OVERHEAD;
+use crate::trace::event;
 
 impl Session {
     /// Takes in one record of the attached path.
@@ -193,6 +194,7 @@ impl Session {
     }
 
     pub(super) fn violation(&mut self, what: &str) -> RecordError {
+        event!(WARN, what, "the peer broke the session protocol");
         self.abort(CloseCode::PROTOCOL_ERROR, &format!("the peer {what}"), false);
         RecordError::Violation
     }
