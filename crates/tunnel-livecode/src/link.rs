@@ -1,4 +1,4 @@
-//! What stands behind the main module's `Translator`: one link through a relay that speaks the dialect.
+//! One link through a relay that speaks the dialect. The main module calls it through its `Translator`.
 
 use bytes::Bytes;
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a channel, a link or a session ended: a WebSocket close code (RFC 6455, section 7.4).
+/// The reason for the end of a channel, a link or a session: a WebSocket close code (RFC 6455, section 7.4).
 ///
 /// The tunnel's own codes lie in 3700 to 3799, within the range that the RFC leaves to libraries, so that they never
 /// collide with an application's (4000 to 4999).
@@ -80,7 +80,7 @@ close_codes! {
 }
 
 impl CloseCode {
-    /// Whether the code may be passed to `close()` by an application: 1000, or 3000 to 4999.
+    /// Returns whether the code may be passed to `close()` by an application: 1000, or 3000 to 4999.
     #[must_use]
     pub const fn is_for_applications(self) -> bool {
         matches!(self.0, 1000 | 3000..=4999)

@@ -17,7 +17,7 @@ pub enum DecodeError {
     /// There are bytes behind the last field.
     #[error("{len} bytes follow the last field")]
     TrailingBytes {
-        /// How many bytes there are.
+        /// Their number.
         len: usize,
     },
     /// A field's value is none of those allowed.
@@ -39,8 +39,8 @@ pub enum DecodeError {
 
 /// Takes fields off the front of the input.
 ///
-/// What is wrong is kept until somebody asks for it: until then, fields read as zeros and empty texts. That is less code
-/// than an answer to each field's error.
+/// Errors are sticky: after the first, every field reads as zero or as an empty text, and [`check`](Self::check) and
+/// [`end`](Self::end) report it. That is less code than an answer to each field's error.
 #[derive(Debug)]
 pub struct Reader {
     rest: Bytes,

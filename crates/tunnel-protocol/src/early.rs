@@ -1,4 +1,4 @@
-//! What a peer says first, inside the WebSocket's handshake: a round trip earlier than in a message.
+//! Early frames: the first frames of a peer, inside the WebSocket's handshake, a round trip earlier than in a message.
 //!
 //! Each frame stands behind its length, a `u16`. Base64url makes a subprotocol's name of it, whose prefix is
 //! [`PREFIX`]; a relay that has taken the frames says so by choosing [`SUBPROTOCOL`].
@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 /// The subprotocol that a relay chooses when it has taken the frames.
 pub const SUBPROTOCOL: &str = "tunnel.v1.early";
 
-/// What the subprotocol's name that holds the frames begins with.
+/// The beginning of the subprotocol's name that holds the frames.
 pub const PREFIX: &str = "early.";
 
 /// The most that goes into a handshake, in bytes: in base64, with all else that browsers say there, cookies included, it

@@ -37,7 +37,7 @@ use std::collections::VecDeque;
 use table::Table;
 pub use translator::{MaybeSend, Translator};
 
-/// What a session may keep however many there are, in bytes: a record's worth.
+/// The least that a session may keep, in bytes, however many there are: a record's worth.
 const MIN_SHARE: u64 = 64 * 1024;
 
 /// The state machine of all that a page does through one relay URL.
@@ -52,14 +52,14 @@ pub struct Endpoint {
     main: Option<LinkId>,
     /// Links that go once what is queued on them is out.
     parting: SortedSet<LinkId>,
-    /// Whether the relay spoke the livecode dialect when it last said something.
+    /// True if the relay spoke the livecode dialect when it last said something.
     is_livecode: bool,
     redial: Redial,
     sockets: Table<SocketId, Entry>,
     next_socket: u64,
     /// New clients, whose first handshake nobody has begun yet.
     unprepared: Vec<SocketId>,
-    /// What each session may keep, in bytes.
+    /// The bytes that each session may keep.
     share: u64,
     by_path: SortedMap<Path, SocketId>,
     /// Sessions of clients, by what they are resumed with.
@@ -71,7 +71,7 @@ pub struct Endpoint {
     ready: VecDeque<SocketId>,
     /// Deadlines of sockets.
     timers: SortedSet<(Instant, SocketId)>,
-    /// When to hang up, if nothing needs the link until then; never while something does.
+    /// The time at which to hang up, if nothing needs the link until then; never while something does.
     idle_until: Instant,
     events: VecDeque<Event>,
 }
@@ -106,8 +106,8 @@ impl Endpoint {
         }
     }
 
-    /// Takes fresh keys, which nothing else uses, for the next handshakes: to make one takes as long as the rest of the
-    /// endpoint's work on it. A client needs two.
+    /// Takes fresh keys, which nothing else uses, for the next handshakes. To make a key takes as long as the rest of the
+    /// endpoint's work on a handshake. A client needs two.
     pub fn stock(&mut self, keys: Vec<StaticKey>) {
         self.keys.stock(keys);
     }
@@ -252,7 +252,7 @@ impl Endpoint {
         last
     }
 
-    /// What happened, in order.
+    /// Returns the next event, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         #[cfg(feature = "tracing")]
@@ -260,7 +260,7 @@ impl Endpoint {
         Some(event)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before.
+    /// The time at which to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut at = self.idle_until;
@@ -282,7 +282,7 @@ impl Endpoint {
         self.sockets.get(socket).map_or(0, |entry| entry.socket.session.buffered_amount())
     }
 
-    /// What has been counted on a socket; `None` when it has ended.
+    /// Returns the counters of a socket; `None` when it has ended.
     #[must_use]
     pub fn stats(&self, socket: SocketId) -> Option<SocketStats> {
         let entry = self.sockets.get(socket)?;
@@ -301,7 +301,7 @@ impl Endpoint {
         self.sockets.values().map(|entry| entry.socket.session.held()).sum()
     }
 
-    /// Whether there is neither a socket nor a server, so that the owner may let go.
+    /// Returns whether there is neither a socket nor a server, so that the owner may let go.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.sockets.is_empty() && self.host.is_none()
@@ -328,7 +328,7 @@ impl Endpoint {
         socket
     }
 
-    /// What each of so many sessions may keep, in bytes. The number of shares is a power of two, so that they change
+    /// Returns the bytes that each of so many sessions may keep. The number of shares is a power of two, so that they change
     /// seldom.
     fn share_of(&self, sessions: usize) -> u64 {
         (self.config.total_buffer / sessions.next_power_of_two() as u64).max(MIN_SHARE)
@@ -359,7 +359,7 @@ impl Endpoint {
         }
     }
 
-    /// Lets the link go some time after the last that needed it.
+    /// Starts, or stops, the idle timer after which the link is closed.
     fn rest(&mut self, now: Instant) {
         self.idle_until = if self.is_idle() { now + self.config.link_grace } else { Instant::NEVER };
     }

@@ -43,18 +43,18 @@ impl fmt::Display for ChannelId {
     }
 }
 
-/// What travels on a channel.
+/// The kind of a channel: what its DATA frames hold.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ChannelKind {
     /// An encrypted session: the payloads are handshake messages and records.
     Session,
     /// A plain peer of the livecode dialect: the payloads are its UTF-8 texts.
     Plain,
-    /// What a later version of the protocol added, by its number: nobody here can take such a channel in.
+    /// A kind that a later version of the protocol added, by its number. This version refuses such channels.
     Unknown(u8),
 }
 
-/// What the relay tells a peer about itself.
+/// The relay's limits, and the challenge for registrations.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Welcome {
     /// The version that the relay chose.
@@ -63,11 +63,11 @@ pub struct Welcome {
     pub features: u32,
     /// Longest frame that the relay takes or sends, header included, in bytes.
     pub max_frame: u32,
-    /// How many channels the link may have at once.
+    /// The number of channels the link may have at once.
     pub max_channels: u32,
-    /// How many bytes the relay holds back for one channel before it drops the channel.
+    /// The number of bytes the relay holds back for one channel before it drops the channel.
     pub channel_buffer: u32,
-    /// How long the link may be silent before the relay ends it.
+    /// The time that the link may be silent before the relay ends it.
     pub idle_timeout: Duration,
     /// The relay's ephemeral public key: what a registration is proven against.
     pub challenge: PublicKey,
@@ -121,11 +121,11 @@ pub enum Frame {
     Connect {
         /// Chosen by the client, odd, greater than any before it on the link.
         channel: ChannelId,
-        /// Whom to reach.
+        /// The server to reach.
         server_id: ServerId,
-        /// Which of the server's ports.
+        /// The port of the server.
         port: u16,
-        /// What travels on the channel.
+        /// The kind of the channel.
         kind: ChannelKind,
         /// The first handshake message, or empty on a plain channel.
         payload: Bytes,
@@ -134,46 +134,46 @@ pub enum Frame {
     Incoming {
         /// Chosen by the relay, even, greater than any before it on the link.
         channel: ChannelId,
-        /// Which port the client wants.
+        /// The port that the client wants.
         port: u16,
-        /// What travels on the channel.
+        /// The kind of the channel.
         kind: ChannelKind,
         /// The client's address as the relay sees it.
         address: String,
-        /// What the client sent in [`Frame::Connect`].
+        /// The first handshake message, from the client's [`Frame::Connect`].
         payload: Bytes,
     },
     /// Server to client: the second handshake message, or empty on a plain channel.
     Accept {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
         /// The second handshake message.
         payload: Bytes,
     },
     /// Both ways: one record, opaque to the relay.
     Data {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
         /// One record, or one text on a plain channel.
         payload: Bytes,
     },
     /// Either way: the end of a channel, or of the link ([`ChannelId::LINK`]).
     Close {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words; at most 123 bytes.
+        /// The reason, in words; at most 123 bytes.
         reason: String,
     },
     /// Relay to sender: stop sending on the channel, its receiver is behind.
     Pause {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
     },
     /// Relay to sender: go on, the receiver has caught up.
     Resume {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
     },
     /// Either way: answer with [`Frame::Pong`].
@@ -188,14 +188,14 @@ pub enum Frame {
     },
     /// Relay to peer: this relay ends soon.
     GoAway {
-        /// How long the links are still served.
+        /// The time that the links are still served.
         deadline: Duration,
     },
     /// Relay to peer: what the peer did wrong; the link ends.
     Error {
-        /// What kind of error.
+        /// The kind of error.
         code: CloseCode,
-        /// What was wrong, where, and what to do.
+        /// The error in words: what was wrong, where, and what to do.
         text: String,
     },
 }
@@ -232,7 +232,7 @@ impl Frame {
     ///
     /// # Errors
     ///
-    /// What is malformed. The link can't go on after that.
+    /// The frame is malformed. The link can't go on after that.
     pub fn decode(message: Bytes) -> Result<Option<Self>, DecodeError> {
         Self::read::<true>(message)
     }
@@ -400,7 +400,7 @@ impl Frame {
         }
     }
 
-    /// Whether no peer sends it.
+    /// Returns whether no peer sends it.
     const fn is_from_relays(&self) -> bool {
         matches!(
             self,
@@ -443,7 +443,7 @@ impl Frame {
     }
 }
 
-/// What goes before a record to make it a [`Frame::Data`], for those who build records in place.
+/// The bytes before a record that make it a [`Frame::Data`], for those who build records in place.
 #[must_use]
 pub const fn data_header(channel: ChannelId) -> [u8; HEADER_LEN] {
     let [a, b, c, d] = channel.0.to_be_bytes();

@@ -1,4 +1,4 @@
-//! How two peers agree on keys: `Noise_IK_25519_ChaChaPoly_SHA256` (Noise specification, revision 34).
+//! The handshake by which two peers agree on keys: `Noise_IK_25519_ChaChaPoly_SHA256` (Noise specification, revision 34).
 //!
 //! The initiator (a client) knows the responder's (a server's) static key, since the server ID is that key. There is
 //! one pattern and nothing is negotiated, so nothing can be downgraded.
@@ -50,10 +50,10 @@ use symmetric::Symmetric;
 /// Longest handshake message or record, in bytes: the limit of the Noise specification.
 pub const MAX_MESSAGE: usize = 65_535;
 
-/// How much longer message 1 is than its payload, in bytes.
+/// Bytes by which message 1 is longer than its payload.
 pub const MESSAGE_1_OVERHEAD: usize = KEY_LEN + SEALED_KEY_LEN + OVERHEAD;
 
-/// How much longer message 2 is than its payload, in bytes.
+/// Bytes by which message 2 is longer than its payload.
 pub const MESSAGE_2_OVERHEAD: usize = KEY_LEN + OVERHEAD;
 
 const KEY_LEN: usize = 32;

@@ -6,7 +6,7 @@ use std::fmt;
 use x25519_dalek::x25519;
 use zeroize::Zeroizing;
 
-/// How many answers an external key remembers; a handshake needs two.
+/// The number of answers an external key remembers; a handshake needs two.
 const MAX_ANSWERS: usize = 64;
 
 /// A peer's static X25519 key: its bytes, or the public half of a key that is held elsewhere.

@@ -17,7 +17,7 @@ pub const REASSEMBLY_BUDGET: u64 = 256 * 1024 * 1024;
 pub enum Owner {
     /// The holder of a key.
     Key(PublicKey),
-    /// Whoever has an address, as the relay says: an IPv4 address, or the first 56 bits of an IPv6 address, which is
+    /// The users of an address, as the relay says: an IPv4 address, or the first 56 bits of an IPv6 address, which is
     /// what a household is given.
     Network([u8; 7]),
     /// An address that is neither.
@@ -100,7 +100,7 @@ impl Books {
         self.owners.get(owner).copied().unwrap_or_default()
     }
 
-    /// Whether these owners may hold so much more.
+    /// Returns whether these owners may hold so much more.
     fn has_room(&self, owners: &[Owner], more: u64) -> bool {
         let held = self.held.checked_add(more);
         let free = held.and_then(|held| self.budget.checked_sub(held));
@@ -119,7 +119,7 @@ impl Books {
     }
 }
 
-/// What one holder holds of a [`Ledger`]; given back when it is dropped.
+/// One holder's part of a [`Ledger`]; given back when it is dropped.
 #[derive(Debug)]
 pub struct Account {
     ledger: Ledger,
@@ -147,7 +147,7 @@ impl Account {
         Ok(())
     }
 
-    /// What is held counts for these owners from now on.
+    /// Charges what is held to these owners from now on.
     pub fn belong_to(&mut self, owners: Vec<Owner>) {
         let mut books = self.ledger.books();
         books.move_by(&self.owners, 0, self.held);

@@ -11,13 +11,13 @@ use crate::{CloseCode, Instant, ServerId, VERSION, early, registration};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// How long a WebSocket may take to open. Some never say what became of them: Chromium's that a Content Security Policy forbids.
+/// The time that a WebSocket may take to open. Some never say what became of them: Chromium's that a Content Security Policy forbids.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the relay may take from the WebSocket's opening to its WELCOME.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that the relay may take from the WebSocket's opening to its WELCOME.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the relay may take to answer a ping that follows silence.
+/// The time that the relay may take to answer a ping that follows silence.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same for a ping that asks whether the link survived a sleep or a change of network.
@@ -37,7 +37,7 @@ pub const MAX_RECEIVED: usize = MAX_MESSAGE + 1_024;
 /// Bytes of answers to INCOMING that may wait to be sent: a relay that goes on asking and does not read is left.
 const MAX_ANSWERS: usize = 1024 * 1024;
 
-/// What happened on a link.
+/// Something that happened on a link.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LinkEvent {
     /// The relay said WELCOME.
@@ -50,7 +50,7 @@ pub enum LinkEvent {
         channel: ChannelId,
         /// The port that the client wants.
         port: u16,
-        /// What travels on the channel.
+        /// The kind of the channel.
         kind: ChannelKind,
         /// The client's address as the relay sees it.
         address: String,
@@ -61,7 +61,7 @@ pub enum LinkEvent {
     ServerKey {
         /// The channel that this peer opened.
         channel: ChannelId,
-        /// What the server says that its key is.
+        /// The key that the server says is its own.
         key: PublicKey,
     },
     /// The server answered the handshake.
@@ -80,18 +80,18 @@ pub enum LinkEvent {
     },
     /// The channel is gone.
     Closed {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// A paused channel may be sent on again.
     Writable(ChannelId),
     /// The relay ends soon.
     GoAway {
-        /// How long it still serves the link.
+        /// The time that it still serves the link.
         deadline: Duration,
     },
 }
@@ -100,7 +100,7 @@ pub enum LinkEvent {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The relay sent what is no frame.
+    /// The relay sent a message that is no frame.
     #[error("the relay sent a malformed frame: {0}")]
     Malformed(#[from] DecodeError),
     /// The relay sent a frame that has no place there.
@@ -115,9 +115,9 @@ pub enum LinkError {
     /// The relay ended the link.
     #[error("the relay ended the link: {code} {reason}")]
     Ended {
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// The relay said nothing in time.
@@ -128,7 +128,7 @@ pub enum LinkError {
     TooLong {
         /// Its length, in bytes.
         len: usize,
-        /// What is allowed, in bytes.
+        /// The limit, in bytes.
         max: usize,
     },
     /// The relay announces clients, and does not take the answers.
@@ -140,15 +140,15 @@ pub enum LinkError {
     /// The relay speaks the livecode dialect where the application has not asked for it, or a server would lose its ID.
     #[error("{reason}")]
     UnwantedDialect {
-        /// What to do about it.
+        /// The reason, and what to do about it.
         reason: &'static str,
     },
-    /// What speaks the livecode dialect says so.
+    /// The [`Translator`](crate::endpoint::Translator) of the livecode dialect can't go on.
     #[error("{reason}")]
     Livecode {
         /// The code that goes with it.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
 }
@@ -188,7 +188,7 @@ pub struct Link {
     open: SortedSet<ChannelId>,
     paused: SortedSet<ChannelId>,
     control: Control,
-    /// How many frames of `control` the relay may find in the WebSocket's handshake, as long as that is not over.
+    /// The number of frames of `control` the relay may find in the WebSocket's handshake, as long as that is not over.
     early: Option<usize>,
     events: VecDeque<LinkEvent>,
 }
@@ -229,7 +229,7 @@ impl Control {
 #[derive(Debug)]
 enum KeepAlive {
     /// The WebSocket is being opened, or HELLO is out.
-    Greeting { give_up_at: Instant },
+    Opening { give_up_at: Instant },
     /// Heard from the relay; send a ping at this time.
     Idle { ping_at: Instant },
     /// A ping is out; give up at this time.
@@ -244,14 +244,15 @@ impl KeepAlive {
 }
 
 impl Link {
-    /// A WebSocket is being opened from `now` on: HELLO is what is said first. Nothing is sent before [`opened`](Self::opened).
+    /// The state of a link whose WebSocket is being opened from `now` on. HELLO is queued; nothing is sent before
+    /// [`opened`](Self::opened).
     #[must_use]
     pub fn new(token: &str, now: Instant) -> Self {
         let hello =
             Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
         Self {
             welcome: None,
-            keep_alive: KeepAlive::Greeting { give_up_at: now + DIAL_TIMEOUT },
+            keep_alive: KeepAlive::Opening { give_up_at: now + DIAL_TIMEOUT },
             next_channel: 1,
             last_incoming: 0,
             registering: None,
@@ -263,7 +264,7 @@ impl Link {
         }
     }
 
-    /// What the WebSocket's handshake can carry of what is to be said, as [`early`] encodes it.
+    /// Returns those of the queued frames that the WebSocket's handshake can carry, as [`early`] encodes them.
     #[must_use]
     pub fn early_frames(&mut self) -> Vec<u8> {
         let (frames, count) = early::encode(&self.control.frames);
@@ -277,16 +278,16 @@ impl Link {
         if greeted {
             self.control.frames.drain(..early);
         }
-        self.keep_alive = KeepAlive::Greeting { give_up_at: now + GREETING_TIMEOUT };
+        self.keep_alive = KeepAlive::Opening { give_up_at: now + WELCOME_TIMEOUT };
     }
 
-    /// Whether the WebSocket is being opened.
+    /// Returns whether the WebSocket is being opened.
     #[must_use]
     pub const fn is_dialling(&self) -> bool {
         self.early.is_some()
     }
 
-    /// Whether the WebSocket is being opened with [early frames](Self::early_frames) in its handshake.
+    /// Returns whether the WebSocket is being opened with [early frames](Self::early_frames) in its handshake.
     #[must_use]
     pub const fn is_offering(&self) -> bool {
         matches!(self.early, Some(1..))
@@ -353,7 +354,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// Why the link has to end.
+    /// The link has to end for the reason returned.
     pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), LinkError> {
         let max = self.welcome.as_ref().map_or(MAX_RECEIVED, |welcome| welcome.max_frame as usize);
         let (len, max) = (message.len(), max.min(MAX_RECEIVED));
@@ -410,7 +411,7 @@ impl Link {
                 }
                 self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
             }
-            // Whatever concerns a channel that this side has just closed is a race, not an error.
+            // A frame for a channel that this side has just closed is a race, not an error.
             Frame::Accept { channel, payload } => {
                 if self.open.contains(&channel) {
                     self.events.push_back(LinkEvent::Accepted { channel, payload });
@@ -465,7 +466,7 @@ impl Link {
     /// [`LinkError::Silent`].
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         match self.keep_alive {
-            KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } if give_up_at <= now => {
+            KeepAlive::Opening { give_up_at } | KeepAlive::Waiting { give_up_at } if give_up_at <= now => {
                 Err(LinkError::Silent)
             }
             KeepAlive::Idle { ping_at } if ping_at <= now => {
@@ -489,27 +490,27 @@ impl Link {
         self.control.push(frame.encode_from_peer());
     }
 
-    /// What happened, in order.
+    /// Returns the next event, in order.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+    /// The time at which to call [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub const fn poll_timeout(&self) -> Instant {
         match self.keep_alive {
-            KeepAlive::Greeting { give_up_at } | KeepAlive::Waiting { give_up_at } => give_up_at,
+            KeepAlive::Opening { give_up_at } | KeepAlive::Waiting { give_up_at } => give_up_at,
             KeepAlive::Idle { ping_at } => ping_at,
         }
     }
 
-    /// Whether the relay has said WELCOME.
+    /// Returns whether the relay has said WELCOME.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         self.welcome.is_some()
     }
 
-    /// Whether the channel is open and not paused.
+    /// Returns whether the channel is open and not paused.
     #[must_use]
     pub fn may_send(&self, channel: ChannelId) -> bool {
         self.open.contains(&channel) && !self.paused.contains(&channel)

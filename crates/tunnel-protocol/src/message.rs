@@ -1,8 +1,8 @@
-//! What applications send each other.
+//! The messages that applications send each other.
 
 use bytes::Bytes;
 
-/// What a message costs beside its payload, in bytes: what its place in the queues takes, so that empty messages are
+/// The cost of a message beside its payload, in bytes: what its place in the queues takes, so that empty messages are
 /// not free. Both peers count it.
 pub const MESSAGE_OVERHEAD: usize = 64;
 
@@ -25,13 +25,13 @@ impl Message {
         }
     }
 
-    /// What the message costs of a session's credit, in bytes: its payload and [`MESSAGE_OVERHEAD`].
+    /// Returns the bytes that the message costs of a session's credit: its payload and [`MESSAGE_OVERHEAD`].
     #[must_use]
     pub const fn cost(&self) -> usize {
         self.len() + MESSAGE_OVERHEAD
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,4 +1,4 @@
-//! How a server proves to the relay that it holds the key that it registers.
+//! The proof by which a server shows the relay that it holds the key that it registers.
 //!
 //! The relay's challenge is a fresh public key. Only the holders of either private half can compute the shared
 //! secret, so a keyed hash under it proves possession to the relay and to nobody else. The hash covers the relay's
@@ -9,7 +9,7 @@ use crate::server_id::PublicKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What the hash is for: no other use of the same keys hashes anything that begins like this.
+/// The purpose of the hash: no other use of the same keys hashes anything that begins like this.
 const CONTEXT: &[u8] = b"tunnel.v1 register\0";
 
 /// Proves to whoever holds the private half of `challenge` that `key`'s private half is held here.
@@ -23,7 +23,7 @@ pub fn prove(key: &StaticKey, challenge: &PublicKey, url: &str) -> Result<[u8; 3
     Ok(mac.finalize().into_bytes().into())
 }
 
-/// Whether `proof` was made for `challenge` and `url` by a holder of `key`'s private half.
+/// Returns whether `proof` was made for `challenge` and `url` by a holder of `key`'s private half.
 ///
 /// Takes the same time whether and wherever the proof is wrong. Keys of low order are refused.
 #[must_use]

@@ -59,20 +59,20 @@ pub struct Router {
     links: Slab<Link>,
     ends: Slab<End>,
     registrations: BTreeMap<ServerId, LinkId>,
-    /// How many servers and how many that wait each network has.
+    /// Counts by network: its servers, and its CONNECTs that wait.
     registered_from: Shares,
     waiting_from: Shares,
     /// Wrong credentials of configurers and of servers.
     guesses: Guesses,
     seat_guesses: Guesses,
     waiting: WaitingRoom,
-    /// When links are looked at next, one entry for each.
+    /// The time at which links are looked at next, one entry for each.
     checks: BTreeSet<(Instant, LinkId)>,
     events: VecDeque<Event>,
     drain: Drain,
-    /// What is held for all links.
+    /// The bytes held for all links.
     ledger: Ledger,
-    /// Which links were looked at for one that fills the buffers.
+    /// The links that were looked at for one that fills the buffers.
     sampled: usize,
     /// Nonces of the PINGs.
     pings: u64,
@@ -82,13 +82,13 @@ pub struct Router {
     is_tunnel_injected: bool,
     /// Only the fields that count up.
     totals: Stats,
-    /// When a peer was heard last.
+    /// The time at which a peer was heard last.
     clock: Instant,
-    /// What [`poll_waited`](Self::poll_waited) returns next.
+    /// The next result of [`poll_waited`](Self::poll_waited).
     waited_since: Option<Instant>,
 }
 
-/// Whether the relay is about to end.
+/// The router's standing: at work, or about to end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Drain {
     /// It is not.
@@ -101,7 +101,7 @@ enum Drain {
     Done,
 }
 
-/// What a peer did wrong: it is told, and its link ends.
+/// A peer's violation of the protocol: the peer is told, and its link ends.
 #[derive(Debug)]
 struct Violation {
     code: CloseCode,
@@ -149,7 +149,7 @@ impl Router {
         self.config = Config { max_frame: self.config.max_frame, livecode, ..config.sane() };
     }
 
-    /// Whether so much is held for the links that no new ones should be taken in.
+    /// Returns whether so much is held for the links that no new ones should be taken in.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.ledger.total() > self.config.total_buffer / 4 * 3
@@ -267,7 +267,7 @@ impl Router {
         self.events.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+    /// The time at which to call [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drain = match self.drain {
@@ -292,7 +292,7 @@ impl Router {
         self.report_drained();
     }
 
-    /// What the router holds, and what it did since it was made.
+    /// Returns what the router holds, and what it did since it was made.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {

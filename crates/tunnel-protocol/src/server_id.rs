@@ -14,11 +14,11 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Which server a client wants.
+/// The name of a server.
 ///
 /// A key's text form is one DNS label of 56 characters: base32 (RFC 4648, lower case, no padding) of the key (32
 /// bytes), a checksum (2 bytes of SHA-256 over a context string, the key and the version) and the version (1 byte).
-/// Whoever holds the private key is the server, whatever the relay says.
+/// The holder of the private key is the server, whatever the relay says.
 ///
 /// A number is a server of the livecode dialect; it promises nothing about who answers.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -44,7 +44,7 @@ pub enum ParseServerIdError {
         "a server ID has {KEY_ID_LEN} characters (or is a small number on a livecoding relay); this has {len}"
     )]
     Length {
-        /// How many characters it has.
+        /// Its length in characters.
         len: usize,
     },
     /// A character that is not in the alphabet.

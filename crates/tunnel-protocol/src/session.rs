@@ -29,45 +29,45 @@ use record::{ACK_LEN, GREASE_FRAME, STREAM_HEADER, SessionFrame, put_stream_head
 use send::SendStream;
 use std::collections::VecDeque;
 
-/// How long an acknowledgement may wait for something to travel with: well under the delay a person notices.
+/// The time that an acknowledgement may wait for something to travel with: well under the delay a person notices.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// Bytes received after which an acknowledgement waits less: a peer with many sessions may keep no more than that.
 const ACK_SOON_AFTER: u64 = 64 * 1024;
 
-/// How long it waits then.
+/// The time that such an acknowledgement waits.
 const ACK_SOON: Duration = Duration::from_millis(5);
 
 /// Bytes received after which it does not wait. One for each 64 KiB would cost bulk transfers a sixth of their speed.
 const ACK_AFTER: u64 = 256 * 1024;
 
-/// How often the round trip is measured while there is traffic.
+/// The time between measurements of the round trip while there is traffic.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// After which silence of the peer it is asked for a sign of life: proxies drop what is idle for a minute or more.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How long that sign may take before the path is taken for dead.
+/// The time that a sign of life may take before the path is taken for dead.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// How long a closing handshake may make no progress.
+/// The time that a closing handshake may make no progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bounds of a session.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How far the peer may be ahead of the application at first, in bytes.
+    /// Bytes that the peer may be ahead of the application at first.
     pub window: u64,
-    /// How far it may be ahead when the round trip is long, in bytes.
+    /// Bytes that it may be ahead when the round trip is long.
     pub max_window: u64,
-    /// How much may be sent and not acknowledged, in bytes: it is kept to be sent again on another path.
+    /// Bytes that may be sent and not acknowledged: they are kept to be sent again on another path.
     pub replay_buffer: usize,
     /// Longest message taken, in bytes; a longer one ends the session with 1009.
     pub max_message: u64,
     /// Says what no peer knows, as a later version of the protocol may: feature bits, extensions and session frames, which
     /// peers have to skip. For tests; RFC 8701 calls it GREASE.
     pub greases: bool,
-    /// What messages are charged to of which only a part has arrived, and those longer than a window: if it has no room,
+    /// The budget for messages of which only a part has arrived, and for those longer than a window: if it has no room,
     /// the session ends with 1013. All sessions of a page have one.
     pub ledger: Ledger,
 }
@@ -88,7 +88,7 @@ impl Default for Config {
     }
 }
 
-/// What a session tells its owner.
+/// Something that a session tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// A message arrived. What it [costs](Message::cost) counts against the peer's allowance until [`Session::consume`].
@@ -97,14 +97,14 @@ pub enum Event {
     Closed(Closed),
 }
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Closed {
     /// The peer's close code, or why this side gave up.
     pub code: CloseCode,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// Whether both sides agreed, so that every message of either has arrived.
+    /// True if both sides agreed, so that every message of either has arrived.
     pub was_clean: bool,
 }
 
@@ -120,7 +120,7 @@ pub enum RecordError {
     Violation,
 }
 
-/// What has been counted since the session began.
+/// Counters since the session began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SessionStats {
     /// Payload bytes that the application sent.
@@ -156,12 +156,12 @@ pub struct Session {
     pong: Option<u64>,
     events: VecDeque<Event>,
     stats: SessionStats,
-    /// What may be kept because others want memory too, in bytes.
+    /// The session's share of the page's memory, in bytes.
     share: u64,
     attached_before: bool,
     /// The end was the answer to the peer's close.
     answered: bool,
-    /// Whether this side asks for signs of life.
+    /// True if this side asks for signs of life.
     keeps_alive: bool,
     /// The peer speaks neither records nor streams: a plain peer of the livecode dialect.
     plain: Option<Plain>,
@@ -184,18 +184,18 @@ enum State {
     Ended,
 }
 
-/// When to acknowledge.
+/// State of the acknowledgements.
 #[derive(Debug)]
 struct Ack {
     /// With the next record, which is wanted for it at this time.
     at: Instant,
-    /// What the peer was told last.
+    /// The number that the peer was told last.
     told: u64,
 }
 
 #[derive(Debug, Default)]
 struct Ping {
-    /// When a record of the peer was opened last, or the path was taken.
+    /// The time at which a record of the peer was opened last, or the path was taken.
     heard_at: Instant,
     /// A ping is wanted though there is nothing to send with it.
     wanted: bool,
@@ -249,7 +249,7 @@ impl Session {
         self.plain = Some(Plain::default());
     }
 
-    /// Whether the peer is a plain one.
+    /// Returns whether the peer is a plain one.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         self.plain.is_some()
@@ -380,7 +380,7 @@ impl Session {
         self.keeps_alive = true;
     }
 
-    /// Whether the peer gave no sign of life though it was asked for one: the path is dead, or the peer is frozen.
+    /// Returns whether the peer gave no sign of life though it was asked for one: the path is dead, or the peer is frozen.
     #[must_use]
     pub fn is_stalled(&self, now: Instant) -> bool {
         self.keeps_alive && self.transport.is_some() && self.ping.heard_at + QUIET + STALLED <= now
@@ -465,7 +465,7 @@ impl Session {
         Some(out.freeze())
     }
 
-    /// Whether there is something to send on the path now.
+    /// Returns whether there is something to send on the path now.
     #[must_use]
     pub fn has_record(&self, now: Instant) -> bool {
         if let Some(plain) = &self.plain {
@@ -479,12 +479,12 @@ impl Session {
                 || self.send.sendable(self.replay_buffer(), 1) > 0)
     }
 
-    /// What happened, in order.
+    /// Returns the next event, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When [`has_record`](Self::has_record) becomes true by itself, or [`handle_timeout`](Self::handle_timeout) does
+    /// The time at which [`has_record`](Self::has_record) becomes true by itself, or [`handle_timeout`](Self::handle_timeout) does
     /// something.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Instant {
@@ -502,24 +502,24 @@ impl Session {
         at.min(self.ack.at.or_never(now))
     }
 
-    /// Where this side stands: for the handshake on the next path.
+    /// Returns this side's position, for the handshake on the next path.
     pub fn position(&mut self) -> Position {
         Position { received: self.receive.received(), limit: self.receive.raise_limit() }
     }
 
-    /// Whether messages may be sent.
+    /// Returns whether messages may be sent.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Whether [`Event::Closed`] has been queued.
+    /// Returns whether [`Event::Closed`] has been queued.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }
 
-    /// Whether the session has ended and the peer knows all that this side can tell it.
+    /// Returns whether the session has ended and the peer knows all that this side can tell it.
     ///
     /// The side that answered a close lingers until its answer is acknowledged or the peer drops the path.
     #[must_use]
@@ -527,7 +527,7 @@ impl Session {
         self.has_ended() && self.farewell.is_none() && (!self.answered || self.send.is_done())
     }
 
-    /// Whether the end may still have to reach the peer, over another path if need be.
+    /// Returns whether the end may still have to reach the peer, over another path if need be.
     #[must_use]
     pub const fn may_linger(&self) -> bool {
         self.answered
@@ -544,7 +544,7 @@ impl Session {
         }
     }
 
-    /// Whether there is a path.
+    /// Returns whether there is a path.
     #[must_use]
     pub const fn is_attached(&self) -> bool {
         self.transport.is_some() || self.plain.is_some()
@@ -562,7 +562,7 @@ impl Session {
         self.send.held() + self.receive.held() + self.plain.as_ref().map_or(0, Plain::buffered_amount) as u64
     }
 
-    /// What has been counted.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
         SessionStats { bytes_unacknowledged: self.send.replay_len(), ..self.stats }

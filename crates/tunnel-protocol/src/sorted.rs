@@ -25,13 +25,13 @@ impl<K, V> SortedMap<K, V> {
         Self { entries: Vec::new() }
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether there is nothing in it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.entries.len()
@@ -84,7 +84,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.find(key).ok().map(|at| &mut self.entries[at].1)
     }
 
-    /// Whether there is a value for the key.
+    /// Returns whether there is a value for the key.
     #[must_use]
     pub fn contains_key(&self, key: &K) -> bool {
         self.find(key).is_ok()
@@ -136,7 +136,7 @@ impl<T> Deref for SortedSet<T> {
 }
 
 impl<T: Ord> SortedSet<T> {
-    /// Whether the item is in the set.
+    /// Returns whether the item is in the set.
     #[must_use]
     pub fn contains(&self, item: &T) -> bool {
         self.items.binary_search(item).is_ok()

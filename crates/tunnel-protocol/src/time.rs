@@ -14,7 +14,7 @@ impl Instant {
     /// The origin of the owner's clock.
     pub const ORIGIN: Self = Self(0);
 
-    /// Later than anything: the time of what won't be, or is not.
+    /// Later than any other instant: the sentinel for "no deadline".
     pub const NEVER: Self = Self(u64::MAX);
 
     /// This instant while it lies ahead of `now`, then never.

@@ -71,7 +71,7 @@ impl Segment<'_> {
     }
 }
 
-/// Whether these are digits, with no zeros before them: each number has one form.
+/// Returns whether these are digits, with no zeros before them: each number has one form.
 fn is_canonical_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }
@@ -125,7 +125,7 @@ impl<'a> TunnelUrl<'a> {
     }
 }
 
-/// What is behind the host, between slashes.
+/// Returns the pieces behind the host, between slashes.
 fn segments(url: &str) -> Vec<Segment<'_>> {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let Some(path) = url.get(authority..).and_then(|rest| rest.find('/')) else { return Vec::new() };
@@ -252,7 +252,7 @@ mod tests {
             .prop_map(|(start, path, query)| format!("{start}{path}{query}"))
     }
 
-    /// What the application appends to the port.
+    /// The text that the application appends to the port.
     fn any_rest() -> impl Strategy<Value = String> {
         prop_oneof![Just(String::new()), "[/?][a-z0-9=&/?%-]{0,20}"]
     }

@@ -17,7 +17,7 @@ use tunnel_protocol::{CloseCode, ServerId};
 
 const CREDENTIAL: &str = "secret of the fixture";
 
-/// How long an answer may take before a test fails: far more than it needs.
+/// The time that an answer may take before a test fails: far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A livecoding server of its own for each test.

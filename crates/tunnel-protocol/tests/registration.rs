@@ -55,7 +55,7 @@ fn a_proof_holds_for_its_challenge_key_and_url_only() {
 
 #[test]
 fn keys_and_challenges_of_low_order_are_refused() {
-    // Whoever claims this key knows the shared secret: 32 zeros, which would key the proof.
+    // Anybody who claims this key knows the shared secret: 32 zeros, which would key the proof.
     for point in [[0; 32], std::array::from_fn(|at| u8::from(at == 0))] {
         assert_eq!(prove(&server(), &PublicKey(point), URL), Err(DhError::LowOrder));
         let mut claimed = StaticKey::external(PublicKey(point));

@@ -26,7 +26,7 @@ use tunnel_protocol::ledger::Ledger;
 use tunnel_protocol::time::{Duration, Instant};
 use tunnel_protocol::{CloseCode, Message, ServerId, router, session};
 
-/// What a run was like.
+/// A summary of a run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// Connections that opened.
@@ -45,18 +45,18 @@ pub struct Report {
     pub attacks: u64,
 }
 
-/// What must hold did not.
+/// An invariant did not hold.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The run.
     pub seed: u64,
-    /// When, and what.
+    /// The time and the fault.
     pub what: String,
 }
 
 const PORT: u16 = 1337;
 /// The tab that hosts the server at first; duplicates of it come later.
-/// What each story's pages have for unfinished messages, in bytes.
+/// Bytes that each story's pages have for unfinished messages.
 const BUDGET: u64 = 32 * 1024 * 1024;
 
 const SERVER: usize = 0;
@@ -99,13 +99,13 @@ struct Run {
     hosts: Vec<usize>,
     /// Those that host the server, or ask to, as far as they know.
     hosting: BTreeSet<usize>,
-    /// How many other tabs there are, behind the first.
+    /// The number of other tabs there are, behind the first.
     clients: u64,
     server: ServerId,
     secret: [u8; 32],
     config: Config,
     evil: bool,
-    /// What the hostile clients do, if there are some.
+    /// The hostile clients, if there are some.
     attacks: Random,
     /// Their sockets at the server.
     attackers: BTreeSet<(usize, SocketId)>,
@@ -120,7 +120,7 @@ struct Run {
 ///
 /// # Errors
 ///
-/// What did not hold, with the seed that shows it again.
+/// Returns the invariants that did not hold, with the seed that shows it again.
 pub fn run(seed: u64) -> Result<Report, Failure> {
     tell(seed, false)
 }
@@ -129,7 +129,7 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
 ///
 /// # Errors
 ///
-/// What did not hold.
+/// The invariants that did not hold.
 pub fn tell(seed: u64, trace: bool) -> Result<Report, Failure> {
     let mut run = Run::new(seed);
     run.world.trace = trace;

@@ -15,13 +15,13 @@ use tunnel_protocol::{ChannelId, CloseCode, Frame, ServerId};
 pub struct Evil {
     /// One message in so many is tampered with.
     pub one_in: u64,
-    /// How often it happened.
+    /// The number of times that it happened.
     pub deeds: u64,
     seen: VecDeque<Bytes>,
     held: Option<Bytes>,
 }
 
-/// How much is remembered.
+/// The number of messages that are remembered.
 const MEMORY: usize = 32;
 
 impl Evil {
@@ -37,7 +37,7 @@ impl Evil {
         self.held = None;
     }
 
-    /// What is sent instead of `message`.
+    /// Returns the messages that are sent instead of `message`.
     pub(crate) fn forward(&mut self, message: LinkMessage, random: &mut Random) -> Vec<LinkMessage> {
         let LinkMessage::Binary(message) = message else { return vec![message] };
         let between_peers = matches!(
@@ -105,14 +105,14 @@ impl Evil {
         out.into_iter().map(LinkMessage::Binary).collect()
     }
 
-    /// Whether the WebSocket's handshake says that the relay has taken the frames in it, which it has if `taken`.
+    /// Returns whether the WebSocket's handshake says that the relay has taken the frames in it, which it has if `taken`.
     pub(crate) fn greets(&mut self, taken: bool, random: &mut Random) -> bool {
         let lies = random.one_in(self.one_in);
         self.deeds += u64::from(lies);
         taken != lies
     }
 
-    /// What a relay says in place of a message of its own, or beside it: most often the same with other fields.
+    /// Returns a message in place of the relay's own, or beside it: most often the same with other fields.
     fn lie_instead_of(&self, message: &Bytes, random: &mut Random) -> LinkMessage {
         let lie = match Frame::decode(message.clone()) {
             Ok(Some(Frame::Welcome(welcome))) if !random.one_in(4) => welcome_of(&welcome, random),
@@ -183,7 +183,7 @@ impl Evil {
         Frame::Incoming { channel, port, kind, address, payload }
     }
 
-    /// What one of the peers said behind some header, or nothing that anybody said.
+    /// Returns something that one of the peers said, behind some header, or something that nobody said.
     fn payload(&self, random: &mut Random) -> Bytes {
         let seen = self.seen.get(random.below(MEMORY as u64) as usize);
         seen.map_or_else(|| Bytes::from_static(&[7; 100]), |seen| seen.slice(HEADER_LEN..))
@@ -194,7 +194,7 @@ impl Evil {
 const CODES: [u16; 16] =
     [0, 1000, 1001, 1002, 1005, 1006, 1009, 1011, 1013, 3700, 3701, 3703, 3707, 3708, 3711, 4000];
 
-/// What a livecoding server says, and what it does not.
+/// Texts that a livecoding server sends, and some that none does.
 const TEXTS: [&str; 6] = [
     "server: rejected malformed command",
     "server: received command 'forward to client'",

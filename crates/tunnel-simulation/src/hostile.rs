@@ -24,7 +24,7 @@ pub struct Hostile {
     sessions: Vec<Session>,
     /// First handshake messages, to be sent again.
     recorded: Vec<Bytes>,
-    /// How often it did something.
+    /// The number of times that it did something.
     pub deeds: u64,
 }
 

@@ -31,15 +31,15 @@ use tunnel_protocol::{CloseCode, ServerId, early};
 pub struct Peer {
     /// Its machine.
     pub endpoint: Endpoint,
-    /// What its application saw and has not looked at.
+    /// The events for its application that it has not looked at.
     pub events: VecDeque<Event>,
     /// It runs nothing until then.
     pub frozen_until: Option<Instant>,
-    /// Whether every offer is accepted without asking, and every message consumed at once.
+    /// True if every client is let in without asking, and every message consumed at once.
     pub obliging: bool,
 }
 
-/// Where the relay is.
+/// The relay's state.
 #[derive(Debug)]
 enum Relay {
     Up(Box<Router>),
@@ -58,11 +58,11 @@ pub struct World {
     pub rate: u64,
     /// The peers, by number.
     pub peers: Vec<Peer>,
-    /// What the relay speaks, whatever is offered.
+    /// The protocol that the relay speaks, whatever is offered.
     pub dialect: router::Dialect,
-    /// What the relay does to what it forwards.
+    /// The changes that the relay makes to what it forwards.
     pub evil: Option<Evil>,
-    /// Whether events are printed as they happen.
+    /// True if events are printed as they happen.
     pub trace: bool,
     /// A text that must never be seen in what the relay handles.
     pub canary: Option<Vec<u8>>,
@@ -206,7 +206,7 @@ impl World {
         self.pump();
     }
 
-    /// How many hostile clients there are, and how often they did something.
+    /// Returns the number of hostile clients, and how often they did something.
     #[must_use]
     pub fn attacks(&self) -> (usize, u64) {
         (self.hostiles.len(), self.hostiles.iter().map(|hostile| hostile.deeds).sum())
@@ -226,7 +226,7 @@ impl World {
         self.relay = Relay::Up(Box::new(Router::new(self.relay_config.clone())));
     }
 
-    /// What the relay holds; `None` while it is down.
+    /// Returns what the relay holds; `None` while it is down.
     #[must_use]
     pub fn relay_stats(&self) -> Option<router::Stats> {
         match &self.relay {
@@ -296,7 +296,7 @@ impl World {
         lanes.chain(peers).chain([relay]).flatten().min()
     }
 
-    /// What waits for which time, for those who look for a fault.
+    /// Returns what waits for which time, for those who look for a fault.
     #[must_use]
     pub fn agenda(&self) -> String {
         let peers: Vec<_> =

@@ -26,12 +26,12 @@ pub(crate) struct Connection {
     pub(crate) to_peer: Lane,
 }
 
-/// What is on its way in one direction.
+/// The parcels on their way in one direction.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     pub(crate) queue: VecDeque<(Instant, Parcel)>,
     in_flight: usize,
-    /// When the last byte has left.
+    /// The time at which the last byte has left.
     free_at: Instant,
 }
 

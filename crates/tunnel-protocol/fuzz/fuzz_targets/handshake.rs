@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use tunnel_protocol::handshake::{Initiator, Responder};
 use tunnel_protocol::identity::StaticKey;
 
-/// What an attacker does to a message: bytes to flip in it from the start, and how many to cut off or append.
+/// An attacker's changes to a message: bytes to flip in it from the start, and the number to cut off or append.
 type Edit<'a> = (&'a [u8], i8);
 
 static CLIENT: LazyLock<StaticKey> = LazyLock::new(|| StaticKey::from_secret([1; 32]));

@@ -1,4 +1,4 @@
-//! Whatever a handful of links send, in whatever order, the router neither panics nor keeps more than it may, and
+//! A handful of links send anything in any order: the router neither panics nor keeps more than it may, and
 //! forgets them all.
 //!
 //! The input is a list of commands: what to do, with which link, and how many of the following bytes are its message.

@@ -1,4 +1,4 @@
-//! Whatever a peer that holds the keys puts into its records, and whatever the application does meanwhile, a session
+//! A peer that holds the keys puts anything into its records, and the application does anything meanwhile: a session
 //! neither panics nor keeps more than it may, and tells of one end at most.
 //!
 //! The input is a list of commands: what to do, and how many of the following bytes it is done with.
@@ -28,7 +28,7 @@ struct World {
     peer: Option<Transport>,
     now: Instant,
     paths: usize,
-    /// What the messages cost that the application was given and has not taken in.
+    /// The cost of the messages that the application was given and has not taken in.
     unconsumed: usize,
     queued: usize,
     closed: bool,
@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What the handshake carries.
+/// The payload of the handshake.
 fn payloads(input: &[u8]) {
     let payload = Bytes::copy_from_slice(input);
     if let Ok(open) = Open::decode(payload.clone()) {

@@ -1,4 +1,4 @@
-//! What the machine of one socket sees of its endpoint, and what it asks of it.
+//! The part of an endpoint that the machine of one socket sees, and the actions that it returns.
 //!
 //! A machine changes its own socket only. For all else it returns [`Action`]s, which the endpoint performs in order, so
 //! that frames leave in the order in which they were decided on.
@@ -14,7 +14,7 @@ use crate::session::Epoch;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
 
-/// What a socket's machine wants done.
+/// Something that a socket's machine wants done.
 #[derive(Debug)]
 pub(super) enum Action {
     /// Tell the application.
@@ -31,7 +31,7 @@ pub(super) enum Action {
         server: ServerId,
         port: u16,
         handshake: Handshake,
-        /// When to give up waiting for the answer.
+        /// The time at which to give up waiting for the answer.
         give_up_at: Instant,
     },
     /// Livecode dialect: open a channel, on which the server says who it is, and report its path to
@@ -71,9 +71,9 @@ pub(super) struct Context<'a> {
     pub(super) links: &'a Table<LinkId, Carrier>,
     /// The link that all sockets share, if it has been dialled.
     pub(super) main: Option<LinkId>,
-    /// Whether the relay spoke the livecode dialect when it last said something.
+    /// True if the relay spoke the livecode dialect when it last said something.
     pub(super) is_livecode: bool,
-    /// Whether there is a server that is not being closed.
+    /// True if there is a server that is not being closed.
     pub(super) is_hosting: bool,
     pub(super) actions: Vec<Action>,
 }

@@ -34,12 +34,12 @@ impl Carrier {
         }
     }
 
-    /// Whether the WebSocket is being opened.
+    /// Returns whether the WebSocket is being opened.
     pub(super) const fn is_dialling(&self) -> bool {
         matches!(self, Self::Tunnel(link) if link.is_dialling())
     }
 
-    /// Whether the WebSocket is being opened with frames in its handshake.
+    /// Returns whether the WebSocket is being opened with frames in its handshake.
     pub(super) const fn is_offering(&self) -> bool {
         matches!(self, Self::Tunnel(link) if link.is_offering())
     }
@@ -102,7 +102,7 @@ impl Carrier {
         }
     }
 
-    /// What is to be sent beside records.
+    /// Returns the next message to send that is no record.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<LinkMessage> {
         match self {
             Self::Foreign { .. } => None,
@@ -154,7 +154,7 @@ impl Carrier {
         }
     }
 
-    /// Whether the relay has answered.
+    /// Returns whether the relay has answered.
     pub(super) fn is_ready(&self) -> bool {
         match self {
             Self::Foreign { .. } => false,

@@ -19,17 +19,17 @@ use crate::trace::event;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
 
-/// How long the server may take to answer the handshake.
+/// The time that the server may take to answer the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a server of the livecode dialect may take to say who it is, before it is taken for a plain one where that
+/// The time that a server of the livecode dialect may take to say who it is, before it is taken for a plain one where that
 /// is allowed.
 const PLAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// Longest first handshake message that is sent before the relay has told its limits, in bytes: any relay takes it.
 const MAX_EARLY_MESSAGE: usize = 8_000;
 
-/// How often a connection that never opened is tried when it fails for a passing reason.
+/// Tries of a connection that never opened, if it fails for a passing reason.
 const MAX_FIRST_ATTEMPTS: u32 = 4;
 
 /// A client's half of a socket, beside the session.
@@ -86,12 +86,12 @@ impl ClientSide {
         }
     }
 
-    /// Whether the socket goes on over another path when it loses the one that it has.
+    /// Returns whether the socket goes on over another path when it loses the one that it has.
     pub(super) const fn resumes(&self) -> bool {
         !self.options.resume_timeout.is_zero()
     }
 
-    /// Whether the server's ID is one of the livecode dialect.
+    /// Returns whether the server's ID is one of the livecode dialect.
     pub(super) const fn wants_livecode(&self) -> bool {
         matches!(self.server, ServerId::Number(_))
     }

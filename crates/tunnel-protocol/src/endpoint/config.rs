@@ -1,26 +1,28 @@
+//! Settings of an endpoint.
+
 use crate::session;
 use crate::time::Duration;
 
-/// How an endpoint behaves.
+/// Settings of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The relay's URL without its query, as [`registration`](crate::registration) binds it.
     pub relay_url: String,
     /// Access token for the relay, or empty.
     pub token: String,
-    /// How long a server keeps a session whose client is away.
+    /// The time that a server keeps a session whose client is away.
     pub resume_timeout: Duration,
     /// Most clients that a server has: connected, away, or being let in.
     pub max_clients: usize,
     /// Bytes that a server keeps for clients that are away, 4 KiB for each beside what its session holds; of one key, a
     /// quarter at most. Whoever is away because the endpoint's own link broke does not count.
     pub away_buffer: u64,
-    /// Whether the relay may speak the livecode dialect, in which a server's ID proves nothing about who answers. This is
+    /// True if the relay may speak the livecode dialect, in which a server's ID proves nothing about who answers. This is
     /// the application's choice: without it, a relay that answers in the dialect is an error.
     pub livecode: bool,
-    /// How long a link that nothing needs is kept: the next socket to the same relay opens faster.
+    /// The time that a link that nothing needs is kept: the next socket to the same relay opens faster.
     pub link_grace: Duration,
-    /// Whether the server takes plain peers of the livecode dialect, who do not encrypt.
+    /// True if the server takes plain peers of the livecode dialect, who do not encrypt.
     pub allow_plain: bool,
     /// Bounds of each session.
     pub session: session::Config,

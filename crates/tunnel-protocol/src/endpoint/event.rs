@@ -1,4 +1,4 @@
-//! What passes between an endpoint and its owner.
+//! The values that pass between an endpoint and its owner.
 
 use super::socket::{Incoming, Remote};
 use crate::server_id::PublicKey;
@@ -25,7 +25,7 @@ pub enum LinkMessage {
     Text(String),
 }
 
-/// What an endpoint tells its owner.
+/// Something that an endpoint tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// Open a WebSocket to the relay, offering the subprotocol [`SUBPROTOCOL`](crate::SUBPROTOCOL).
@@ -35,11 +35,11 @@ pub enum Event {
     },
     /// Close that WebSocket. It is forgotten: nothing more needs to be said about it.
     HangUp {
-        /// Which WebSocket.
+        /// The WebSocket.
         link: LinkId,
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// The relay speaks the livecode dialect: call [`Endpoint::speak_livecode`](super::Endpoint::speak_livecode), or
@@ -52,16 +52,16 @@ pub enum Event {
     Hosting {
         /// Under which clients reach it.
         server_id: ServerId,
-        /// Whether it was registered before and had lost its link.
+        /// True if it was registered before and had lost its link.
         again: bool,
     },
     /// The server's link is gone; a new one is being dialled.
     HostInterrupted,
     /// The server is no longer hosted, or never was.
     HostClosed {
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// A client wants in: answer with [`Endpoint::accept`](super::Endpoint::accept) or [`Endpoint::refuse`](super::Endpoint::refuse).
@@ -73,11 +73,11 @@ pub enum Event {
     },
     /// The socket is open.
     Opened {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
         /// The subprotocol chosen, or empty.
         protocol: String,
-        /// Who is on the other side.
+        /// The peer on the other side.
         remote: Remote,
     },
     /// A message arrived; when the application has taken it in, call [`Endpoint::consume`](super::Endpoint::consume).
@@ -89,27 +89,27 @@ pub enum Event {
     },
     /// The socket's path is gone; a new one is being sought.
     Interrupted {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
     },
     /// The socket goes on where it was; nothing was lost.
     Resumed {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
     },
     /// The socket has ended; nothing follows about it.
     Closed {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
         /// The peer's close code, or why this side gave up.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
-        /// Whether both sides agreed to the end.
+        /// True if both sides agreed to the end.
         was_clean: bool,
-        /// Whether the socket never opened.
+        /// True if the socket never opened.
         failed: bool,
-        /// What was counted until then.
+        /// The counters until then.
         stats: SessionStats,
     },
     /// A key that is held elsewhere is needed: answer with [`Endpoint::handle_diffie_hellman`](super::Endpoint::handle_diffie_hellman).

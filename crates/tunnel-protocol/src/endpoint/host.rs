@@ -43,7 +43,7 @@ pub(super) struct Host {
     replays: Replays,
 }
 
-/// What becomes of a server whose link is gone.
+/// The consequence for a server whose link is gone.
 enum LostLink {
     /// It is no longer hosted.
     Close,
@@ -66,12 +66,12 @@ impl Host {
         }
     }
 
-    /// Whether it is registered under the ID of its key, or was.
+    /// Returns whether it is registered under the ID of its key, or was.
     pub(super) const fn has_key_for_id(&self) -> bool {
         matches!(self.server_id, Some(ServerId::Key(_)))
     }
 
-    /// Whether new clients may come in, and old ones come back.
+    /// Returns whether new clients may come in, and old ones come back.
     pub(super) const fn is_open(&self) -> bool {
         !self.closing
     }

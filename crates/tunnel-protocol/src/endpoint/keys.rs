@@ -3,7 +3,7 @@
 use crate::entropy::Entropy;
 use crate::identity::StaticKey;
 
-/// Where an endpoint's keys, names and jitter come from.
+/// The source of an endpoint's keys, names and jitter.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) entropy: Entropy,

@@ -22,7 +22,7 @@ impl Endpoint {
         self.dial_if_wanted(now);
     }
 
-    /// What the handshake of a WebSocket that was asked for can carry, as [`early`](crate::early) has it. The owner
+    /// Returns the early frames for the handshake of a WebSocket that was asked for, as [`early`](crate::early) encodes them. The owner
     /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
     /// on the way may take no long headers. One that failed with frames is followed by one without at once.
     pub fn early_frames(&mut self, id: LinkId, now: Instant) -> Vec<u8> {
@@ -66,7 +66,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether the relay may go on in the livecode dialect. The application decides that, not the relay: in the dialect, a
+    /// Checks that the relay may go on in the livecode dialect. The application decides that, not the relay: in the dialect, a
     /// server is a number, and whoever the relay likes can answer for it.
     fn allow_livecode(&self) -> Result<(), LinkError> {
         let hosts_under_key = self.host.as_ref().is_some_and(Host::has_key_for_id);
@@ -203,7 +203,7 @@ impl Endpoint {
                 self.hang_up(id, CloseCode::NORMAL, "nothing needs it");
             }
         } else if !self.is_livecode && self.main != Some(id) {
-            // The relay has been replaced by one that needs a single link.
+            // The relay was restarted and now speaks tunnel.v1, where one link serves all sockets.
             self.take_link(id);
             if self.main.is_none() {
                 self.main = Some(id);
@@ -225,14 +225,14 @@ impl Endpoint {
         self.lose_link(id, error.code(), &reason, now);
     }
 
-    /// Lets a link go that carries nothing.
+    /// Closes a link that carries nothing.
     pub(super) fn hang_up(&mut self, id: LinkId, code: CloseCode, reason: &str) {
         if self.links.remove(id).is_some() {
             self.events.push_back(Event::HangUp { link: id, code, reason: reason.to_owned() });
         }
     }
 
-    /// The link serves nobody alone any more; returns whom it has served.
+    /// Makes a link that served one socket alone nobody's own; returns that socket.
     fn take_link(&mut self, id: LinkId) -> Option<SocketId> {
         let (socket, entry) = self.sockets.iter_mut().find(|(_, entry)| entry.socket.own_link == Some(id))?;
         entry.socket.own_link = None;
@@ -271,7 +271,7 @@ impl Endpoint {
         for socket in self.sockets.keys() {
             let Some(entry) = self.sockets.get_mut(socket) else { continue };
             let on_it = on_it.contains(&socket);
-            // What waits for a first link fails with it; what has been open goes on waiting, unless the next try would
+            // A socket that waits for a first link fails with it; one that has been open goes on waiting, unless the next try would
             // find the same.
             let may_fail = !entry.socket.opened || is_lasting(code);
             let waits_for_it = may_fail && (owner == Some(socket) || owner.is_none() && entry.wants_path());
@@ -324,7 +324,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a link that ended with this code would end so again: the same access token would be shown, or the same
+/// Returns whether a link that ended with this code would end so again: the same access token would be shown, or the same
 /// dialect refused.
 pub(super) const fn is_lasting(code: CloseCode) -> bool {
     matches!(code, CloseCode::BAD_CREDENTIAL | CloseCode::LIVECODE_RELAY)

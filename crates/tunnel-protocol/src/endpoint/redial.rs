@@ -1,4 +1,4 @@
-//! When to dial the relay again.
+//! The back-off between dials of the relay.
 
 use crate::Instant;
 use crate::time::Duration;
@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(50);
 /// The upper end of the longest.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How long a link has to live after WELCOME before it counts as one that worked. A relay that breaks each link right after
+/// The time that a link has to live after WELCOME before it counts as one that worked. A relay that breaks each link right after
 /// WELCOME would have a page dial without end otherwise.
 const WORKED_AFTER: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ pub(super) struct Redial {
     failures: u32,
     /// The last WebSocket could not be opened, or got no WELCOME.
     refused: bool,
-    /// When the last WELCOME came.
+    /// The time at which the last WELCOME came.
     ready_at: Option<Instant>,
     at: Option<Instant>,
     stopped: bool,
@@ -57,7 +57,7 @@ impl Redial {
         self.at = Some(now);
     }
 
-    /// Whether the last link did not come about.
+    /// Returns whether the last link did not come about.
     pub(super) const fn was_refused(&self) -> bool {
         self.refused
     }
@@ -75,12 +75,12 @@ impl Redial {
         self.stopped = true;
     }
 
-    /// Whether the time has come.
+    /// Returns whether the time has come.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         !self.stopped && self.at.is_none_or(|at| at <= now)
     }
 
-    /// When it comes, if a link was lost.
+    /// The time at which it comes, if a link was lost.
     pub(super) fn at(&self) -> Instant {
         self.at.filter(|_| !self.stopped).unwrap_or(Instant::NEVER)
     }

@@ -14,10 +14,10 @@ use crate::time::Duration;
 use crate::{CloseCode, Instant};
 use bytes::Bytes;
 
-/// How long the application may think about a client.
+/// The time that the application may think about a client.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long a client may take from the second handshake message to its first record.
+/// The time that a client may take from the second handshake message to its first record.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Paths of one session that may wait for their first record: a replayed handshake must not push out the real one.
@@ -101,7 +101,7 @@ impl ServerSide {
         }
     }
 
-    /// Whether the session goes on over another path when it loses the one that it has.
+    /// Returns whether the session goes on over another path when it loses the one that it has.
     pub(super) const fn resumes(&self) -> bool {
         !self.resume_timeout.is_zero()
     }

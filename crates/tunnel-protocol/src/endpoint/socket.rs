@@ -13,23 +13,23 @@ use crate::time::Duration;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
 
-/// How long a socket that answered a close is kept, so that the answer arrives even over another path.
+/// The time that a socket that answered a close is kept, so that the answer arrives even over another path.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
-/// What a client asks of the server that it connects to.
+/// Options of a client's socket.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// Subprotocols, in order of preference: 64 of 1,024 bytes at most.
     pub protocols: Vec<String>,
     /// Path and query behind the port in the tunnel URL: 16,384 bytes at most.
     pub path: String,
-    /// Who the client is; a fresh key for this socket when there is none.
+    /// The client's identity; if there is none, the socket gets a fresh key.
     pub key: Option<StaticKey>,
-    /// How long the socket survives without the relay; zero turns resumption off.
+    /// The time that the socket survives without the relay; zero turns resumption off.
     pub resume_timeout: Duration,
-    /// How long it survives when the relay answers and the server is not there.
+    /// The time that it survives when the relay answers and the server is not there.
     pub absent_timeout: Duration,
-    /// Whether a server that does not encrypt is acceptable (livecode dialect only).
+    /// True if a server that does not encrypt is acceptable (livecode dialect only).
     pub allow_plain: bool,
 }
 
@@ -55,32 +55,32 @@ pub struct Incoming {
     pub address: String,
     /// The key that its handshake was made with; it has proven that it holds it once the socket opens.
     pub remote: Option<PublicKey>,
-    /// Whether it has proven already that it holds the key. It has not when the application is asked: the first handshake
+    /// True if it has proven already that it holds the key. It has not when the application is asked: the first handshake
     /// message may be a recording, which never becomes an open socket.
     pub verified: bool,
     /// Subprotocols offered, in order of preference.
     pub protocols: Vec<String>,
     /// Path and query behind the port in the tunnel URL.
     pub path: String,
-    /// Whether it does not encrypt.
+    /// True if it does not encrypt.
     pub plain: bool,
 }
 
-/// Who is on the other side.
+/// The peer on the other side.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Remote {
     /// The key that it holds.
     pub key: Option<PublicKey>,
-    /// Whether it has proven that it holds that key and, for a server, whether that is the key that was asked for: false
+    /// True if it has proven that it holds that key and, for a server, if that is the key that was asked for: false
     /// for servers of the livecode dialect, whose IDs say nothing about keys.
     pub verified: bool,
     /// Its address as the relay sees it, if the relay said so.
     pub address: Option<String>,
-    /// Whether the socket is encrypted end to end.
+    /// True if the socket is encrypted end to end.
     pub encrypted: bool,
 }
 
-/// What is known of the other side's life.
+/// The last signs of life of the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Liveness {
     /// There is a path, and all that was sent has been acknowledged.
@@ -91,16 +91,16 @@ pub enum Liveness {
     Interrupted,
 }
 
-/// What has been counted on a socket.
+/// Counters of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SocketStats {
     /// The session's counters.
     pub session: SessionStats,
-    /// What is known of the other side's life.
+    /// The last signs of life of the other side.
     pub liveness: Liveness,
 }
 
-/// What a session runs over now.
+/// The channel on a link that a session runs over now.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Path {
     pub(super) link: LinkId,
@@ -114,7 +114,7 @@ pub(super) struct Entry {
     pub(super) side: Side,
 }
 
-/// What the sockets of both sides have.
+/// The part of a socket that both sides have.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) id: SocketId,
@@ -122,17 +122,17 @@ pub(super) struct Socket {
     pub(super) path: Option<Path>,
     /// The link that serves it alone, as the livecode dialect wants it for clients.
     pub(super) own_link: Option<LinkId>,
-    /// Whether the application was told that it is open.
+    /// True if the application was told that it is open.
     pub(super) opened: bool,
-    /// What both sides speak, once that is known.
+    /// The subprotocol that both sides speak, once it is known.
     pub(super) protocol: String,
     /// Since when there is no path; never while there is one.
     pub(super) interrupted_at: Instant,
     /// The application knows of the end; the peer may not yet. Never while there is no end.
     pub(super) lingers_until: Instant,
-    /// What is in the endpoint's set of timers; never if nothing is.
+    /// The deadline under which this socket is in `Endpoint::timers`; NEVER if it is not there.
     pub(super) timer: Instant,
-    /// Whether it waits for its turn to send.
+    /// True if it waits for its turn to send.
     pub(super) is_ready: bool,
 }
 
@@ -158,7 +158,7 @@ impl Socket {
         }
     }
 
-    /// Whether it has lost its path.
+    /// Returns whether it has lost its path.
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted_at < Instant::NEVER
     }
@@ -266,7 +266,7 @@ impl Entry {
         side.min(socket.lingers_until).min(session)
     }
 
-    /// Whether it goes on over another path when it loses the one that it has.
+    /// Returns whether it goes on over another path when it loses the one that it has.
     pub(super) fn resumes(&self) -> bool {
         match &self.side {
             Side::Client(client) => client.resumes(),
@@ -274,7 +274,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is a client without a path.
+    /// Returns whether it is a client without a path.
     pub(super) const fn wants_path(&self) -> bool {
         self.socket.path.is_none() && matches!(self.side, Side::Client(_))
     }
@@ -285,7 +285,7 @@ pub(super) fn retry_wait(attempts: u32, random: u64) -> Duration {
     redial::wait(attempts, random)
 }
 
-/// What both sides of a handshake on a channel agree on beforehand.
+/// The prologue of a handshake: both sides agree on it beforehand.
 pub(super) fn prologue(port: u16) -> Vec<u8> {
     let mut prologue = crate::SUBPROTOCOL.as_bytes().to_vec();
     prologue.extend_from_slice(&port.to_be_bytes());

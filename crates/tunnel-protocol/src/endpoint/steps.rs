@@ -13,7 +13,7 @@ use crate::{CloseCode, Instant, session};
 impl Endpoint {
     /// Has the machine of a client's socket take a step, then does what it asks for.
     ///
-    /// What is meant for a socket may find that it has gone, or that it is one of the other side. That is no error here:
+    /// An input for a socket may find that it has gone, or that it is one of the other side. That is no error here:
     /// the socket's end crosses with what the relay, the application and the keys say, and a relay may lie about a channel.
     pub(super) fn step_client(
         &mut self,

@@ -1,4 +1,4 @@
-//! What an endpoint wants of a link through a relay that speaks the livecode dialect.
+//! The adapter for links through relays that speak the livecode dialect, which the endpoint's owner brings.
 
 use crate::frame::ChannelId;
 use crate::link::{LinkError, LinkEvent};
@@ -42,25 +42,25 @@ pub trait Translator: MaybeSend {
     ///
     /// # Errors
     ///
-    /// Why the link has to end.
+    /// The link has to end for the reason returned.
     fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), LinkError>;
     /// Acts on the clock.
     ///
     /// # Errors
     ///
-    /// Why the link has to end.
+    /// The link has to end for the reason returned.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError>;
     /// The next text message to send.
     fn poll_transmit(&mut self, now: Instant) -> Option<String>;
-    /// What happened, in order; [`LinkEvent::Ready`] first.
+    /// Returns the next event, in order; [`LinkEvent::Ready`] first.
     fn poll_event(&mut self) -> Option<LinkEvent>;
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+    /// The time at which to call [`handle_timeout`](Self::handle_timeout).
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Whether the channel is open and the relay keeps up; after a `false`, [`LinkEvent::Writable`] tells when it does.
+    /// Returns whether the channel is open and the relay keeps up; after a `false`, [`LinkEvent::Writable`] tells when it does.
     fn may_send(&mut self, channel: ChannelId) -> bool;
 }
 
-/// Says no more: its owner's `Debug` is for everything else, and would bring that of whatever stands here along.
+/// Prints only the type's name, so that `Debug` of an `Endpoint` does not need `Debug` of the implementation.
 impl fmt::Debug for dyn Translator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Translator")

@@ -1,3 +1,5 @@
+//! Each frame with its bytes, and frames that have to be refused.
+
 use super::*;
 use proptest::prelude::*;
 

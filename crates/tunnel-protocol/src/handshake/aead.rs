@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tunnel_cipher::{Cipher, TAG_LEN};
 use zeroize::Zeroizing;
 
-/// How much longer a ciphertext is than its plaintext, in bytes: the authentication tag.
+/// Bytes by which a ciphertext is longer than its plaintext: the authentication tag.
 pub const OVERHEAD: usize = TAG_LEN;
 
 /// A secret key; wiped when dropped.

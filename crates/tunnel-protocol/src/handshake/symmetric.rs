@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// 32 bytes, so that it is its own hash.
 const NAME: &[u8; 32] = b"Noise_IK_25519_ChaChaPoly_SHA256";
 
-/// What both sides have agreed on so far.
+/// The state that both sides have agreed on so far.
 #[derive(Clone)]
 pub(super) struct Symmetric {
     chaining_key: Key,

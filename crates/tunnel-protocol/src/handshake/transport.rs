@@ -130,7 +130,7 @@ impl fmt::Debug for Transport {
 /// One direction: `CipherState` in the Noise specification.
 struct CipherState {
     aead: Aead,
-    /// How many records this direction has had; never reset, not by a change of keys either.
+    /// The number of records this direction has had; never reset, not by a change of keys either.
     nonce: u64,
 }
 

@@ -1,16 +1,16 @@
-//! What a livecoding relay says: the lines of its answers, and the news of a channel's other side.
+//! The texts of a livecoding relay: the lines of its answers, and notifications about a channel's other side.
 
 use super::DELIMITER;
 use crate::ServerId;
 use std::fmt;
 
-/// What every line that the relay itself says begins with; what instructions send has no such prefix.
+/// The beginning of every line of the relay's own. Texts that instructions send have no such prefix.
 const SERVER: &str = "server: ";
 
-/// What it says of a text that is no command, before the text.
+/// The beginning of its answer to a text that is no command; the text follows.
 const MALFORMED: &str = "rejected malformed command";
 
-/// How much of a peer's text the relay repeats, in bytes: enough for every name, too little to flood a log.
+/// The bytes of a peer's text that the relay repeats at most: enough for every name, too few to flood a log.
 const MAX_ECHO: usize = 256;
 
 /// One line of an answer, as a text message: `to_string()` is the wire.
@@ -22,7 +22,7 @@ pub enum Line<'a> {
     Adding(&'a str),
     /// The added instruction of this name runs. What it sends comes next, then [`Returned`](Self::Returned).
     Evaluating(&'a str),
-    /// What the instruction returned; the answer's last line.
+    /// The value that the instruction returned; the answer's last line.
     Returned(&'a str),
     /// No instruction of this name was added, or it takes a credential; the answer's last line.
     Rejected(&'a str),
@@ -61,7 +61,7 @@ fn echo(text: &str) -> &str {
 }
 
 impl<'a> Line<'a> {
-    /// What the relay says in this text; `None` if it is not the relay that speaks.
+    /// Returns the relay's line in this text; `None` if the text is not the relay's.
     ///
     /// A [`Returned`](Self::Returned) can look like any other line: only what came before tells.
     #[must_use]
@@ -89,13 +89,13 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// Whether a text can be the answer to a frame: what tells that the relay speaks this dialect and no other.
+    /// Returns whether a text can be the answer to a frame: what tells that the relay speaks this dialect and no other.
     #[must_use]
     pub fn is_refusal_of_hello(text: &str) -> bool {
         text.strip_prefix(SERVER).is_some_and(|line| line.starts_with(MALFORMED))
     }
 
-    /// What the relay says in a line, without the prefix that tells that it is the relay.
+    /// A line of the relay's, without the prefix that tells that it is the relay's.
     pub(super) fn parse_words(text: &str) -> &str {
         text.strip_prefix(SERVER).unwrap_or(text)
     }
@@ -117,7 +117,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What a peer hears of the other side of a channel, unasked.
+/// A message about the other side of a channel, which a peer gets unasked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notification<'a> {
     /// To a server: a client has connected.
@@ -168,7 +168,7 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// Whether a text begins as a notification does, whatever the delimiter.
+    /// Returns whether a text begins as a notification does, whatever the delimiter.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
         text.starts_with(CONNECTED) || text.starts_with(DATA)

@@ -5,7 +5,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// In `VALUES`: a byte that is no digit.
 const NONE: u8 = 0xff;
 
-/// What each byte means as a digit.
+/// The value of each byte as a digit.
 const VALUES: [u8; 256] = {
     let mut values = [NONE; 256];
     let mut value = 0;
@@ -16,7 +16,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// How many digits `len` bytes become.
+/// The number of digits `len` bytes become.
 pub(super) const fn encoded_len(len: usize) -> usize {
     len / 3 * 4 + [0, 2, 3][len % 3]
 }

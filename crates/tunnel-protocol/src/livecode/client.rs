@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Most that one instruction may send, in bytes, each text counted with [`TEXT_COST`].
 const MAX_SENT: usize = 4 << 20;
 
-/// What keeping a text costs beside its bytes.
+/// The cost of keeping a text beside its bytes.
 const TEXT_COST: usize = 32;
 
 /// A command whose answer ends what an `eval` sends, because commands are answered in order. No relay has it.
@@ -26,14 +26,14 @@ impl CallId {
     }
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
     /// It was carried out.
     Returned {
-        /// What it sent.
+        /// The texts that it sent.
         sent: Vec<String>,
-        /// What it returned, or what the relay says of a privileged command.
+        /// The value that it returned, or the relay's line about a privileged command.
         returned: String,
     },
     /// The relay has no instruction of this name, or the credential of a privileged one is wrong.
@@ -43,14 +43,14 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Whether a tunnel instruction that answers with 1 or 0 answered with 1.
+    /// Returns whether a tunnel instruction that answers with 1 or 0 answered with 1.
     #[must_use]
     pub fn is_one(&self) -> bool {
         matches!(self, Self::Returned { sent, .. } if sent.last().is_some_and(|text| text == "1"))
     }
 }
 
-/// What a client tells its owner.
+/// Something that a client tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -58,9 +58,9 @@ pub enum Event {
     Log(String),
     /// A command was answered.
     Answered {
-        /// Which.
+        /// The command.
         call: CallId,
-        /// How.
+        /// The outcome.
         answer: Answer,
     },
     /// A client has connected to this server.
@@ -117,7 +117,7 @@ struct Waiting {
     progress: Progress,
 }
 
-/// How a command's answer ends.
+/// The end of a command's answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     /// With the line of what was returned.
@@ -168,7 +168,7 @@ impl LivecodeClient {
         Self { keeps_log: true, ..Self::new() }
     }
 
-    /// How many commands are not answered yet.
+    /// Returns the number of commands that are not answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.waiting.len()

@@ -1,4 +1,4 @@
-//! What a peer asks a livecoding relay to do, read as leniently as JavaScript reads it.
+//! The commands of a livecoding relay's peers, read as leniently as JavaScript reads them.
 
 use super::Instruction;
 use super::name::Name;
@@ -13,12 +13,12 @@ pub const MAX_COMMAND: usize = 1 << 20;
 /// Longest credential that is compared, in bytes.
 pub const MAX_CREDENTIAL: usize = 1 << 10;
 
-/// How many positional parameters are kept; no instruction takes more.
+/// The number of positional parameters that are kept; no instruction takes more.
 const MAX_PARAMETERS: usize = 4;
 
 /// One command of a peer.
 ///
-/// What JavaScript would take for `undefined`, a number or an object where a text is meant is taken in the form
+/// A value that is `undefined`, a number or an object in JavaScript where a text is meant is taken in the form
 /// that JavaScript would give it as a text, so that our relay answers as a Node.js server would.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Command {
@@ -41,7 +41,7 @@ struct Parameters {
 #[error("the text is not a command in JSON of at most {MAX_COMMAND} bytes")]
 pub struct MalformedCommand;
 
-/// What a command asks for.
+/// The request of a command.
 ///
 /// IDs and ports are `None` when they are missing or nothing that an ID or a port can be: there is no such server
 /// or channel, and the answer is 0.
@@ -74,7 +74,7 @@ pub enum Request<'a> {
     InstallServer {
         /// The server ID.
         server: Option<u32>,
-        /// What came with the server ID.
+        /// The credential that came with the server ID.
         credential: &'a str,
     },
     /// [`Instruction::ConnectToServer`].
@@ -102,7 +102,7 @@ pub enum Request<'a> {
     Unknown,
 }
 
-/// What JavaScript makes a text of when there is no value.
+/// The text that JavaScript makes of no value.
 const UNDEFINED: &str = "undefined";
 
 impl Command {
@@ -122,7 +122,7 @@ impl Command {
         or_undefined(self.name.as_deref())
     }
 
-    /// Whether the command comes with this credential. Takes the same time for all of one length.
+    /// Returns whether the command comes with this credential. Takes the same time for all of one length.
     #[must_use]
     pub fn has_credential(&self, credential: &str) -> bool {
         let Some(presented) = &self.credential else {
@@ -135,7 +135,7 @@ impl Command {
         Sha256::digest(presented) == Sha256::digest(credential)
     }
 
-    /// What the command asks for. Whether it may is [`has_credential`](Self::has_credential)'s to say: the first
+    /// Returns the request of the command. [`has_credential`](Self::has_credential) says whether it may be done: the first
     /// four requests are for those with the relay's credential.
     #[must_use]
     pub fn request(&self) -> Request<'_> {

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 /// Commands that may be under way before records have to wait.
 const MAX_UNANSWERED: usize = 32;
 
-/// How long the relay may owe an answer.
+/// The time that the relay may owe an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Most clients that have connected and said nothing yet.
@@ -29,7 +29,7 @@ const MAX_SILENT: usize = 1_024;
 pub struct LivecodeLink {
     client: LivecodeClient,
     role: Role,
-    /// What commands that are under way are for.
+    /// The purposes of the commands that are under way.
     calls: SortedMap<CallId, Purpose>,
     answer_by: Option<Instant>,
     blocked: bool,
@@ -44,7 +44,7 @@ enum Role {
         key: PublicKey,
         /// Its number and credential, as the relay said them; or empty.
         installation: String,
-        clients: SortedMap<ChannelId, Guest>,
+        clients: SortedMap<ChannelId, ClientState>,
     },
     /// The one channel of a client.
     Client {
@@ -55,7 +55,7 @@ enum Role {
 }
 
 #[derive(Debug)]
-enum Guest {
+enum ClientState {
     /// Connected; its first handshake message, or its first plain text, is awaited.
     Silent {
         port: u16,
@@ -153,10 +153,11 @@ impl LivecodeLink {
 
     fn handle_connected(&mut self, channel: ChannelId, port: u16, address: String) {
         if let Role::Server { clients, .. } = &mut self.role {
-            let silent = clients.values().filter(|guest| matches!(guest, Guest::Silent { .. })).count();
+            let silent =
+                clients.values().filter(|client| matches!(client, ClientState::Silent { .. })).count();
             if silent < MAX_SILENT {
-                let before = clients.insert(channel, Guest::Silent { port, address });
-                if matches!(before, Some(Guest::Known)) {
+                let before = clients.insert(channel, ClientState::Silent { port, address });
+                if matches!(before, Some(ClientState::Known)) {
                     // The relay reuses the slots of clients that left: whoever had this one is gone.
                     let (code, reason) = (CloseCode::PEER_GONE, "the peer is gone".to_owned());
                     self.events.push_back(LinkEvent::Closed { channel, code, reason });
@@ -196,7 +197,9 @@ impl LivecodeLink {
                 self.events.push_back(LinkEvent::ServerKey { channel, key });
             }
             (Packet::Initiation(payload), Role::Server { clients, .. }) => {
-                if let Some(Guest::Silent { port, address }) = clients.insert(channel, Guest::Known) {
+                if let Some(ClientState::Silent { port, address }) =
+                    clients.insert(channel, ClientState::Known)
+                {
                     let kind = ChannelKind::Session;
                     self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
                 }
@@ -213,11 +216,11 @@ impl LivecodeLink {
 
     fn handle_plain(&mut self, channel: ChannelId, data: String) {
         if let Role::Server { clients, .. } = &mut self.role
-            && let Some(guest) = clients.get_mut(&channel)
-            && let Guest::Silent { port, address } = guest
+            && let Some(client) = clients.get_mut(&channel)
+            && let ClientState::Silent { port, address } = client
         {
             let (port, address) = (*port, std::mem::take(address));
-            *guest = Guest::Known;
+            *client = ClientState::Known;
             let (kind, payload) = (ChannelKind::Plain, Bytes::new());
             self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
         }
@@ -303,7 +306,7 @@ impl Translator for LivecodeLink {
                     self.handle_connected(ChannelId(channel), port, address)
                 }
                 Event::Data { from, data } => self.handle_data(from, data)?,
-                // What instructions of others send is no concern of ours.
+                // Texts that instructions of others send do not concern this link.
                 Event::Log(_) | Event::Text(_) => {}
             }
         }

@@ -1,11 +1,11 @@
-//! What the peers of an encrypted session say to each other through the livecode dialect, as text.
+//! The packets of an encrypted session's peers in the livecode dialect, as text.
 
 use super::base64;
 use crate::close::{CloseCode, MAX_REASON, truncate_reason};
 use crate::server_id::PublicKey;
 use bytes::{Buf, Bytes};
 
-/// What every packet begins with, so that a plain peer's data is told apart.
+/// The beginning of every packet, so that a plain peer's data is told apart.
 pub const MARKER: &str = "tunnel.v1:";
 
 /// Longest body of a packet, in bytes.
@@ -30,9 +30,9 @@ pub enum Packet {
     Record(Bytes),
     /// The channel ends.
     End {
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words: at most 123 bytes of UTF-8.
+        /// The reason, in words: at most 123 bytes of UTF-8.
         reason: String,
     },
 }
@@ -41,7 +41,7 @@ pub enum Packet {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
-    /// What follows the marker is not canonical base64 without padding.
+    /// The text behind the marker is not canonical base64 without padding.
     #[error("the packet is not base64 in canonical form, without padding")]
     Base64,
     /// The body is longer than [`MAX_PACKET`].

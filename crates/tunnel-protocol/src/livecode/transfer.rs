@@ -1,4 +1,4 @@
-//! What passes between the WebAssembly module that speaks the dialect and the one that asks it to: numbers and bytes.
+//! The numbers and bytes that pass between the WebAssembly module that speaks the dialect and the main one.
 //!
 //! The second asks by a [command](LinkCommand), with two numbers and bytes; the answer is bytes, empty for nothing.
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 macro_rules! link_commands {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a [`Translator`](crate::endpoint::Translator) is asked, by its method's name. Of the numbers the first is a
+        /// A call of a [`Translator`](crate::endpoint::Translator), by its method's name. Of the numbers the first is a
         /// channel or a server, the second is a port, a close code, or the time in microseconds.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum LinkCommand {

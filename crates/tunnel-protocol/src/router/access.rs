@@ -1,4 +1,4 @@
-//! What a peer may do.
+//! The rights of peers.
 
 use crate::ServerId;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 ///
 /// It is asked once for each link, and may look at a clock.
 pub trait Access: fmt::Debug + Send + Sync {
-    /// What whoever shows the token may do.
+    /// The rights of the token's holders.
     ///
     /// # Errors
     ///
@@ -16,12 +16,12 @@ pub trait Access: fmt::Debug + Send + Sync {
     fn check(&self, token: &str) -> Result<Grant, String>;
 }
 
-/// What a link may do.
+/// The rights of a link.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
-    /// Whether it may register a server.
+    /// True if it may register a server.
     pub host: bool,
-    /// Whether it may connect to servers.
+    /// True if it may connect to servers.
     pub connect: bool,
     /// The only server that it may register or connect to; `None`: any.
     pub server: Option<ServerId>,
@@ -37,7 +37,7 @@ impl Grant {
         self.server.is_none_or(|only| only == *server_id)
     }
 
-    /// Why it may not register a server, if it may not.
+    /// Returns the reason if it may not register a server.
     pub(super) fn forbids_host(&self, server_id: &ServerId) -> Option<&'static str> {
         if !self.host {
             Some("the access token does not allow to host a server")
@@ -48,7 +48,7 @@ impl Grant {
         }
     }
 
-    /// Why it may not connect to a server, if it may not.
+    /// Returns the reason if it may not connect to a server.
     pub(super) fn forbids_connect(&self, server_id: &ServerId, port: u16) -> Option<&'static str> {
         if !self.connect {
             Some("the access token does not allow to connect")

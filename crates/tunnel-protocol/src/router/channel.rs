@@ -1,3 +1,5 @@
+//! One end of a channel: its queue, its turn to send, and how it closes. Called by all of the router.
+
 use super::ledger::{Queue, cost};
 use super::link::is_opened_by_peer;
 use super::slab::Key;
@@ -7,7 +9,7 @@ use crate::frame::{ChannelId, Frame};
 use crate::livecode::Packet;
 use crate::{CloseCode, Instant};
 
-/// Where an [`End`] is in the router.
+/// The place of an [`End`] in the router.
 pub(super) type EndKey = Key;
 
 /// One end of a channel: what one of its two peers still has to get.
@@ -17,24 +19,24 @@ pub(super) struct End {
     /// The channel's number on the link.
     pub(super) id: ChannelId,
     pub(super) stage: EndStage,
-    /// What the peer at this end speaks.
+    /// The protocol of the peer at this end.
     pub(super) dialect: Dialect,
     queue: Queue,
-    /// How many bytes the channel may send in this turn.
+    /// The number of bytes the channel may send in this turn.
     deficit: usize,
-    /// Whether the peer got anything on the channel, and so knows of it.
+    /// True if the peer got anything on the channel, and so knows of it.
     known: bool,
-    /// Whether the queue is so long that the peer at the other end has to pause.
+    /// True if the queue is so long that the peer at the other end has to pause.
     behind: bool,
-    /// Whether the peer at this end was told to pause.
+    /// True if the peer at this end was told to pause.
     paused: bool,
-    /// Whether packets of an encrypted session went over a channel of the livecode dialect.
+    /// True if packets of an encrypted session went over a channel of the livecode dialect.
     pub(super) has_session: bool,
     /// The frame whose wait is measured: when it came in, and how many are before it.
     sample: Option<(Instant, usize)>,
 }
 
-/// How far a channel has come, seen from one end.
+/// The state of a channel, seen from one end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EndStage {
     /// The client's end; the server is not registered.
@@ -47,7 +49,7 @@ pub(super) enum EndStage {
     Closing,
 }
 
-/// What becomes of the frames that are queued before a CLOSE.
+/// The fate of the frames that are queued before a CLOSE.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Queued {
     /// They are delivered first.
@@ -77,7 +79,7 @@ impl End {
         }
     }
 
-    /// Whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
+    /// Returns whether the server has to accept the channel before it gets what is queued: a client of the livecode dialect
     /// does not wait for that.
     pub(super) fn is_held(&self) -> bool {
         self.known && matches!(self.stage, EndStage::Connecting { .. })
@@ -88,7 +90,7 @@ impl End {
         self.queue.cost()
     }
 
-    /// Whether the peer at this end was told to pause.
+    /// Returns whether the peer at this end was told to pause.
     pub(super) const fn is_paused(&self) -> bool {
         self.paused
     }
@@ -105,7 +107,7 @@ impl End {
         }
     }
 
-    /// When the frame that has just left the queue came in, if it was the one that is measured.
+    /// The time at which the frame that has just left the queue came in, if it was the one that is measured.
     fn step_sample(&mut self) -> Option<Instant> {
         let (_, before) = self.sample.as_mut()?;
         if *before > 0 {
@@ -213,7 +215,7 @@ impl Router {
         }
     }
 
-    /// How the peer at an end hears that the channel ends, if it can.
+    /// Returns the frame or text that tells the peer at an end that the channel ends, if there is one.
     fn farewell(&self, key: EndKey, code: CloseCode, reason: &str) -> Option<Transmit> {
         let (end, reason) = (self.ends.get(key)?, reason.to_owned());
         match end.dialect {

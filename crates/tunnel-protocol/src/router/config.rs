@@ -1,3 +1,5 @@
+//! Limits and times of a router.
+
 use super::Access;
 use crate::frame::{DEFAULT_MAX_FRAME, MIN_MAX_FRAME};
 use std::fmt;
@@ -14,11 +16,11 @@ pub struct Config {
     pub node: String,
     /// Longest frame, header included, in bytes; at least [`MIN_MAX_FRAME`].
     pub max_frame: u32,
-    /// How many channels a link may have open as a client.
+    /// The number of channels a link may have open as a client.
     pub max_channels: u32,
-    /// How many channels a link may have open as a server.
+    /// The number of channels a link may have open as a server.
     pub max_incoming: u32,
-    /// How many bytes are held for one channel in one direction before the channel is lost.
+    /// The number of bytes that are held for one channel in one direction before the channel is lost.
     ///
     /// More than a session's largest window (1 MiB) with all its overhead: a sender that keeps to the window never
     /// gets there, even if all of it was on its way when PAUSE was sent.
@@ -27,37 +29,37 @@ pub struct Config {
     pub channel_high: usize,
     /// From how many bytes on a paused sender is told to go on.
     pub channel_low: usize,
-    /// How many bytes are held for one link before a channel that leads there is lost.
+    /// The number of bytes that are held for one link before a channel that leads there is lost.
     pub link_buffer: usize,
-    /// How many bytes are held in all before a channel is lost.
+    /// The number of bytes that are held in all before a channel is lost.
     pub total_buffer: usize,
-    /// How long a link may be silent.
+    /// The time that a link may be silent.
     pub idle_timeout: Duration,
     /// After which silence a link is pinged.
     ///
     /// Many proxies and address translators forget a connection that is idle for 30 to 60 s.
     pub ping_interval: Duration,
-    /// How long a new link may take to say HELLO.
+    /// The time that a new link may take to say HELLO.
     pub hello_timeout: Duration,
-    /// How long a CONNECT to a server that is not registered waits for it: a server that registers again after the
+    /// The time that a CONNECT to a server that is not registered waits for it: a server that registers again after the
     /// relay's restart finds the clients that were faster.
     pub absent_wait: Duration,
-    /// How many CONNECTs may wait in all.
+    /// The number of CONNECTs that may wait in all.
     pub max_waiting: usize,
-    /// How many CONNECTs from one IPv4 address or /64 of IPv6 may wait; a /56 has two, a /48 four such shares.
+    /// The number of CONNECTs from one IPv4 address or /64 of IPv6 that may wait; a /56 has two, a /48 four such shares.
     pub max_waiting_per_address: usize,
-    /// How many CONNECTs of one link may wait.
+    /// The number of CONNECTs of one link that may wait.
     pub max_waiting_per_link: usize,
-    /// How many CONNECTs a link may send a second, and after a rest as many at once as in [`CONNECT_BURST`]; a further one
+    /// The number of CONNECTs a link may send a second, and after a rest as many at once as in [`CONNECT_BURST`]; a further one
     /// is refused with 1013. 0: no limit.
     pub connect_rate: u32,
     /// The same for the CONNECTs to one server, from all links; as many at once as in [`SERVER_CONNECT_BURST`].
     pub server_connect_rate: u32,
-    /// How many servers may be registered. A further one is refused with 1013; one that is registered already, never.
+    /// The number of servers that may be registered. A further one is refused with 1013; one that is registered already, never.
     pub max_registrations: usize,
-    /// How many servers may be registered from one IPv4 address or /64 of IPv6; a /56 has two, a /48 four such shares.
+    /// The number of servers that may be registered from one IPv4 address or /64 of IPv6; a /56 has two, a /48 four such shares.
     pub max_registrations_per_address: usize,
-    /// Who may do what; `None`: all may do everything. The livecode dialect has no place for access tokens: with this
+    /// The access rules; `None`: all may do everything. The livecode dialect has no place for access tokens: with this
     /// it is off.
     pub access: Option<Arc<dyn Access>>,
     /// Turns the livecode dialect on.
@@ -66,12 +68,12 @@ pub struct Config {
     pub livecode_programs: bool,
 }
 
-/// What the livecode dialect needs.
+/// Settings of the livecode dialect.
 ///
 /// `Debug` does not print it.
 #[derive(Clone)]
 pub struct LivecodeConfig {
-    /// What privileged commands have to show.
+    /// The credential that privileged commands have to show.
     pub credential: String,
     /// A fresh random secret, not used before: the servers' credentials are made of it.
     pub secret: [u8; 32],
@@ -83,7 +85,7 @@ pub const CONNECT_BURST: Duration = Duration::from_secs(32);
 /// The same for a server: 8,192 of its clients come back at once at 512 a second.
 pub const SERVER_CONNECT_BURST: Duration = Duration::from_secs(16);
 
-/// What a queued frame costs beside its bytes: its place in the queue and the header of its allocation.
+/// The cost of a queued frame beside its bytes: its place in the queue and the header of its allocation.
 pub const FRAME_OVERHEAD: usize = 64;
 
 impl Default for Config {
@@ -125,7 +127,7 @@ impl Config {
     }
 }
 
-/// Whether two texts are the same; takes the same time wherever the difference is.
+/// Returns whether two texts are the same; takes the same time wherever the difference is.
 pub(super) fn is_same_secret(expected: &str, presented: &str) -> bool {
     let difference = |sum, (a, b): (u8, u8)| sum | (a ^ b);
     expected.len() == presented.len() && expected.bytes().zip(presented.bytes()).fold(0, difference) == 0

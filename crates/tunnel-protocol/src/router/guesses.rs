@@ -1,21 +1,21 @@
-//! How often a peer may be wrong about a credential.
+//! A bound for wrong credentials, by network. Called by the router's livecode dialect.
 
 use super::network::Network;
 use crate::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How many networks are remembered. Should more be wrong at once, strangers have to wait.
+/// The number of networks that are remembered. Should more be wrong at once, strangers have to wait.
 const MAX_NETWORKS: usize = 8_192;
 
 /// Wrong credentials, by the networks that they came from.
 #[derive(Debug)]
 pub(super) struct Guesses {
-    /// How many may be wrong at once.
+    /// The number of credentials that may be wrong at once.
     burst: u32,
     /// After which time one more may be.
     interval: Duration,
-    /// When all that was wrong is forgotten.
+    /// The time at which all that was wrong is forgotten.
     until: BTreeMap<Network, Instant>,
 }
 
@@ -24,7 +24,7 @@ impl Guesses {
         Self { burst, interval, until: BTreeMap::new() }
     }
 
-    /// Whether a credential from this address is looked at. The answer to one that is not is that it is wrong.
+    /// Returns whether a credential from this address is looked at. The answer to one that is not is that it is wrong.
     pub(super) fn may_try(&mut self, address: &str, now: Instant) -> bool {
         if self.until.len() >= MAX_NETWORKS {
             self.until.retain(|_, until| *until > now);

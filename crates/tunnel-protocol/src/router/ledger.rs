@@ -7,13 +7,13 @@ use super::Transmit;
 use super::config::FRAME_OVERHEAD;
 use std::collections::VecDeque;
 
-/// How many bytes are held in all.
+/// Returns the number of bytes that are held in all.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     total: usize,
 }
 
-/// How many bytes are held for one link.
+/// Returns the number of bytes that are held for one link.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     held: usize,
@@ -31,7 +31,7 @@ pub(super) struct Queue {
 #[must_use]
 pub(super) struct Hold(usize);
 
-/// What a message costs beside others: its bytes, and what is needed to keep it.
+/// The cost of a message: its bytes, and what is needed to keep it.
 pub(super) const fn cost(len: usize) -> usize {
     len + FRAME_OVERHEAD
 }
@@ -102,7 +102,7 @@ impl Hold {
 }
 
 impl Queue {
-    /// What its messages cost, in bytes.
+    /// The cost of its messages, in bytes.
     pub(super) const fn cost(&self) -> usize {
         self.cost
     }
@@ -131,7 +131,7 @@ impl Queue {
         }
     }
 
-    /// What the messages cost, added up.
+    /// The sum of the messages' costs.
     #[cfg(test)]
     pub(super) fn added_up(&self) -> usize {
         self.messages.iter().map(|message| cost(message.len())).sum()

@@ -1,3 +1,5 @@
+//! The relay's half of a link: the state of one peer's WebSocket, and the frames that wait for it.
+
 use super::channel::{End, EndKey};
 use super::ledger::{Account, Ledger, Queue, cost};
 use super::livecode::LivecodeLink;
@@ -10,40 +12,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// What the router knows of one peer's WebSocket.
+/// The router's state of one peer's WebSocket.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) peer: Arc<Peer>,
     pub(super) stage: Stage,
-    /// What it may do; `None`: everything.
+    /// Its rights; `None`: all.
     pub(super) grant: Option<Box<Grant>>,
     /// The server that the link leads to, and the proof that it showed.
     pub(super) registered: Option<(ServerId, [u8; 32])>,
     pub(super) channels: BTreeMap<ChannelId, EndKey>,
-    /// How many of the channels the peer opened.
+    /// The number of channels that the peer opened.
     pub(super) opened: u32,
-    /// How many of the channels the router opened.
+    /// The number of channels that the router opened.
     pub(super) incoming: u32,
-    /// How fast the peer sends CONNECTs, and how fast others send them to it.
+    /// The rates of the peer's CONNECTs, and of those to it.
     pub(super) connects: Pace,
     pub(super) connected: Pace,
-    /// How many of the peer's CONNECTs wait for their server.
+    /// The number of the peer's CONNECTs that wait for their server.
     pub(super) waiting: usize,
     /// The number of the channel that the peer opened last; none above it was ever used.
     pub(super) last_opened: ChannelId,
     /// The number of the channel that the router opened last.
     pub(super) last_incoming: ChannelId,
     pub(super) outbox: Outbox,
-    /// What the livecode dialect needs beside.
+    /// The state that only the livecode dialect needs.
     pub(super) livecode: Option<Box<LivecodeLink>>,
     pub(super) last_heard: Instant,
-    /// Whether a PING is unanswered.
+    /// True if a PING is unanswered.
     pub(super) pinged: bool,
-    /// When the link is looked at next: its entry in the router's timers.
+    /// The time at which the link is looked at next: its entry in the router's timers.
     pub(super) check_at: Option<Instant>,
 }
 
-/// How far a link has come.
+/// The state of a link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stage {
     /// HELLO has to come by this time.
@@ -54,11 +56,11 @@ pub(super) enum Stage {
     Ended,
 }
 
-/// What waits to be sent to one peer, beside what the ends of its channels hold.
+/// The frames that wait to be sent to one peer, beside those in the ends of its channels.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: Queue,
-    /// Whether a REGISTERED is due; answers to repeated questions do not pile up.
+    /// True if a REGISTERED is due; answers to repeated questions do not pile up.
     pub(super) registered: bool,
     /// The nonce of the PING that is due.
     pub(super) ping: Option<u64>,
@@ -70,9 +72,9 @@ pub(super) struct Outbox {
     pub(super) ready: BTreeMap<Turn, EndKey>,
     /// The channel whose turn it is, or was if it holds nothing any more.
     turn: Option<(Turn, EndKey)>,
-    /// What is held for the link.
+    /// The bytes held for the link.
     pub(super) account: Account,
-    /// Whether the owner was told that there is something.
+    /// True if the owner was told that there is something.
     pub(super) announced: bool,
 }
 
@@ -113,7 +115,7 @@ impl Link {
         }
     }
 
-    /// Whether the channel was used on this link: a frame for it, if it is closed, is a race and no violation.
+    /// Returns whether the channel was used on this link: a frame for it, if it is closed, is a race and no violation.
     pub(super) const fn has_used(&self, channel: ChannelId) -> bool {
         let last = if is_opened_by_peer(channel) { self.last_opened } else { self.last_incoming };
         channel.0 <= last.0
@@ -129,13 +131,13 @@ impl Link {
     }
 }
 
-/// Whether the number is one that a peer, not the router, gives a channel.
+/// Returns whether the number is one that a peer, not the router, gives a channel.
 pub(super) const fn is_opened_by_peer(channel: ChannelId) -> bool {
     channel.0 % 2 == 1
 }
 
 impl Outbox {
-    /// What the frames cost that concern no open channel, as it is noted and added up.
+    /// The cost of the frames that concern no open channel: as noted, and added up.
     #[cfg(test)]
     pub(super) fn control_cost(&self) -> (usize, usize) {
         (self.control.cost(), self.control.added_up())

@@ -1,9 +1,11 @@
+//! The load of a router, for metrics.
+
 use super::link::Link;
 use super::slab::Slab;
 use super::{LinkId, Router};
 use crate::{Instant, ServerId};
 
-/// How busy a [`Router`] is: what waits in it, and what its books take.
+/// The load of a [`Router`]: what waits in it, and the memory of its tables.
 ///
 /// The numbers of bytes are those of its own tables: what the allocator adds is not known here.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,7 +26,7 @@ pub struct Load {
 }
 
 impl Router {
-    /// How busy it is. Looks at every link and every channel: for now and then, not for every frame.
+    /// Returns the load. Looks at every link and every channel: for now and then, not for every frame.
     #[must_use]
     pub fn load(&self) -> Load {
         let mut load = Load {
@@ -43,7 +45,7 @@ impl Router {
         load
     }
 
-    /// When a frame came in that [`poll_transmit`](Self::poll_transmit) has handed out since the last call: the
+    /// The time at which a frame came in that [`poll_transmit`](Self::poll_transmit) has handed out since the last call: the
     /// earliest of those that are measured, which is one of each channel at a time.
     pub fn poll_waited(&mut self) -> Option<Instant> {
         self.waited_since.take()

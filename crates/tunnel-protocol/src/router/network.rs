@@ -1,4 +1,4 @@
-//! Whose share something is taken from: an address and the networks around it.
+//! Shares by address: something is taken from the shares of an address and of the networks around it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -32,12 +32,12 @@ impl Network {
     }
 }
 
-/// How many of something each network has.
+/// Counts by network.
 #[derive(Debug, Default)]
 pub(super) struct Shares(BTreeMap<Network, usize>);
 
 impl Shares {
-    /// Whether one more fits into the shares of an address, which is `share` for its smallest network.
+    /// Returns whether one more fits into the shares of an address, which is `share` for its smallest network.
     pub(super) fn have_room(&self, address: &str, share: usize) -> bool {
         let has = |network| self.0.get(&network).copied().unwrap_or_default();
         Network::all_of_text(address).all(|(network, shares)| has(network) < share.saturating_mul(shares))

@@ -1,4 +1,4 @@
-//! How often something may happen.
+//! A bound for the rate of something.
 
 use crate::Instant;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Lets something happen so often a second, and more at once after a rest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// When all that has happened will be paid for.
+    /// The time at which all that has happened will be paid for.
     paid_at: Instant,
 }
 

@@ -1,3 +1,5 @@
+//! The frames of a tunnel peer. Called by `Router::handle_message`.
+
 use super::channel::{EndKey, EndStage};
 use super::config::{CONNECT_BURST, SERVER_CONNECT_BURST};
 use super::ledger;
@@ -11,7 +13,7 @@ use crate::{CloseCode, Instant, ServerId, VERSION};
 use bytes::{Bytes, BytesMut};
 use std::ops::RangeInclusive;
 
-/// How many bytes of refusals a link may leave unread: the only control frames that a peer can provoke without end.
+/// The number of bytes of refusals a link may leave unread: the only control frames that a peer can provoke without end.
 const MAX_REFUSALS: usize = 64 << 10;
 
 /// Features that this relay has.
@@ -227,7 +229,7 @@ impl Router {
         Ok(())
     }
 
-    /// Whether the link, and all links together to that server, may open one more channel now.
+    /// Returns whether the link, and all links together to that server, may open one more channel now.
     fn is_in_pace(&mut self, link: LinkId, server_id: &ServerId, now: Instant) -> bool {
         let (rate, server_rate) = (self.config.connect_rate, self.config.server_connect_rate);
         let client = self.links.get_mut(link.0).map(|state| &mut state.connects);

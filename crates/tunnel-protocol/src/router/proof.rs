@@ -1,3 +1,5 @@
+//! The proof in a REGISTER, which the owner may check outside of the router: it takes as long as forwarding a hundred messages.
+
 use super::link::Stage;
 use super::{Dialect, Drain, LinkId, Peer, Router, Violation};
 use crate::frame::{Frame, HEADER_LEN};
@@ -54,7 +56,7 @@ fn read(message: &[u8], peer: &Peer) -> Option<(PublicKey, [u8; 32], String)> {
 }
 
 impl Router {
-    /// Whether the message is a REGISTER whose proof is all that is left to check: its link has said HELLO, may host
+    /// Returns whether the message is a REGISTER whose proof is all that is left to check: its link has said HELLO, may host
     /// this server, and there is room for it. What [`handle_message`](Self::handle_message) refuses for another
     /// reason, or answers again, costs no key agreement.
     #[must_use]
@@ -69,7 +71,7 @@ impl Router {
         })
     }
 
-    /// Why a link may not register a server, whatever its proof is.
+    /// Returns the reason if a link may not register a server, whatever its proof is.
     pub(super) fn forbids(&self, link: LinkId, server_id: &ServerId) -> Option<Violation> {
         let state = self.links.get(link.0)?;
         if let Some(text) = state.grant.as_ref().and_then(|grant| grant.forbids_host(server_id)) {

@@ -4,11 +4,11 @@ use super::channel::{End, EndKey, EndStage, Queued};
 use super::{LinkId, Router};
 use crate::CloseCode;
 
-/// How many links and channels are looked at to find one that fills the buffers: always finding the fullest would
+/// The number of links and channels that are looked at to find one that fills the buffers: always finding the fullest would
 /// let a peer that keeps many channels full make the router slow.
 const SAMPLE: usize = 64;
 
-/// How many channels may be lost to make room for one frame.
+/// The number of channels that may be lost to make room for one frame.
 const MAX_LOST: usize = 4;
 
 impl Router {
@@ -31,13 +31,13 @@ impl Router {
         Err("the receiver is too slow: the relay's buffer is full")
     }
 
-    /// Whether a link can get `cost` bytes more without a channel being lost.
+    /// Returns whether a link can get `cost` bytes more without a channel being lost.
     pub(super) fn has_room(&self, link: LinkId, cost: usize) -> bool {
         let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
         held + cost <= self.config.link_buffer && self.ledger.total() + cost <= self.config.total_buffer
     }
 
-    /// Whether so much is held for a link, or in all, that senders are paused early.
+    /// Returns whether so much is held for a link, or in all, that senders are paused early.
     pub(super) fn is_crowded(&self, link: LinkId) -> bool {
         let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
         held > self.config.link_buffer / 2 || self.ledger.total() > self.config.total_buffer / 2

@@ -1,6 +1,6 @@
 //! A vector with holes whose keys stay invalid after their value is gone.
 
-/// Where a value is; never valid again once the value is removed.
+/// The place of a value; never valid again once the value is removed.
 ///
 /// The lower half is the index, the upper half how often the slot was used before.
 pub(super) type Key = u64;

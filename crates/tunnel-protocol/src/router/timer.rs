@@ -1,3 +1,5 @@
+//! The times at which links are looked at: for silence, and for a HELLO that does not come.
+
 use super::link::Stage;
 use super::{Dialect, LinkId, Router};
 use crate::frame::{ChannelId, Frame};

@@ -1,3 +1,5 @@
+//! CONNECTs that wait for a server that is not registered yet: after a restart of the relay, clients are often faster.
+
 use super::channel::{EndKey, EndStage, Queued};
 use super::ledger::{Hold, cost};
 use super::{LinkId, Router};
@@ -22,11 +24,11 @@ pub(super) struct WaitingRoom {
 struct Waiting {
     end: EndKey,
     request: Request,
-    /// What the ledger holds for it.
+    /// Its part of the ledger.
     hold: Hold,
 }
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) server_id: ServerId,

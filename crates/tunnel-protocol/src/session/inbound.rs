@@ -1,4 +1,4 @@
-//! What the peer's records say.
+//! The input of a session: the peer's records, frame by frame.
 
 use super::*;
 use crate::message::MESSAGE_OVERHEAD;

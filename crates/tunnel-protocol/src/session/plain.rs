@@ -1,4 +1,4 @@
-//! What is queued for a plain peer of the livecode dialect.
+//! The queue of texts for a plain peer of the livecode dialect.
 
 use crate::Message;
 use bytes::{BufMut, Bytes, BytesMut};

@@ -17,7 +17,7 @@ pub(super) const MIN_WINDOW: u64 = 4 * MESSAGE_OVERHEAD as u64;
 /// Longest header of a message: kind and an 8-byte length.
 const MAX_HEADER: usize = 9;
 
-/// What the peer's stream holds at one place.
+/// The parts of the peer's stream.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct RawMessage {
     pub(super) kind: u8,
@@ -45,9 +45,9 @@ pub(super) struct ReceiveStream {
     received: u64,
     /// Messages of which the first byte has been received.
     begun: u64,
-    /// How far the peer may go: credit, in bytes of the stream and [`MESSAGE_OVERHEAD`] for each message that begins.
+    /// The peer's credit: bytes of the stream, and [`MESSAGE_OVERHEAD`] for each message that begins.
     limit: u64,
-    /// What the messages cost that are handed out and that the application has not consumed.
+    /// The cost of the messages that are handed out and that the application has not consumed.
     unconsumed: u64,
     window: u64,
     /// So much of what is unconsumed the page has memory for beside its reassembly budget.
@@ -56,7 +56,7 @@ pub(super) struct ReceiveStream {
     /// Headers that are not complete yet.
     header: BytesMut,
     partial: Option<Partial>,
-    /// What is held of the page's reassembly budget.
+    /// This stream's part of the page's reassembly budget.
     account: Account,
 }
 
@@ -216,7 +216,7 @@ impl ReceiveStream {
         self.limit
     }
 
-    /// Whether the peer should hear of a new limit: half a window has been consumed since the last.
+    /// Returns whether the peer should hear of a new limit: half a window has been consumed since the last.
     pub(super) const fn limit_is_due(&self) -> bool {
         self.used() - self.unconsumed + self.window >= self.limit + self.window / 2
     }
@@ -226,7 +226,7 @@ impl ReceiveStream {
         self.window = window.max(MIN_WINDOW);
     }
 
-    /// How far the peer may be ahead, in bytes.
+    /// Bytes that the peer may be ahead.
     pub(super) const fn window(&self) -> u64 {
         self.window
     }

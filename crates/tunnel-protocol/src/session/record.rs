@@ -1,4 +1,4 @@
-//! What a record holds once it is opened, and what the handshake carries.
+//! The formats inside of encryption: frames of records, and payloads of the handshake.
 
 use crate::CloseCode;
 use crate::close::truncate_reason;
@@ -133,7 +133,7 @@ pub struct SessionId(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Epoch(pub u64);
 
-/// Where a peer stands: what it received, and how far the other may go on.
+/// A peer's position: the bytes that it received, and the limit up to which the other may send.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Position {
     /// Bytes of the other's stream received so far.
@@ -142,16 +142,16 @@ pub struct Position {
     pub limit: u64,
 }
 
-/// What the client says in the first handshake message: OPEN.
+/// OPEN: the client's payload of the first handshake message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Open {
-    /// Which session.
+    /// The session.
     pub session_id: SessionId,
     /// The client's page load.
     pub epoch: Epoch,
     /// The server's page load, when the session is resumed; none when it is new.
     pub server_epoch: Option<Epoch>,
-    /// Where the client stands.
+    /// The client's position.
     pub position: Position,
     /// Subprotocols offered, in order of preference.
     pub protocols: Vec<String>,
@@ -161,14 +161,14 @@ pub struct Open {
     pub features: u32,
 }
 
-/// What the server says in the second handshake message: OPENED.
+/// OPENED: the server's payload of the second handshake message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Opened {
     /// The session goes on from here.
     Accepted {
         /// The server's page load.
         epoch: Epoch,
-        /// Where the server stands.
+        /// The server's position.
         position: Position,
         /// The subprotocol chosen, or empty.
         protocol: String,
@@ -177,9 +177,9 @@ pub enum Opened {
     },
     /// There is no such session, or the application does not want it.
     Refused {
-        /// Why.
+        /// The close code.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
 }
@@ -222,7 +222,7 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// What is malformed.
+    /// The bytes are malformed.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
         let session_id = SessionId(reader.array("session_id"));
@@ -269,7 +269,7 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// What is malformed.
+    /// The bytes are malformed.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
         let mut opened = match reader.u8("status") {

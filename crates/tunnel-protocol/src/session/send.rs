@@ -29,7 +29,7 @@ pub(super) struct SendStream {
     sent: u64,
     furthest: u64,
     end: u64,
-    /// How far the peer lets this side go: credit, in bytes and [`MESSAGE_OVERHEAD`] for each message that begins.
+    /// The credit that the peer has granted: in bytes, and [`MESSAGE_OVERHEAD`] for each message that begins.
     limit: u64,
     /// Messages that begin before `furthest`.
     begun: u64,
@@ -86,11 +86,11 @@ impl SendStream {
         }
     }
 
-    /// How many bytes may be sent now, counted to `at_most`: queued, within the peer's limit and the replay buffer's.
+    /// Returns the bytes that may be sent now, counted to `at_most`: queued, within the peer's limit and the replay buffer's.
     pub(super) fn sendable(&self, replay_buffer: usize, at_most: usize) -> usize {
         let within = self.sent.saturating_add(at_most as u64);
         let bound = self.end.min(self.acknowledged + replay_buffer as u64).min(within);
-        // What has been sent was within the limit, which never falls.
+        // All that was sent was within the limit, which never falls.
         let (mut at, mut begun) = (self.furthest, self.begun);
         for message in &self.waiting {
             if at >= bound {
@@ -223,7 +223,7 @@ impl SendStream {
         self.end - self.acknowledged
     }
 
-    /// Whether everything that was pushed has been acknowledged.
+    /// Returns whether everything that was pushed has been acknowledged.
     pub(super) const fn is_done(&self) -> bool {
         self.acknowledged == self.end
     }

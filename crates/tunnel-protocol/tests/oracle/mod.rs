@@ -8,7 +8,7 @@ use clatter::handshakepattern::noise_ik;
 use clatter::traits::{Dh, Handshaker};
 use clatter::{KeyPair, NqHandshake};
 
-/// What one side of a handshake starts from.
+/// The inputs of one side of a handshake.
 pub(crate) struct Start<'a> {
     pub(crate) prologue: &'a [u8],
     /// Secret static key.

@@ -1,4 +1,4 @@
-//! What the story's invariants are, looked at after every step.
+//! The story's invariants, which are checked after every step.
 
 use super::*;
 
@@ -20,7 +20,7 @@ impl Run {
         Ok(())
     }
 
-    /// What attackers bring about stays within the budgets.
+    /// Checks that the effects of attackers stay within the budgets.
     fn watch_memory(&self) -> Result<(), String> {
         let (hostiles, deeds) = self.world.attacks();
         if hostiles == 0 {
@@ -187,7 +187,7 @@ impl Run {
             return Err(format!("pair {number}: peer {peer} closed with {code}, and nobody says why"));
         }
         if was_clean && !self.evil {
-            // Who is told that both sides agreed has everything that the other sent before its close.
+            // A side that is told that both agreed has everything that the other sent before its close.
             let lane = &pair.lanes[usize::from(!at_server)];
             if pair.client_end.is_none() && pair.server_end.is_none() && lane.arrived > lane.sent.len() {
                 return Err(format!("pair {number}: more arrived than was sent"));

@@ -1,3 +1,5 @@
+//! A client against a relay that the tests play.
+
 use super::*;
 use crate::early;
 use crate::endpoint::socket::prologue;
@@ -211,7 +213,7 @@ fn an_early_connect_to_a_livecode_relay_fails_with_the_reason() {
     assert!(reason.unwrap().contains("livecode dialect"));
 }
 
-/// How the socket of a client ends whose relay has just answered HELLO in the livecode dialect.
+/// The relay of a client answers HELLO in the livecode dialect; returns the end of its socket.
 fn refuse_livecode(endpoint: &mut Endpoint, link: LinkId) -> Option<(CloseCode, String)> {
     let text = "server: rejected malformed command";
     endpoint.handle_message(link, LinkMessage::Text(text.to_owned()), START);
@@ -234,7 +236,7 @@ fn a_relay_that_answers_in_the_livecode_dialect_unasked_is_an_error_that_names_t
         let (code, reason) = refuse_livecode(&mut endpoint, link).expect("the socket ends");
         assert_eq!(code, CloseCode::LIVECODE_RELAY);
         assert!(reason.contains("{ livecode: true }"), "{reason}");
-        // What a page adds, and what fits into a close frame.
+        // A page puts the code's name before it, and all of it has to fit into a close frame.
         let longest = format!("livecode-relay: {}", reason.replacen("port 1 ", "port 65535 ", 1));
         assert_eq!(crate::close::truncate_reason(&longest), longest);
     }

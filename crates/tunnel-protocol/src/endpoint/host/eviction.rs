@@ -5,14 +5,14 @@
 use super::*;
 use crate::sorted::SortedMap;
 
-/// How long a client may take to come in before it gives way to any other, if there is no room. Its first record comes after a
+/// The time that a client may take to come in before it gives way to any other, if there is no room. Its first record comes after a
 /// round trip; a replayed handshake's never does.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a client that is away costs beside what its session holds, in bytes.
+/// The cost of a client that is away beside what its session holds, in bytes.
 const AWAY_OVERHEAD: u64 = 4 * 1024;
 
-/// How many of them each owner has.
+/// Counts by owner.
 fn count<'a>(owners: impl Iterator<Item = &'a Owner>) -> SortedMap<&'a Owner, usize> {
     let mut counts = SortedMap::new();
     for owner in owners {
@@ -48,7 +48,7 @@ impl Endpoint {
         self.clients().count()
     }
 
-    /// Whether there is room for one more client, which somebody else may have to leave for it.
+    /// Returns whether there is room for one more client, which somebody else may have to leave for it.
     pub(super) fn make_room(&mut self, newcomer: &Owner, now: Instant) -> bool {
         if self.clients().count() < self.config.max_clients {
             return true;

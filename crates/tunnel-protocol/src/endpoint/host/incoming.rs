@@ -29,7 +29,7 @@ pub(super) struct WaitingMessage {
     theirs: PublicKey,
 }
 
-/// What a first handshake message says.
+/// A first handshake message that has been read.
 struct Request {
     path: Path,
     responder: Responder,
@@ -38,7 +38,7 @@ struct Request {
     open: Open,
 }
 
-/// Why a channel is given back without a handshake.
+/// The reason for giving a channel back without a handshake.
 struct Refusal {
     code: CloseCode,
     reason: String,

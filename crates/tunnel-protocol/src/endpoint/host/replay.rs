@@ -4,16 +4,16 @@ use crate::Instant;
 use crate::sorted::SortedSet;
 use crate::time::Duration;
 
-/// How long a message is remembered at least, unless very many come: longer than anything is done about one.
+/// The time that a message is remembered at least, unless very many come: longer than anything is done about one.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Messages remembered in each of two generations: 128 KiB in all.
 const MAX_MESSAGES: usize = 4_096;
 
-/// How a message begins: with an ephemeral key, which is never used twice.
+/// The beginning of a message: an ephemeral key, which is never used twice.
 type Beginning = [u8; 16];
 
-/// Whoever has seen a first handshake message can send it again, which costs no cryptography. Here it is noticed.
+/// Notices first handshake messages that come again. To replay one that was seen on the way costs no cryptography.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
     young: SortedSet<Beginning>,
@@ -28,7 +28,7 @@ impl Replays {
             self.old = std::mem::take(&mut self.young);
             self.turned_at = now;
         }
-        // What is shorter is no handshake message.
+        // A shorter message is none of a handshake, and is refused elsewhere.
         let Some(beginning) = message.first_chunk() else { return true };
         !self.old.contains(beginning) && self.young.insert(*beginning)
     }

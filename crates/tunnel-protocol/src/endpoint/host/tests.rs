@@ -1,3 +1,5 @@
+//! A server against a relay that the tests play.
+
 use super::*;
 use crate::endpoint::{Config, LinkMessage};
 use crate::frame::{ChannelId, Frame, Welcome};
@@ -81,7 +83,7 @@ fn answer_in_livecode(endpoint: &mut Endpoint, link: LinkId) -> Option<(CloseCod
     })
 }
 
-/// How the endpoint ends a link whose relay lies about the server's ID, and the server with it.
+/// The events by which the endpoint ends a link whose relay lies about the server's ID, and the server with it.
 fn ends(link: LinkId) -> [Event; 2] {
     let (code, reason) = (CloseCode::PROTOCOL_ERROR, LinkError::WrongServerId.to_string());
     [Event::HangUp { link, code, reason: reason.clone() }, Event::HostClosed { code, reason }]

@@ -1,3 +1,5 @@
+//! A livecoding client against a relay that the tests play.
+
 use super::*;
 use crate::server_id::PublicKey;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! What happens at every limit, and to whom.
+//! The consequences of every limit, and whom they meet.
 
 use super::*;
 use crate::router::config::{CONNECT_BURST, SERVER_CONNECT_BURST};

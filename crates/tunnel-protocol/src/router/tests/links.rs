@@ -187,7 +187,7 @@ fn a_proof_that_the_owner_has_checked_counts_as_if_the_router_had() {
         (3, false, error(CloseCode::PROTOCOL_ERROR)),
     ] {
         let link = if greeted { net.link() } else { net.socket() };
-        // What the link's own challenge is, `Net` counts.
+        // `Net` counts the links' challenges.
         let own = StaticKey::from_secret([net.opened; 32]).public();
         let message = register(1, &own).encode();
         let checked = Registration::of_message(&message, &peer(challenge)).expect("a REGISTER");

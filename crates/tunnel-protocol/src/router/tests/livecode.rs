@@ -31,7 +31,7 @@ impl Net {
         std::iter::from_fn(|| self.router.poll_transmit(link)).map(text).collect()
     }
 
-    /// What an instruction sent, without the relay's lines around it.
+    /// The texts that an instruction sent, without the relay's lines around them.
     fn invoke(&mut self, link: LinkId, name: &str, parameters: &[Parameter<'_>]) -> Vec<String> {
         let mut parser = crate::livecode::LivecodeClient::new();
         parser.invoke(name, parameters);

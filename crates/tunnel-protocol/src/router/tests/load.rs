@@ -1,4 +1,4 @@
-//! How busy the router says that it is, and how long frames have waited.
+//! The load that the router reports, and the time that frames have waited.
 
 use super::*;
 

@@ -261,7 +261,7 @@ fn a_server_whose_own_link_breaks_loses_no_client() {
     assert_eq!(served.endpoint.client_count(), 300);
 }
 
-/// What the key's holder is asked for.
+/// The public keys that the key's holder is asked about.
 fn asked(endpoint: &mut Endpoint) -> Vec<PublicKey> {
     let events = events(endpoint).into_iter();
     let asked = events.filter_map(|event| match event {
