@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::cell::RefCell;
 use tunnel_protocol::ServerId;
 use tunnel_protocol::livecode::{
-    Answer, CallId, DELIMITER, Event, Instruction, Line, LivecodeClient, Parameter,
+    Answer, CallId, DELIMITER, Instruction, Line, LivecodeClient, LivecodeEvent, Parameter,
 };
 use wasm_bindgen::prelude::*;
 
@@ -157,19 +157,21 @@ impl LivecodeCore {
     }
 }
 
-fn dispatch(event: Event, connection: &Connection) {
+fn dispatch(event: LivecodeEvent, connection: &Connection) {
     match event {
-        Event::Log(line) => connection.log(&line),
-        Event::Answered { call, answer: Answer::Returned { sent, returned } } => {
+        LivecodeEvent::Log(line) => connection.log(&line),
+        LivecodeEvent::Answered { call, answer: Answer::Returned { sent, returned } } => {
             connection.returned(number(call), &to_js(&Returned { sent, returned }));
         }
-        Event::Answered { call, answer } => connection.failed(number(call), answer == Answer::Rejected),
-        Event::Connected { channel, port, address } => {
+        LivecodeEvent::Answered { call, answer } => {
+            connection.failed(number(call), answer == Answer::Rejected)
+        }
+        LivecodeEvent::Connected { channel, port, address } => {
             connection.connected(&to_js(&Connected { channel, port, address }));
         }
-        Event::Data { from: ServerId::Number(from), data } => connection.data(&from.into(), &data),
-        Event::Data { from, data } => connection.data(&from.to_string().into(), &data),
-        Event::Text(text) => connection.text(&text),
+        LivecodeEvent::Data { from: ServerId::Number(from), data } => connection.data(&from.into(), &data),
+        LivecodeEvent::Data { from, data } => connection.data(&from.to_string().into(), &data),
+        LivecodeEvent::Text(text) => connection.text(&text),
         _ => {}
     }
 }

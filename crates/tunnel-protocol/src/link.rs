@@ -1,5 +1,9 @@
 //! A peer's side of the link protocol: one WebSocket to the relay, and its channels.
 
+mod event;
+
+pub use event::{LinkError, LinkEvent};
+
 use crate::codec::DecodeError;
 use crate::frame::{ACCEPT, CLOSE, ChannelId, ChannelKind, Frame, HEADER_LEN, PONG, Welcome};
 use crate::handshake::MAX_MESSAGE;
@@ -36,139 +40,6 @@ pub const MAX_RECEIVED: usize = MAX_MESSAGE + 1_024;
 
 /// Bytes of answers to INCOMING that may wait to be sent: a relay that goes on asking and does not read is left.
 const MAX_ANSWERS: usize = 1024 * 1024;
-
-/// Something that happened on a link.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LinkEvent {
-    /// The relay said WELCOME.
-    Ready,
-    /// The relay registered this server: under the ID of its own key or, in the livecode dialect, under a number.
-    Registered(ServerId),
-    /// A client wants in.
-    Incoming {
-        /// The channel that the relay chose.
-        channel: ChannelId,
-        /// The port that the client wants.
-        port: u16,
-        /// The kind of the channel.
-        kind: ChannelKind,
-        /// The client's address as the relay sees it.
-        address: String,
-        /// The client's first handshake message.
-        payload: Bytes,
-    },
-    /// Livecode dialect only: the key of the server at the other end, unproven.
-    ServerKey {
-        /// The channel that this peer opened.
-        channel: ChannelId,
-        /// The key that the server says is its own.
-        key: PublicKey,
-    },
-    /// The server answered the handshake.
-    Accepted {
-        /// The channel that this peer opened.
-        channel: ChannelId,
-        /// The second handshake message.
-        payload: Bytes,
-    },
-    /// One record.
-    Data {
-        /// Its channel.
-        channel: ChannelId,
-        /// The record.
-        payload: Bytes,
-    },
-    /// The channel is gone.
-    Closed {
-        /// The channel.
-        channel: ChannelId,
-        /// The close code.
-        code: CloseCode,
-        /// The reason, in words.
-        reason: String,
-    },
-    /// A paused channel may be sent on again.
-    Writable(ChannelId),
-    /// The relay ends soon.
-    GoAway {
-        /// The time that it still serves the link.
-        deadline: Duration,
-    },
-}
-
-/// The link can't go on.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinkError {
-    /// The relay sent a message that is no frame.
-    #[error("the relay sent a malformed frame: {0}")]
-    Malformed(#[from] DecodeError),
-    /// The relay sent a frame that has no place there.
-    #[error("the relay sent {frame} out of turn")]
-    OutOfTurn {
-        /// The frame's name.
-        frame: &'static str,
-    },
-    /// The relay speaks no version that this library does.
-    #[error("the relay chose version {0} of the link protocol, which was not offered")]
-    Version(u16),
-    /// The relay ended the link.
-    #[error("the relay ended the link: {code} {reason}")]
-    Ended {
-        /// The close code.
-        code: CloseCode,
-        /// The reason, in words.
-        reason: String,
-    },
-    /// The relay said nothing in time.
-    #[error("the relay does not answer")]
-    Silent,
-    /// The relay sent a message that is longer than its frames may be.
-    #[error("the relay sent a message of {len} bytes, and its limit is {max} bytes")]
-    TooLong {
-        /// Its length, in bytes.
-        len: usize,
-        /// The limit, in bytes.
-        max: usize,
-    },
-    /// The relay announces clients, and does not take the answers.
-    #[error("the relay announces clients and does not read the answers")]
-    Unread,
-    /// The relay registered this server under an ID that does not belong to its key, or that it did not have before.
-    #[error("the relay registered this server under an ID that is not its own")]
-    WrongServerId,
-    /// The relay speaks the livecode dialect where the application has not asked for it, or a server would lose its ID.
-    #[error("{reason}")]
-    UnwantedDialect {
-        /// The reason, and what to do about it.
-        reason: &'static str,
-    },
-    /// The [`Translator`](crate::endpoint::Translator) of the livecode dialect can't go on.
-    #[error("{reason}")]
-    Livecode {
-        /// The code that goes with it.
-        code: CloseCode,
-        /// The reason, in words.
-        reason: String,
-    },
-}
-
-impl LinkError {
-    /// The code that goes with it.
-    #[must_use]
-    pub const fn code(&self) -> CloseCode {
-        match self {
-            Self::Malformed(_) | Self::OutOfTurn { .. } | Self::Version(_) | Self::WrongServerId => {
-                CloseCode::PROTOCOL_ERROR
-            }
-            Self::Ended { code, .. } | Self::Livecode { code, .. } => *code,
-            Self::Silent => CloseCode::TIMEOUT,
-            Self::UnwantedDialect { .. } => CloseCode::LIVECODE_RELAY,
-            Self::TooLong { .. } => CloseCode::TOO_BIG,
-            Self::Unread => CloseCode::OVERFLOW,
-        }
-    }
-}
 
 /// Protocol state of one peer's WebSocket to the relay.
 ///
@@ -411,6 +282,10 @@ impl Link {
                 }
                 self.events.push_back(LinkEvent::Incoming { channel, port, kind, address, payload });
             }
+            // Only channels that this peer opened are accepted by the other side: those have odd numbers.
+            Frame::Accept { channel, .. } if channel.0 % 2 == 0 => {
+                return Err(LinkError::OutOfTurn { frame: "ACCEPT" });
+            }
             // A frame for a channel that this side has just closed is a race, not an error.
             Frame::Accept { channel, payload } => {
                 if self.open.contains(&channel) {
@@ -530,81 +405,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::Duration;
-
-    const NOW: Instant = Instant::from_micros(1_000_000);
-
-    /// A link that the relay has welcomed.
-    fn link() -> Link {
-        link_of(Duration::from_secs(60))
-    }
-
-    fn link_of(idle_timeout: Duration) -> Link {
-        let mut link = Link::new("", NOW);
-        link.opened(false, NOW);
-        let welcome = Frame::Welcome(Box::new(Welcome {
-            version: VERSION,
-            features: 0,
-            max_frame: 65_536,
-            max_channels: 1,
-            channel_buffer: 1,
-            idle_timeout,
-            challenge: StaticKey::from_secret([1; 32]).public(),
-            address: String::new(),
-            node: String::new(),
-        }));
-        link.handle_message(welcome.encode(), NOW).expect("welcome");
-        while link.poll_transmit().is_some() || link.poll_event().is_some() {}
-        link
-    }
-
-    fn incoming(channel: u32, kind: ChannelKind) -> Bytes {
-        let (channel, payload) = (ChannelId(channel), Bytes::new());
-        Frame::Incoming { channel, port: 1, kind, address: String::new(), payload }.encode()
-    }
-
-    #[test]
-    fn a_relay_whose_idle_timeout_is_zero_is_pinged_twice_a_second_at_most() {
-        let mut link = link_of(Duration::ZERO);
-        let (mut now, mut pings) = (NOW, 0);
-        while now < NOW + Duration::from_secs(10) {
-            assert_eq!(link.handle_timeout(now), Ok(()));
-            if let Some(ping) = link.poll_transmit() {
-                assert!(matches!(Frame::decode(ping), Ok(Some(Frame::Ping { .. }))));
-                pings += 1;
-                let pong = Frame::Pong { nonce: now.as_micros() };
-                assert_eq!(link.handle_message(pong.encode(), now), Ok(()));
-            }
-            now += Duration::from_millis(1);
-        }
-        assert!(pings <= 20, "{pings} in ten seconds");
-    }
-
-    #[test]
-    fn a_relay_that_closes_with_a_code_that_is_none_ends_the_link_with_1002() {
-        for code in [0, 999, 5_000, u16::MAX] {
-            let (code, reason) = (CloseCode(code), String::new());
-            let close = Frame::Close { channel: ChannelId(1), code, reason };
-            let error = link().handle_message(close.encode(), NOW).expect_err("it is no code");
-            assert_eq!(error.code(), CloseCode::PROTOCOL_ERROR);
-            let error = Frame::Error { code, text: String::new() };
-            assert!(link().handle_message(error.encode(), NOW).is_err());
-        }
-    }
-
-    #[test]
-    fn a_channel_of_an_unknown_kind_is_refused_and_the_link_goes_on() {
-        let mut link = link();
-        assert_eq!(link.handle_message(incoming(2, ChannelKind::Unknown(2)), NOW), Ok(()));
-        assert_eq!(link.poll_event(), None);
-        let Some(Ok(Some(Frame::Close { channel, code, .. }))) = link.poll_transmit().map(Frame::decode)
-        else {
-            panic!("it is refused")
-        };
-        assert_eq!((channel, code), (ChannelId(2), CloseCode::REFUSED));
-        assert_eq!(link.handle_message(incoming(4, ChannelKind::Session), NOW), Ok(()));
-        assert!(matches!(link.poll_event(), Some(LinkEvent::Incoming { channel: ChannelId(4), .. })));
-    }
-}
+mod tests;

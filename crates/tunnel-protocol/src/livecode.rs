@@ -16,7 +16,7 @@ mod packet;
 mod transfer;
 
 pub use answer::{Line, Notification};
-pub use client::{Answer, CallId, Event, LivecodeClient, LivecodeError};
+pub use client::{Answer, CallId, LivecodeClient, LivecodeError, LivecodeEvent};
 pub use command::{Command, MAX_COMMAND, MAX_CREDENTIAL, MalformedCommand, Request};
 pub use json::Parameter;
 pub use link::LivecodeLink;

@@ -8,6 +8,7 @@
 //! The same calls give the same results: there is no randomness, and nothing depends on the order of a hash map.
 
 mod access;
+mod buffers;
 mod channel;
 mod config;
 mod event;
@@ -21,7 +22,6 @@ mod network;
 mod pace;
 mod peer;
 mod proof;
-mod room;
 mod slab;
 mod timer;
 mod waiting;
@@ -42,7 +42,7 @@ use bytes::BytesMut;
 use channel::End;
 use guesses::Guesses;
 use ledger::Ledger;
-use link::{Link, Stage};
+use link::{LinkState, Stage};
 use network::Shares;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,7 +56,7 @@ use waiting::WaitingRoom;
 #[derive(Debug)]
 pub struct Router {
     config: Config,
-    links: Slab<Link>,
+    links: Slab<LinkState>,
     ends: Slab<End>,
     registrations: BTreeMap<ServerId, LinkId>,
     /// Counts by network: its servers, and its CONNECTs that wait.
@@ -163,7 +163,7 @@ impl Router {
             Dialect::Tunnel => Stage::Hello { deadline: now + self.config.hello_timeout },
             Dialect::Livecode => Stage::Ready,
         };
-        let link = LinkId(self.links.insert(Link::new(peer, stage, now)));
+        let link = LinkId(self.links.insert(LinkState::new(peer, stage, now)));
         if self.drain != Drain::No {
             self.end_draining(link);
         } else if stage == Stage::Ready && (self.config.livecode.is_none() || self.config.access.is_some()) {

@@ -5,12 +5,14 @@
 //! path dies, [`Session::detach`] keeps what the peer has not acknowledged, and [`Session::attach`] goes on over the
 //! next path from where the peer stands.
 
+mod config;
 mod inbound;
 mod plain;
 mod receive;
 mod record;
 mod send;
 
+pub use config::{Config, DEFAULT_MAX_MESSAGE};
 pub(crate) use record::FEATURES;
 pub use record::{
     Epoch, MAX_OFFER, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Open, Opened, Position, SessionId, offer_problem,
@@ -19,7 +21,7 @@ pub use record::{
 use crate::close::truncate_reason;
 use crate::codec::{DecodeError, Reader};
 use crate::handshake::{OVERHEAD, OpenError, Transport};
-use crate::ledger::{Ledger, Owner};
+use crate::ledger::Owner;
 use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -53,44 +55,9 @@ const STALLED: Duration = Duration::from_secs(30);
 /// The time that a closing handshake may make no progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bounds of a session.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Bytes that the peer may be ahead of the application at first.
-    pub window: u64,
-    /// Bytes that it may be ahead when the round trip is long.
-    pub max_window: u64,
-    /// Bytes that may be sent and not acknowledged: they are kept to be sent again on another path.
-    pub replay_buffer: usize,
-    /// Longest message taken, in bytes; a longer one ends the session with 1009.
-    pub max_message: u64,
-    /// Says what no peer knows, as a later version of the protocol may: feature bits, extensions and session frames, which
-    /// peers have to skip. For tests; RFC 8701 calls it GREASE.
-    pub greases: bool,
-    /// The budget for messages of which only a part has arrived, and for those longer than a window: if it has no room,
-    /// the session ends with 1013. All sessions of a page have one.
-    pub ledger: Ledger,
-}
-
-/// Longest message taken unless an application says otherwise, in bytes.
-pub const DEFAULT_MAX_MESSAGE: u64 = 100 * 1024 * 1024;
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            window: 256 * 1024,
-            max_window: 1024 * 1024,
-            replay_buffer: 1024 * 1024,
-            max_message: DEFAULT_MAX_MESSAGE,
-            ledger: Ledger::default(),
-            greases: false,
-        }
-    }
-}
-
 /// Something that a session tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
+pub enum SessionEvent {
     /// A message arrived. What it [costs](Message::cost) counts against the peer's allowance until [`Session::consume`].
     Message(Message),
     /// The session has ended; nothing follows.
@@ -154,7 +121,7 @@ pub struct Session {
     ack: Ack,
     ping: Ping,
     pong: Option<u64>,
-    events: VecDeque<Event>,
+    events: VecDeque<SessionEvent>,
     stats: SessionStats,
     /// The session's share of the page's memory, in bytes.
     share: u64,
@@ -287,7 +254,7 @@ impl Session {
         }
     }
 
-    /// Ends at once: the peer is told with the next record, and [`Event::Closed`] comes now.
+    /// Ends at once: the peer is told with the next record, and [`SessionEvent::Closed`] comes now.
     pub fn abort(&mut self, code: CloseCode, reason: &str, was_clean: bool) {
         if self.plain.is_none() {
             self.farewell = Some((code, reason.to_owned()));
@@ -314,7 +281,7 @@ impl Session {
         self.receive.set_max_message(max_message);
     }
 
-    /// Charges what is held of the page's [`Ledger`] to `owners`.
+    /// Charges what is held of the page's [`Ledger`](crate::ledger::Ledger) to `owners`.
     pub fn belong_to(&mut self, owners: Vec<Owner>) {
         self.receive.belong_to(owners);
     }
@@ -480,7 +447,7 @@ impl Session {
     }
 
     /// Returns the next event, in order.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
     }
 
@@ -513,7 +480,7 @@ impl Session {
         matches!(self.state, State::Open)
     }
 
-    /// Returns whether [`Event::Closed`] has been queued.
+    /// Returns whether [`SessionEvent::Closed`] has been queued.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
@@ -584,7 +551,7 @@ impl Session {
     fn end(&mut self, closed: Closed) {
         if !matches!(self.state, State::Ended) {
             self.state = State::Ended;
-            self.events.push_back(Event::Closed(closed));
+            self.events.push_back(SessionEvent::Closed(closed));
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use tunnel_protocol::handshake::{Initiator, Responder};
 use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::session::{Config, Event, Position, Session};
+use tunnel_protocol::session::{Config, Position, Session, SessionEvent};
 use tunnel_protocol::{CloseCode, Instant};
 
 const NOW: Instant = Instant::ORIGIN;
@@ -32,7 +32,7 @@ fn carry(from: &mut Session, to: &mut Session) {
 
 /// The code that a session ended with, and whether it ended cleanly.
 fn end(session: &mut Session) -> Option<(CloseCode, bool)> {
-    let Some(Event::Closed(closed)) = session.poll_event() else { return None };
+    let Some(SessionEvent::Closed(closed)) = session.poll_event() else { return None };
     Some((closed.code, closed.was_clean))
 }
 

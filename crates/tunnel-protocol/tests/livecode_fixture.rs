@@ -11,7 +11,7 @@ use std::sync::Once;
 use std::time::Duration;
 use tungstenite::{Message, WebSocket};
 use tunnel_protocol::livecode::{
-    Answer, CallId, Event, Instruction, Line, LivecodeClient, Notification, Packet, Parameter,
+    Answer, CallId, Instruction, Line, LivecodeClient, LivecodeEvent, Notification, Packet, Parameter,
 };
 use tunnel_protocol::{CloseCode, ServerId};
 
@@ -87,7 +87,7 @@ impl Fixture {
         let mut client = self.peer();
         assert!(client.call(|it| it.connect_to_server(id, port)).is_one());
         let event = server.event();
-        let Event::Connected { channel, port: at, address } = event else {
+        let LivecodeEvent::Connected { channel, port: at, address } = event else {
             panic!("not a connection: {event:?}");
         };
         assert_eq!((at, address.as_str()), (port, "127.0.0.1"));
@@ -119,7 +119,7 @@ struct Pair {
 struct Peer {
     socket: WebSocket<TcpStream>,
     client: LivecodeClient,
-    events: VecDeque<Event>,
+    events: VecDeque<LivecodeEvent>,
 }
 
 impl Peer {
@@ -133,7 +133,7 @@ impl Peer {
             self.receive();
             while let Some(event) = self.client.poll_event() {
                 match event {
-                    Event::Answered { call, answer } if call == expected => return answer,
+                    LivecodeEvent::Answered { call, answer } if call == expected => return answer,
                     event => self.events.push_back(event),
                 }
             }
@@ -141,7 +141,7 @@ impl Peer {
     }
 
     /// Waits for what comes unasked.
-    fn event(&mut self) -> Event {
+    fn event(&mut self) -> LivecodeEvent {
         loop {
             self.events.extend(std::iter::from_fn(|| self.client.poll_event()));
             match self.events.pop_front() {
@@ -153,7 +153,7 @@ impl Peer {
 
     fn data(&mut self) -> (u32, String) {
         match self.event() {
-            Event::Data { from: ServerId::Number(from), data } => (from, data),
+            LivecodeEvent::Data { from: ServerId::Number(from), data } => (from, data),
             event => panic!("not data: {event:?}"),
         }
     }
@@ -221,7 +221,7 @@ fn a_client_that_leaves_frees_its_channel() {
     assert!(!server.call(|it| it.forward_to_client(channel, "are you there?")).is_one());
     let mut next = fixture.peer();
     assert!(next.call(|it| it.connect_to_server(id, 80)).is_one());
-    let Event::Connected { channel: another, .. } = server.event() else {
+    let LivecodeEvent::Connected { channel: another, .. } = server.event() else {
         panic!("not a connection");
     };
     assert_ne!(another, channel, "channels are never reused");
@@ -241,7 +241,7 @@ fn a_server_that_leaves_frees_its_slot_and_may_take_it_again() {
     assert!(again.call(|it| it.install_server(id, &credential)).is_one());
     assert!(!client.call(|it| it.forward_to_server(id, "the old channel")).is_one());
     assert!(client.call(|it| it.connect_to_server(id, 80)).is_one());
-    assert!(matches!(again.event(), Event::Connected { port: 80, .. }));
+    assert!(matches!(again.event(), LivecodeEvent::Connected { port: 80, .. }));
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn the_newest_holder_of_the_credential_is_the_server() {
         "the new one does not know the channel"
     );
     assert!(client.call(|it| it.connect_to_server(id, 81)).is_one());
-    assert!(matches!(new.event(), Event::Connected { port: 81, .. }));
+    assert!(matches!(new.event(), LivecodeEvent::Connected { port: 81, .. }));
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn privileged_commands_take_the_credential() {
     let modules = sent(peer.call(|it| it.modules(CREDENTIAL)));
     assert!(modules[0].starts_with('['), "{modules:?}");
     peer.call(|it| it.require("ws", "ws.send('required')", CREDENTIAL));
-    assert_eq!(peer.event(), Event::Text("required".to_owned()));
+    assert_eq!(peer.event(), LivecodeEvent::Text("required".to_owned()));
     peer.call(|it| it.add_instruction("x", "function (a) { this.send(a); return a + 1 }", CREDENTIAL));
     assert_eq!(
         peer.call(|it| it.invoke("x", &[Parameter::Text("1")])),

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use tunnel_protocol::handshake::{Initiator, Responder, Transport};
 use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::session::{Config, Event, Open, Opened, Position, Session};
+use tunnel_protocol::session::{Config, SessionEvent, Open, Opened, Position, Session};
 use tunnel_protocol::{CloseCode, Instant, Message};
 
 const WINDOW: u64 = 300;
@@ -128,8 +128,8 @@ impl World {
         while let Some(event) = self.session.poll_event() {
             assert!(!self.closed, "nothing follows the end: {event:?}");
             match event {
-                Event::Message(message) => self.unconsumed += message.cost(),
-                Event::Closed(_) => self.closed = true,
+                SessionEvent::Message(message) => self.unconsumed += message.cost(),
+                SessionEvent::Closed(_) => self.closed = true,
             }
         }
         let held = self.session.held();

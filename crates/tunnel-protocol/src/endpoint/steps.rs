@@ -8,7 +8,8 @@ use super::server::ServerSide;
 use super::socket::{Entry, LINGER, Path, Side, Socket};
 use super::{Endpoint, Event, SocketId};
 use crate::frame::ChannelKind;
-use crate::{CloseCode, Instant, session};
+use crate::session::SessionEvent;
+use crate::{CloseCode, Instant};
 
 impl Endpoint {
     /// Has the machine of a client's socket take a step, then does what it asks for.
@@ -162,8 +163,8 @@ impl Endpoint {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         while let Some(event) = entry.socket.session.poll_event() {
             self.events.push_back(match event {
-                session::Event::Message(message) => Event::Message { socket, message },
-                session::Event::Closed(closed) => {
+                SessionEvent::Message(message) => Event::Message { socket, message },
+                SessionEvent::Closed(closed) => {
                     entry.socket.lingers_until = now + LINGER;
                     Event::Closed {
                         socket,

@@ -53,7 +53,7 @@ impl Answer {
 /// Something that a client tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum LivecodeEvent {
     /// The relay said this, for people to read; only from [`LivecodeClient::with_log`].
     Log(String),
     /// A command was answered.
@@ -106,7 +106,7 @@ pub struct LivecodeClient {
     next_call: u64,
     waiting: VecDeque<Waiting>,
     transmits: VecDeque<String>,
-    events: VecDeque<Event>,
+    events: VecDeque<LivecodeEvent>,
 }
 
 /// A command that is not answered in full.
@@ -162,7 +162,7 @@ impl LivecodeClient {
         }
     }
 
-    /// A client that hands each of the relay's lines on as [`Event::Log`].
+    /// A client that hands each of the relay's lines on as [`LivecodeEvent::Log`].
     #[must_use]
     pub fn with_log() -> Self {
         Self { keeps_log: true, ..Self::new() }
@@ -234,7 +234,7 @@ impl LivecodeClient {
     pub fn handle_text(&mut self, text: &str) -> Result<(), LivecodeError> {
         if let Some(line) = Line::parse(text) {
             if self.keeps_log {
-                self.events.push_back(Event::Log(text.to_owned()));
+                self.events.push_back(LivecodeEvent::Log(text.to_owned()));
             }
             self.handle_line(line, text);
             return Ok(());
@@ -254,7 +254,7 @@ impl LivecodeClient {
     }
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<LivecodeEvent> {
         self.events.pop_front()
     }
 
@@ -315,7 +315,7 @@ impl LivecodeClient {
         let Some(Waiting { kind, progress: Progress::Evaluating { sent, cost, returned }, .. }) =
             self.waiting.front_mut()
         else {
-            self.events.push_back(Event::Text(text.to_owned()));
+            self.events.push_back(LivecodeEvent::Text(text.to_owned()));
             return Ok(());
         };
         *cost += text.len() + TEXT_COST;
@@ -334,21 +334,21 @@ impl LivecodeClient {
         if let Some(Waiting { call, kind, .. }) = self.waiting.pop_front()
             && kind != Kind::Fence
         {
-            self.events.push_back(Event::Answered { call, answer });
+            self.events.push_back(LivecodeEvent::Answered { call, answer });
         }
     }
 
     /// Reads a notification; one that doesn't fit the delimiter may show which one the relay's configurer chose.
-    fn notification(&mut self, text: &str) -> Option<Event> {
+    fn notification(&mut self, text: &str) -> Option<LivecodeEvent> {
         let notification = Notification::parse(text, &self.delimiter).or_else(|| {
             Notification::delimiter_in(text)?.clone_into(&mut self.delimiter);
             Notification::parse(text, &self.delimiter)
         })?;
         Some(match notification {
             Notification::Connected { channel, port, address } => {
-                Event::Connected { channel, port, address: address.to_owned() }
+                LivecodeEvent::Connected { channel, port, address: address.to_owned() }
             }
-            Notification::Data { from, data } => Event::Data { from, data: data.to_owned() },
+            Notification::Data { from, data } => LivecodeEvent::Data { from, data: data.to_owned() },
         })
     }
 }

@@ -4,7 +4,7 @@
 //! One WebSocket is one server or one client's channel. Handshake messages and records travel as text, each a
 //! [`Packet`]; a client first asks for the server's key, since a number does not tell it.
 
-use super::{Answer, CallId, Event, Line, LivecodeClient, Packet};
+use super::{Answer, CallId, Line, LivecodeClient, LivecodeEvent, Packet};
 use crate::endpoint::Translator;
 use crate::frame::{ChannelId, ChannelKind};
 use crate::link::{LinkError, LinkEvent};
@@ -301,13 +301,13 @@ impl Translator for LivecodeLink {
         self.answer_by = (self.client.unanswered() > 0).then(|| now + ANSWER_TIMEOUT);
         while let Some(event) = self.client.poll_event() {
             match event {
-                Event::Answered { call, answer } => self.handle_answer(call, &answer)?,
-                Event::Connected { channel, port, address } => {
+                LivecodeEvent::Answered { call, answer } => self.handle_answer(call, &answer)?,
+                LivecodeEvent::Connected { channel, port, address } => {
                     self.handle_connected(ChannelId(channel), port, address)
                 }
-                Event::Data { from, data } => self.handle_data(from, data)?,
+                LivecodeEvent::Data { from, data } => self.handle_data(from, data)?,
                 // Texts that instructions of others send do not concern this link.
-                Event::Log(_) | Event::Text(_) => {}
+                LivecodeEvent::Log(_) | LivecodeEvent::Text(_) => {}
             }
         }
         if self.blocked && self.client.unanswered() < MAX_UNANSWERED / 2 {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The router's state of one peer's WebSocket.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct LinkState {
     pub(super) peer: Arc<Peer>,
     pub(super) stage: Stage,
     /// Its rights; `None`: all.
@@ -91,7 +91,7 @@ impl From<ChannelId> for Turn {
     }
 }
 
-impl Link {
+impl LinkState {
     pub(super) fn new(peer: Arc<Peer>, stage: Stage, now: Instant) -> Self {
         let livecode = (peer.dialect == Dialect::Livecode).then(Box::default);
         Self {

@@ -1,6 +1,6 @@
 //! The load of a router, for metrics.
 
-use super::link::Link;
+use super::link::LinkState;
 use super::slab::Slab;
 use super::{LinkId, Router};
 use crate::{Instant, ServerId};
@@ -53,7 +53,7 @@ impl Router {
 }
 
 impl Load {
-    fn add_link(&mut self, link: &Link) {
+    fn add_link(&mut self, link: &LinkState) {
         let buffered = link.outbox.account.held();
         self.links_waiting += usize::from(buffered > 0);
         self.longest_queue = self.longest_queue.max(buffered);

@@ -16,7 +16,7 @@ impl Session {
             self.stats.messages_received += 1;
             self.stats.bytes_received += text.len() as u64;
             if matches!(self.state, State::Open) {
-                self.events.push_back(Event::Message(Message::Text(text)));
+                self.events.push_back(SessionEvent::Message(Message::Text(text)));
             }
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl Session {
         };
         self.stats.messages_received += 1;
         self.stats.bytes_received += len as u64;
-        self.events.push_back(Event::Message(message));
+        self.events.push_back(SessionEvent::Message(message));
         Ok(())
     }
 

@@ -4,16 +4,16 @@ use super::*;
 use crate::server_id::PublicKey;
 use proptest::prelude::*;
 
-fn feed(client: &mut LivecodeClient, texts: &[&str]) -> Vec<Event> {
+fn feed(client: &mut LivecodeClient, texts: &[&str]) -> Vec<LivecodeEvent> {
     for text in texts {
         client.handle_text(text).expect("small answers");
     }
     std::iter::from_fn(|| client.poll_event()).collect()
 }
 
-fn answered(call: CallId, sent: &[&str], returned: &str) -> Event {
+fn answered(call: CallId, sent: &[&str], returned: &str) -> LivecodeEvent {
     let sent = sent.iter().map(|&text| text.to_owned()).collect();
-    Event::Answered { call, answer: Answer::Returned { sent, returned: returned.to_owned() } }
+    LivecodeEvent::Answered { call, answer: Answer::Returned { sent, returned: returned.to_owned() } }
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn servers_of_our_relay_may_be_known_by_their_keys() {
         Some(format!(r#"{{"instruction":"connect to server","parameters":["{server}",80]}}"#))
     );
     let events = feed(&mut client, &[&format!("from:data: {server} hello world")]);
-    assert_eq!(events, [Event::Data { from: server, data: "hello world".to_owned() }]);
+    assert_eq!(events, [LivecodeEvent::Data { from: server, data: "hello world".to_owned() }]);
 }
 
 #[test]
@@ -73,11 +73,11 @@ fn notifications_may_come_within_an_answer() {
         ],
     );
 
-    let data = |data: &str| Event::Data { from: 2.into(), data: data.to_owned() };
+    let data = |data: &str| LivecodeEvent::Data { from: 2.into(), data: data.to_owned() };
     assert_eq!(
         events,
         [
-            Event::Connected { channel: 2, port: 1337, address: "::1".to_owned() },
+            LivecodeEvent::Connected { channel: 2, port: 1337, address: "::1".to_owned() },
             data("a  b"),
             data(""),
             data("server: 1"),
@@ -117,7 +117,7 @@ fn answers_belong_to_commands_in_order() {
         ],
     );
 
-    let rejected = |call| Event::Answered { call, answer: Answer::Rejected };
+    let rejected = |call| LivecodeEvent::Answered { call, answer: Answer::Rejected };
     assert_eq!(
         events,
         [
@@ -156,7 +156,7 @@ fn what_evaluated_source_sends_is_in_its_answer() {
         events,
         [
             answered(call, &["v20"], "evaluting code"),
-            Event::Answered { call: next, answer: Answer::Rejected },
+            LivecodeEvent::Answered { call: next, answer: Answer::Rejected },
         ]
     );
     assert_eq!(client.unanswered(), 0);
@@ -177,7 +177,7 @@ fn a_rejected_evaluation_leaves_the_order_intact() {
         ],
     );
 
-    assert_eq!(events, [Event::Answered { call, answer: Answer::Rejected }]);
+    assert_eq!(events, [LivecodeEvent::Answered { call, answer: Answer::Rejected }]);
     assert_eq!(client.unanswered(), 0);
 }
 
@@ -186,7 +186,7 @@ fn a_command_that_the_relay_cannot_read_is_answered_too() {
     let mut client = LivecodeClient::new();
     let call = client.invoke("x", &[Parameter::Json("oops")]);
     let events = feed(&mut client, &["server: rejected malformed command{\"instruction\"…"]);
-    assert_eq!(events, [Event::Answered { call, answer: Answer::Malformed }]);
+    assert_eq!(events, [LivecodeEvent::Answered { call, answer: Answer::Malformed }]);
 }
 
 #[test]
@@ -196,9 +196,9 @@ fn what_belongs_to_nothing_is_handed_on_as_text() {
     assert_eq!(
         events,
         [
-            Event::Text("hello".to_owned()),
-            Event::Log("server: hello".to_owned()),
-            Event::Text("from:data: x y".to_owned()),
+            LivecodeEvent::Text("hello".to_owned()),
+            LivecodeEvent::Log("server: hello".to_owned()),
+            LivecodeEvent::Text("from:data: x y".to_owned()),
         ]
     );
 }
@@ -210,8 +210,8 @@ fn another_configurers_delimiter_is_taken_over() {
     assert_eq!(
         events,
         [
-            Event::Connected { channel: 1, port: 80, address: "::1".to_owned() },
-            Event::Data { from: 1.into(), data: "a||b c".to_owned() },
+            LivecodeEvent::Connected { channel: 1, port: 80, address: "::1".to_owned() },
+            LivecodeEvent::Data { from: 1.into(), data: "a||b c".to_owned() },
         ]
     );
 }
@@ -267,7 +267,7 @@ proptest! {
             }
             events.extend(feed(&mut client, &[&text]));
         }
-        events.retain(|event| !matches!(event, Event::Data { from: ServerId::Number(3), .. }));
+        events.retain(|event| !matches!(event, LivecodeEvent::Data { from: ServerId::Number(3), .. }));
         prop_assert_eq!(events, expected);
     }
 

@@ -1,4 +1,4 @@
-//! Room in the buffers: who gets it, and who loses a channel for it.
+//! The relay's buffers: senders that are paused, and channels that are lost, when they are full.
 
 use super::channel::{End, EndKey, EndStage, Queued};
 use super::{LinkId, Router};
