@@ -51,6 +51,10 @@
 //! opt-level = 3
 //! ```
 //!
+//! The feature `tracing` has the crate tell what happens as events of [`tracing`](https://docs.rs/tracing): dialling, links and
+//! their ends, sockets that open, resume and end, refusals, violations. Where no subscriber takes them, they go to the crate
+//! `log`. Without the feature they are no code.
+//!
 //! The feature `npm` is for the npm package `tunnel-wasm`: it adds the classes of `js/`, exports and an allocator, which
 //! do not belong into an application.
 

@@ -116,7 +116,7 @@ const CLASS_TYPES: [&str; 2] =
 pub(crate) enum Form {
     /// For pages: optimised and minified.
     Release,
-    /// For finding faults: functions have their names, a panic says on the console what happened and where.
+    /// For finding faults: functions have their names, and events and panics go to the console.
     Debug,
 }
 

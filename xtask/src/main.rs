@@ -48,7 +48,7 @@ enum Command {
     },
     /// Builds the npm package in pkg/
     Build {
-        /// The debug form, in pkg-debug/: functions have their names, and a panic says what happened and where
+        /// The debug form, in pkg-debug/: functions have their names, and the console has events and the places of panics
         #[arg(long)]
         debug: bool,
     },
