@@ -40,13 +40,13 @@ const ACK_SOON_AFTER: u64 = 64 * 1024;
 /// The time that such an acknowledgement waits.
 const ACK_SOON: Duration = Duration::from_millis(5);
 
-/// Bytes received after which it does not wait. One for each 64 KiB would cost bulk transfers a sixth of their speed.
+/// Bytes received after which an acknowledgement does not wait. One for each 64 KiB would cost bulk transfers a sixth of their speed.
 const ACK_AFTER: u64 = 256 * 1024;
 
 /// The time between measurements of the round trip while there is traffic.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// After which silence of the peer it is asked for a sign of life: proxies drop what is idle for a minute or more.
+/// The silence of the peer after which it is asked for a sign of life: proxies drop connections that are idle for a minute.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// The time that a sign of life may take before the path is taken for dead.
@@ -116,7 +116,7 @@ pub struct Session {
     receive: ReceiveStream,
     transport: Option<Transport>,
     state: State,
-    /// Leave this with the next record and end.
+    /// The code and reason to leave in the next record; the session has ended.
     farewell: Option<(CloseCode, String)>,
     ack: Ack,
     ping: Ping,
@@ -126,7 +126,7 @@ pub struct Session {
     /// The session's share of the page's memory, in bytes.
     share: u64,
     attached_before: bool,
-    /// The end was the answer to the peer's close.
+    /// The session ended with the answer to the peer's close.
     answered: bool,
     /// True if this side asks for signs of life.
     keeps_alive: bool,
@@ -147,14 +147,14 @@ enum State {
         /// Code and reason of the answer until it is in the stream: until then the application may close with its own.
         answer: Option<(Option<CloseCode>, String)>,
     },
-    /// Told the application. The answer may still have to reach the peer.
+    /// The application has been told. The answer may still have to reach the peer.
     Ended,
 }
 
 /// State of the acknowledgements.
 #[derive(Debug)]
 struct Ack {
-    /// With the next record, which is wanted for it at this time.
+    /// The time at which a record is sent for the acknowledgement alone; it travels with an earlier one.
     at: Instant,
     /// The number that the peer was told last.
     told: u64,
@@ -203,7 +203,7 @@ impl Session {
     }
 
     /// A session with a plain peer: texts as they are, without encryption, acknowledgement, resumption or a closing
-    /// handshake. Binary messages are sent as the text that their bytes are in UTF-8, as far as they are.
+    /// handshake. Binary messages are sent as text: their bytes are read as UTF-8, and what is none becomes U+FFFD.
     #[must_use]
     pub fn new_plain(config: Config) -> Self {
         let mut session = Self::new(config);

@@ -129,11 +129,13 @@ impl ClientSide {
                     self.handle_accepted(answer, socket, cx);
                 }
             }
-            State::Asking { path, .. } if self.server_key.is_some() => {
+            State::Asking { path, .. } => {
                 let path = *path;
-                self.initiate_livecode(path, socket, cx);
+                if let Some(server_key) = self.server_key {
+                    self.initiate_livecode(path, server_key, socket, cx);
+                }
             }
-            State::Waiting { .. } | State::Asking { .. } | State::Open => {}
+            State::Waiting { .. } | State::Open => {}
         }
     }
 

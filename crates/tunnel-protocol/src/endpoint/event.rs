@@ -50,7 +50,7 @@ pub enum Event {
     },
     /// The relay registered the server.
     Hosting {
-        /// Under which clients reach it.
+        /// The ID under which clients reach it.
         server_id: ServerId,
         /// True if it was registered before and had lost its link.
         again: bool,

@@ -12,7 +12,7 @@ pub trait Access: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// It may do nothing. The text is told to the peer: it must not help to guess.
+    /// The holder may do nothing. The text is told to the peer: it must not help to guess.
     fn check(&self, token: &str) -> Result<Grant, String>;
 }
 

@@ -13,7 +13,7 @@ const MAX_LOST: usize = 4;
 
 impl Router {
     /// Makes room for `cost` more bytes at an end, if need be at the cost of the channels that fill the buffers; if
-    /// there is none, why.
+    /// there is none, returns the reason.
     pub(super) fn make_room(&mut self, to: EndKey, cost: usize) -> Result<(), &'static str> {
         let Some(end) = self.ends.get(to) else { return Err("the channel is closed") };
         let (link, wanted) = (end.link, end.queued() + cost);

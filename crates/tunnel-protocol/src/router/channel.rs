@@ -39,11 +39,11 @@ pub(super) struct End {
 /// The state of a channel, seen from one end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EndStage {
-    /// The client's end; the server is not registered.
+    /// The client's end, which waits: the server is not registered.
     Waiting(WaitKey),
     /// The server has not answered yet.
     Connecting { other: EndKey },
-    /// Accepted.
+    /// The server has accepted the channel.
     Open { other: EndKey },
     /// The other end is gone; what is queued goes out, CLOSE at last.
     Closing,
@@ -274,7 +274,7 @@ impl Router {
         }
     }
 
-    /// Lets go what was held until the server accepted.
+    /// Releases the frames that were held until the server accepted.
     pub(super) fn let_go(&mut self, key: EndKey) {
         let Some(end) = self.ends.get(key).filter(|end| !end.queue.is_empty()) else { return };
         let link = end.link;
@@ -284,7 +284,7 @@ impl Router {
         self.announce(link);
     }
 
-    /// Notes that an end is behind, or has caught up, and has the sender told.
+    /// Notes that an end is behind, or has caught up, and has the sender told by PAUSE or RESUME.
     fn set_behind(&mut self, key: EndKey, behind: bool) {
         let Some(end) = self.ends.get_mut(key) else { return };
         end.behind = behind;

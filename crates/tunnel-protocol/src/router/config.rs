@@ -25,9 +25,9 @@ pub struct Config {
     /// More than a session's largest window (1 MiB) with all its overhead: a sender that keeps to the window never
     /// gets there, even if all of it was on its way when PAUSE was sent.
     pub channel_buffer: usize,
-    /// Above how many bytes held for one channel in one direction its sender is told to pause.
+    /// The number of bytes held for one channel in one direction above which its sender is told to pause.
     pub channel_high: usize,
-    /// From how many bytes on a paused sender is told to go on.
+    /// The number of bytes at or below which a paused sender is told to go on.
     pub channel_low: usize,
     /// The number of bytes that are held for one link before a channel that leads there is lost.
     pub link_buffer: usize,
@@ -35,7 +35,7 @@ pub struct Config {
     pub total_buffer: usize,
     /// The time that a link may be silent.
     pub idle_timeout: Duration,
-    /// After which silence a link is pinged.
+    /// The silence after which a link is pinged.
     ///
     /// Many proxies and address translators forget a connection that is idle for 30 to 60 s.
     pub ping_interval: Duration,
@@ -79,7 +79,7 @@ pub struct LivecodeConfig {
     pub secret: [u8; 32],
 }
 
-/// For how long a link may have saved up CONNECTs: 2,048 of them at 64 a second, twice what a page can have open.
+/// The time for which a link may save up CONNECTs: 2,048 of them at 64 a second, twice what a page can have open.
 pub const CONNECT_BURST: Duration = Duration::from_secs(32);
 
 /// The same for a server: 8,192 of its clients come back at once at 512 a second.
@@ -119,7 +119,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The configuration with what would not work put right.
+    /// Returns the configuration with values that would not work corrected.
     pub(super) fn sane(mut self) -> Self {
         self.max_frame = self.max_frame.max(MIN_MAX_FRAME);
         self.channel_low = self.channel_low.min(self.channel_high);

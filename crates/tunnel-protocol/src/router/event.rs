@@ -85,14 +85,14 @@ pub enum Event {
     Registered {
         /// The server's link.
         link: LinkId,
-        /// Under which clients reach it.
+        /// The ID under which clients reach it.
         server_id: ServerId,
     },
     /// A server can't be reached any more.
     Unregistered {
         /// The link that led to it.
         link: LinkId,
-        /// Under which clients reached it.
+        /// The ID under which clients reached it.
         server_id: ServerId,
     },
     /// A server's proof does not fit, and it says that it dialled another URL than the one under which it reached the relay:

@@ -13,7 +13,7 @@ const MAX_NETWORKS: usize = 8_192;
 pub(super) struct Guesses {
     /// The number of credentials that may be wrong at once.
     burst: u32,
-    /// After which time one more may be.
+    /// The time after which one more may be wrong.
     interval: Duration,
     /// The time at which all that was wrong is forgotten.
     until: BTreeMap<Network, Instant>,
@@ -37,7 +37,7 @@ impl Guesses {
         })
     }
 
-    /// Notes a wrong one.
+    /// Notes a wrong credential.
     pub(super) fn note_wrong(&mut self, address: &str, now: Instant) {
         for (network, _) in Network::all_of_text(address) {
             let until = self.until.entry(network).or_insert(now);

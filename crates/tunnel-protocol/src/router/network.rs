@@ -24,7 +24,7 @@ impl Network {
         })
     }
 
-    /// Those of an address as peers are told it. All that is none has one share together.
+    /// Returns the networks of an address as peers are told it. All texts that are no address have one share together.
     pub(super) fn all_of_text(address: &str) -> impl Iterator<Item = (Self, usize)> {
         let parsed = address.parse::<IpAddr>();
         let parsed = parsed.or_else(|_| address.parse::<SocketAddr>().map(|address| address.ip()));

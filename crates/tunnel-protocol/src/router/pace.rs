@@ -3,7 +3,7 @@
 use crate::Instant;
 use std::time::Duration;
 
-/// Lets something happen so often a second, and more at once after a rest.
+/// A bound for how often something happens in a second. After a rest, more may happen at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     /// The time at which all that has happened will be paid for.
@@ -11,8 +11,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Counts one more and says whether it may happen: `rate` a second, after a rest as many as in `burst`. A rate of 0 is
-    /// no limit. What may not happen is not counted.
+    /// Counts one more and returns whether it may happen: `rate` a second, after a rest as many as in `burst`. A rate of 0 is
+    /// no limit. One that may not happen is not counted.
     pub(super) fn allows(&mut self, rate: u32, burst: Duration, now: Instant) -> bool {
         if rate == 0 {
             return true;

@@ -19,7 +19,7 @@ const MAX_REFUSALS: usize = 64 << 10;
 /// Features that this relay has.
 const FEATURES: u32 = 0;
 
-/// So much of a URL that two of them and what is said of them fit into an ERROR.
+/// The beginning of a URL: so much that two of them and the words around them fit into an ERROR.
 fn shortened(url: &str) -> &str {
     &url[..url.floor_char_boundary(64)]
 }
@@ -306,7 +306,7 @@ impl Router {
         }
         self.enqueue(end, offer);
         if dialect == Dialect::Livecode {
-            // A server of this dialect is not asked.
+            // A server of the livecode dialect is not asked.
             self.seat_client(server, id, server_id);
             self.opened(end, client);
             if client_dialect == Dialect::Tunnel

@@ -59,7 +59,7 @@ fn close(channel: u32, code: CloseCode) -> Frame {
     Frame::Close { channel: ChannelId(channel), code, reason: "because".to_owned() }
 }
 
-/// A frame without the words that explain it.
+/// Returns a frame without the words that explain it.
 fn wordless(frame: Frame) -> Frame {
     match frame {
         Frame::Close { channel, code, .. } => Frame::Close { channel, code, reason: String::new() },
@@ -81,7 +81,7 @@ impl Net {
         Self { router: Router::new(config), now: Instant::ORIGIN, opened: 0 }
     }
 
-    /// A WebSocket that has not said anything yet.
+    /// Opens a link that has not said anything yet.
     fn socket(&mut self) -> LinkId {
         self.open(Dialect::Tunnel)
     }
@@ -148,7 +148,7 @@ impl Net {
         }
     }
 
-    /// Takes all there is for a link, explanations left out.
+    /// Takes all frames for a link, without the words that explain them.
     fn received(&mut self, link: LinkId) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(frame) = self.take(link) {

@@ -19,7 +19,7 @@ pub(super) struct WaitingRoom {
     arrivals: u64,
 }
 
-/// One that waits.
+/// A CONNECT that waits.
 #[derive(Debug)]
 struct Waiting {
     end: EndKey,
@@ -141,7 +141,7 @@ impl Router {
         }
     }
 
-    /// Lets those in who wait for a server that is there now.
+    /// Connects the clients that waited for a server that is there now.
     pub(super) fn admit_waiting(&mut self, server_id: &ServerId, server: LinkId) {
         while let Some(key) = self.waiting.first_for(server_id) {
             let Some((end, request)) = self.leave(key) else { return };
@@ -149,7 +149,7 @@ impl Router {
         }
     }
 
-    /// Turns those away who waited long enough.
+    /// Refuses the clients that have waited as long as they may.
     pub(super) fn expire_waiting(&mut self, now: Instant) {
         while let Some(key) = self.waiting.first_until(now) {
             let Some((end, request)) = self.leave(key) else { return };

@@ -83,8 +83,13 @@ impl ClientSide {
     }
 
     /// Sends the first handshake message to a server of the livecode dialect that has said who it is.
-    pub(super) fn initiate_livecode(&mut self, path: Path, socket: &mut Socket, cx: &mut Context<'_>) {
-        let Some(server_key) = self.server_key else { return };
+    pub(super) fn initiate_livecode(
+        &mut self,
+        path: Path,
+        server_key: PublicKey,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) {
         let Some(handshake) = self.begin_handshake(server_key, socket, cx) else { return };
         cx.act(Action::Initiate { path, message: handshake.message });
         self.handle_connecting(path, handshake.initiator, cx.now + HANDSHAKE_TIMEOUT);
