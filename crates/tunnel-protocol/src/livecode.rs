@@ -38,7 +38,7 @@ pub const PRIVILEGED: [&str; 11] = [
     "quota",
 ];
 
-/// What separates the parts of a notification unless the relay's configurer chose something else.
+/// The separator of a notification's parts, unless the relay's configurer chose another.
 pub const DELIMITER: &str = " ";
 
 /// An instruction of the tunnel, as a configurer injects it into a livecoding server and as our relay has it
@@ -83,7 +83,7 @@ impl Instruction {
         }
     }
 
-    /// What a configurer adds it with: JavaScript, which a livecoding server evaluates.
+    /// The JavaScript by which a configurer adds it; a livecoding server evaluates it.
     #[must_use]
     pub const fn source(self) -> &'static str {
         match self {

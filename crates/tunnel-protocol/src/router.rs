@@ -78,9 +78,9 @@ pub struct Router {
     pings: u64,
     /// The number of the server that was numbered last.
     last_livecode_server: u32,
-    /// Whether the engine runs the tunnel's instructions.
+    /// True if the engine runs the tunnel's instructions.
     is_tunnel_injected: bool,
-    /// Only the fields that count up.
+    /// The counters; the other fields stay zero here.
     totals: Stats,
     /// The time at which a peer was heard last.
     clock: Instant,
@@ -91,9 +91,9 @@ pub struct Router {
 /// The router's standing: at work, or about to end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Drain {
-    /// It is not.
+    /// The relay is at work.
     No,
-    /// Links have until then.
+    /// The relay is about to end: links have until this time.
     Until(Instant),
     /// The time is over; the owner closes what is left.
     Over,
@@ -142,7 +142,7 @@ impl Router {
         }
     }
 
-    /// Changes the limits and who may do what, for what happens from now on: nobody loses what it has. The longest
+    /// Changes the limits and the access rules for later requests: nobody loses what it has. The longest
     /// frame and the livecode dialect stay what they are.
     pub fn configure(&mut self, config: Config) {
         let livecode = self.config.livecode.take();
@@ -177,7 +177,7 @@ impl Router {
     /// Takes in a binary message.
     ///
     /// A frame that is forwarded keeps its memory: only its channel is written over. So that is best the message's
-    /// alone: of a large buffer, a small message that waits would keep all.
+    /// alone: a small message that waits would keep all of a large buffer in memory.
     pub fn handle_message(&mut self, link: LinkId, message: BytesMut, now: Instant) {
         if !self.heard(link, now) {
             return;
@@ -234,7 +234,7 @@ impl Router {
         self.report_drained();
     }
 
-    /// Does what is due. Calling it too early is harmless.
+    /// Acts on the clock; calling it too early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire_waiting(now);
         self.check_links(now);
@@ -394,7 +394,7 @@ impl Router {
         }
     }
 
-    /// Notes which link leads to a server; the one that did.
+    /// Notes which link leads to a server; returns the link that did before.
     fn enrol(&mut self, server_id: ServerId, link: LinkId) -> Option<LinkId> {
         let old = self.strike(&server_id);
         if let Some(state) = self.links.get(link.0) {

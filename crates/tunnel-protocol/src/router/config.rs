@@ -64,7 +64,7 @@ pub struct Config {
     pub access: Option<Arc<dyn Access>>,
     /// Turns the livecode dialect on.
     pub livecode: Option<LivecodeConfig>,
-    /// Whether the owner has an engine for injected instructions: without one, only the tunnel's six are known.
+    /// True if the owner has an engine for injected instructions: without one, only the tunnel's six are known.
     pub livecode_programs: bool,
 }
 

@@ -1,3 +1,5 @@
+//! The values that pass between a router and its owner.
+
 use super::Instruct;
 use super::slab::Key;
 use crate::identity::StaticKey;
@@ -15,7 +17,7 @@ impl fmt::Display for LinkId {
     }
 }
 
-/// What a peer speaks.
+/// The protocol of a peer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Dialect {
     /// Binary frames, [`SUBPROTOCOL`](crate::SUBPROTOCOL).
@@ -24,11 +26,11 @@ pub enum Dialect {
     Livecode,
 }
 
-/// What the relay knows of a peer when its WebSocket opens.
+/// The facts about a peer that the relay knows when its WebSocket opens.
 ///
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// What it speaks.
+    /// Its protocol.
     pub dialect: Dialect,
     /// Its address as told to other peers; at most 255 bytes.
     pub address: String,
@@ -57,14 +59,14 @@ impl Transmit {
         }
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What a [`Router`](super::Router) wants its owner to do or to know.
+/// Something that a [`Router`](super::Router) wants its owner to do or to know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -74,7 +76,7 @@ pub enum Event {
     /// Send what is queued, then close the WebSocket and call
     /// [`Router::handle_link_closed`](super::Router::handle_link_closed). What the peer still sends has no effect.
     Close {
-        /// Which link.
+        /// The link.
         link: LinkId,
         /// For the WebSocket's close frame.
         code: CloseCode,
@@ -116,7 +118,7 @@ pub enum Event {
     Refused {
         /// The link of the peer that wanted it or that overfilled it.
         link: LinkId,
-        /// What the peer was told.
+        /// The reason that the peer was told.
         code: CloseCode,
     },
     /// The engine has to run a command; [`Router::handle_said`](super::Router::handle_said) takes what comes of it. Only with
@@ -130,7 +132,7 @@ pub enum Event {
     Drained,
 }
 
-/// What a [`Router`](super::Router) holds now, and what it did since it was made.
+/// The contents of a [`Router`](super::Router) now, and counters since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {

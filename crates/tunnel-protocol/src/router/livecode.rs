@@ -1,3 +1,5 @@
+//! The commands of peers that speak the livecode dialect. Called by `Router::handle_message` and `handle_read_command`.
+
 use super::channel::{EndKey, EndStage};
 use super::config::{LivecodeConfig, is_same_secret};
 use super::guesses::Guesses;
@@ -17,10 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How many servers one link may be; the injected instructions have the same bound.
+/// The number of servers one link may be; the injected instructions have the same bound.
 const MAX_SEATS: usize = 256;
 
-/// How many bytes of answers a peer may leave unread.
+/// The number of bytes of answers a peer may leave unread.
 ///
 /// A page that forwards 10,000 texts in one turn reads none of the answers meanwhile.
 const MAX_ANSWERS: usize = 4 << 20;
@@ -38,7 +40,7 @@ pub(super) const fn seat_guesses() -> Guesses {
 
 /// A livecode peer's text, read.
 ///
-/// That takes time by the length of the text, up to a megabyte. An owner that has the router behind a lock reads
+/// Reading takes time by the length of the text, up to a megabyte. An owner that has the router behind a lock reads
 /// before it takes the lock and calls [`Router::handle_read_command`].
 #[derive(Debug)]
 pub struct ReadCommand {
@@ -55,18 +57,18 @@ impl ReadCommand {
     }
 }
 
-/// What a link of the livecode dialect has beside its channels.
+/// The state of a link of the livecode dialect beside its channels.
 #[derive(Debug, Default)]
 pub(super) struct LivecodeLink {
-    /// The servers that it is.
+    /// The servers that the link is.
     pub(super) seats: BTreeSet<u32>,
-    /// Which of them its clients are connected to.
+    /// The one that its clients are connected to.
     served: BTreeMap<ChannelId, u32>,
     /// Its own channel as a client, and the server at the other end.
     client: Option<(EndKey, ServerId)>,
-    /// Whether the engine has a command of its.
+    /// True if the engine has a command of its.
     pub(super) is_busy: bool,
-    /// Whether the engine had one, and so has to be told when the link is gone.
+    /// True if the engine had one, and so has to be told when the link is gone.
     pub(super) is_instructed: bool,
 }
 
@@ -78,7 +80,7 @@ impl LivecodeLink {
 }
 
 impl LivecodeConfig {
-    /// What lets a peer be the server with an ID: 256 bits that only this relay can compute, so none are kept.
+    /// Returns the credential of the server with an ID: 256 bits that only this relay can compute, so none are kept.
     pub(super) fn server_credential(&self, server: u32) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
         mac.update(b"server credential");
@@ -128,7 +130,7 @@ impl Router {
         }
     }
 
-    /// Whether a command comes with the relay's credential; from an address that was wrong too often, it does not.
+    /// Returns whether a command comes with the relay's credential; from an address that was wrong too often, it does not.
     pub(super) fn is_configurer(&mut self, link: LinkId, command: &Command) -> bool {
         let (Some(config), Some(state)) = (&self.config.livecode, self.links.get(link.0)) else {
             return false;
@@ -144,7 +146,7 @@ impl Router {
         is_right
     }
 
-    /// Whether a credential is that of a server.
+    /// Returns whether a credential is that of a server.
     fn is_server(&mut self, link: LinkId, server: u32, credential: &str) -> bool {
         let (Some(config), Some(state)) = (&self.config.livecode, self.links.get(link.0)) else {
             return false;
@@ -160,7 +162,7 @@ impl Router {
         is_right
     }
 
-    /// Runs an instruction of the tunnel; what it returns.
+    /// Runs an instruction of the tunnel and returns its result.
     fn run(&mut self, link: LinkId, request: Request<'_>) -> String {
         let done = match request {
             Request::CreateServerCredential => return self.create_server_credential(link),
@@ -312,7 +314,7 @@ impl Router {
         self.forward(from, to, transmit);
     }
 
-    /// How data from the other end reaches a livecode peer.
+    /// Returns the text by which data from the other end reaches a livecode peer.
     pub(super) fn text_for(&self, to: EndKey, data: &str) -> String {
         let Some(end) = self.ends.get(to) else { return String::new() };
         let link = self.links.get(end.link.0).and_then(|state| state.livecode.as_ref());
