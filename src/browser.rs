@@ -1,5 +1,6 @@
 //! The library in a browser: I/O for the core.
 
+mod awake;
 #[cfg(feature = "npm")]
 mod class_bindings;
 #[cfg(feature = "npm")]
@@ -26,7 +27,7 @@ pub(crate) use engine::{connect, host};
 #[cfg(feature = "npm")]
 pub use package::start;
 
-/// What only the npm package has: an application that uses the crate brings its own allocator, and starts by itself.
+/// Parts of the npm package alone: an application that uses the crate brings its own allocator, and starts by itself.
 #[cfg(feature = "npm")]
 mod package {
     use super::classes;

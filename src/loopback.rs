@@ -19,8 +19,8 @@ const WELCOME: &[u8] = b"\x82\0\0\0\0\
     \x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
     \0\0";
 
-/// What a relay says to a frame of the one server or the one client that it has, and whether it is the answer to the
-/// sender; else it is for the other.
+/// Returns what a relay sends after a frame of its one server or its one client, and whether that goes back to the sender; if not,
+/// it goes to the other.
 ///
 /// It changes bytes where a relay reads and writes frames, so that a page needs no code for what only relays do.
 pub(crate) fn answer(frame: Bytes) -> Option<(bool, Bytes)> {

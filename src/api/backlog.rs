@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// The queue of one server.
 pub(crate) struct Backlog<S, T> {
-    /// Whether anybody has ever wanted to take sockets.
+    /// True when somebody has wanted to take sockets.
     is_used: bool,
     sockets: VecDeque<S>,
     takers: VecDeque<T>,
@@ -25,12 +25,12 @@ impl<S: PartialEq, T> Backlog<S, T> {
         self.is_used = true;
     }
 
-    /// Whether anybody has ever wanted to take sockets.
+    /// Returns whether anybody has ever wanted to take sockets.
     pub(crate) const fn is_used(&self) -> bool {
         self.is_used
     }
 
-    /// Whether no more clients may wait.
+    /// Returns whether no more clients may wait.
     pub(crate) fn is_full(&self) -> bool {
         self.sockets.len() >= MAX_BACKLOG
     }

@@ -1,4 +1,4 @@
-//! What commands an endpoint and does its I/O: in a page, the driver.
+//! The interface between the API and the owner of an endpoint, which does its I/O: in a page, the driver.
 
 use super::SocketState;
 use std::rc::Rc;

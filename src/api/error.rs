@@ -1,20 +1,20 @@
-//! Why something failed.
+//! The errors of the API.
 
 use tunnel_protocol::CloseCode;
 
-/// Why a socket or a server failed.
+/// The failure of a socket or a server.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The relay's URL is none. Nothing was dialled.
+    /// The relay's URL cannot be parsed, or has a scheme that a relay does not have. Nothing was dialled.
     #[error("'{0}' is no relay's URL: expected one that begins with ws:, wss:, http: or https:")]
     Url(String),
-    /// The server ID is none. Nothing was dialled.
+    /// The text is not a server ID. Nothing was dialled.
     #[error("'{id}' is not a server ID: {problem}")]
     ServerId {
         /// The text that was given.
         id: String,
-        /// What is wrong with it.
+        /// The fault of the text.
         problem: String,
     },
     /// A subprotocol is no token of HTTP, or is given twice. Nothing was dialled.
@@ -46,19 +46,19 @@ pub enum Error {
     /// The socket never opened, or the server was never registered.
     #[error("{}: {reason}", name(*.code))]
     Failed {
-        /// Why, by number.
+        /// The reason as a number.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason in words.
         reason: String,
     },
     /// The socket or server has ended, and what was sent last may be lost unless `was_clean`.
     #[error("the connection ended with code {}: {reason}", .code.0)]
     Closed {
-        /// Why, by number.
+        /// The reason as a number.
         code: CloseCode,
-        /// Why, in words.
+        /// The reason in words.
         reason: String,
-        /// Whether both sides took part in closing.
+        /// True if both sides took part in closing.
         was_clean: bool,
     },
     /// This platform has no driver. There is one for web pages.

@@ -1,4 +1,5 @@
-//! Who listens on which port, for both faces of a server: [`api::server`](super::server) and the classes of the npm package.
+//! The claims of listeners on ports, for both faces of a server: [`api::server`](super::server) and the classes of the npm
+//! package.
 
 use super::Error;
 use std::ops::RangeInclusive;
@@ -7,7 +8,7 @@ use tunnel_protocol::CloseCode;
 /// Clients that wait to be taken by one who accepts them; more are refused, as a full `listen` backlog does.
 pub(crate) const MAX_BACKLOG: usize = 128;
 
-/// Why a client is refused: the close code, and the reason that it is told.
+/// The close code and the reason that a refused client gets.
 pub(crate) type Refusal = (CloseCode, String);
 
 /// The refusal of a client that wants a port without a listener.
@@ -97,7 +98,7 @@ impl<T> Claims<T> {
         claims.find(|(ports, _)| ports.iter().any(|range| range.contains(port))).map(|(_, owner)| owner)
     }
 
-    /// Whether nobody has claimed anything.
+    /// Returns whether nobody has claimed anything.
     #[cfg_attr(
         not(all(target_family = "wasm", feature = "npm")),
         allow(dead_code, reason = "the classes of the npm package have a default owner")

@@ -14,14 +14,14 @@ use tunnel_protocol::endpoint::{self, Event, SocketId};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::{CloseCode, ServerId};
 
-/// How a server is hosted. Made by [`Server::builder`].
+/// The options of a server. Made by [`Server::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is hosted before `host` is called"]
 pub struct ServerBuilder {
     plan: ServerPlan,
 }
 
-/// What a [`ServerBuilder`] has collected.
+/// The options that a [`ServerBuilder`] has collected.
 #[derive(Debug)]
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
 pub(crate) struct ServerPlan {
@@ -100,7 +100,7 @@ impl Server {
         ServerBuilder { plan: ServerPlan { relay: relay.into(), token: String::new(), identity: None } }
     }
 
-    /// What clients connect to.
+    /// The ID that clients connect to.
     #[must_use]
     pub const fn id(&self) -> &ServerId {
         &self.id
@@ -268,7 +268,7 @@ impl Drop for Incoming {
     }
 }
 
-/// What the events of a server change.
+/// The state that the events of a server change.
 pub(crate) struct ServerState {
     claims: RefCell<Claims<mpsc::Sender<Incoming>>>,
     hosting: RefCell<Option<oneshot::Sender<Result<ServerId, Error>>>>,

@@ -10,14 +10,14 @@ use std::time::Duration;
 use tunnel_protocol::endpoint::{ConnectOptions, Remote, SocketStats};
 use tunnel_protocol::{CloseCode, Message, ServerId};
 
-/// How a client connects. Made by [`Socket::builder`].
+/// The options of a client. Made by [`Socket::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is dialled before `connect` is called"]
 pub struct SocketBuilder {
     plan: SocketPlan,
 }
 
-/// What a [`SocketBuilder`] has collected.
+/// The options that a [`SocketBuilder`] has collected.
 #[derive(Debug)]
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
 pub(crate) struct SocketPlan {
@@ -42,13 +42,13 @@ impl SocketBuilder {
         self
     }
 
-    /// How long a connection that was lost is sought again before the socket ends.
+    /// Time for which a lost connection is sought again before the socket ends.
     pub fn resume_timeout(mut self, timeout: Duration) -> Self {
         self.plan.options.resume_timeout = timeout;
         self
     }
 
-    /// How long a server that is not there yet is waited for.
+    /// Time for which an absent server is waited for.
     pub fn absent_timeout(mut self, timeout: Duration) -> Self {
         self.plan.options.absent_timeout = timeout;
         self
@@ -170,7 +170,7 @@ impl Socket {
         &self.protocol
     }
 
-    /// Who is on the other side.
+    /// The other side.
     #[must_use]
     pub const fn remote(&self) -> &Remote {
         &self.remote

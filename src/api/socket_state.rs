@@ -106,6 +106,11 @@ impl SocketState {
         }
     }
 
+    /// Returns whether somebody waits for room to send, or for the end.
+    pub(crate) fn has_writer(&self) -> bool {
+        self.writer.borrow().is_some()
+    }
+
     /// Changes how many bytes were buffered when that was looked at last; returns how many it were before.
     pub(crate) fn shown_buffered(&self, change: impl FnOnce(usize) -> usize) -> usize {
         let shown = self.shown_buffered.get();

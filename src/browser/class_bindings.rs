@@ -1,4 +1,4 @@
-//! The classes as other Rust code for browsers sees them, such as the tests. A page's package does without.
+//! The classes as Rust code sees them. Called by the tests in `tests/web`; the npm package does not need it.
 
 use wasm_bindgen::prelude::*;
 
@@ -38,7 +38,7 @@ extern "C" {
     #[wasm_bindgen(static_method_of = ForwardingServerWebSocket, js_name = newThrough)]
     pub fn new_through(relay_url: &str, options: &JsValue) -> js_sys::Promise;
 
-    /// What clients connect to.
+    /// The ID that clients connect to.
     #[wasm_bindgen(method, getter, js_name = serverId)]
     pub fn server_id(this: &ForwardingServerWebSocket) -> String;
 

@@ -1,8 +1,9 @@
-//! The Rust halves of the classes in `js/`, which the npm package exports.
+//! The Rust halves of the classes in `js/`, which the npm package exports. Started by `browser.rs` at the end of `init()`.
 
 mod handles;
 mod server;
 mod socket;
+mod socket_handle;
 
 use crate::browser::page;
 use handles::Tunnel;

@@ -1,10 +1,12 @@
-//! The I/O around an endpoint: its WebSockets, its timer, and the tasks that its events become.
+//! The I/O around an endpoint: its WebSockets, its timers, and the tasks that its events become.
+//!
+//! Commanded by the classes and by the API for Rust pages, which are its [`SocketSink`]s and [`ServerSink`]s.
 
+use crate::browser::awake;
 use crate::browser::identity;
-use crate::browser::link::{Link, Relay};
+use crate::browser::link::{Link, LinkSink, Relay};
 #[cfg(feature = "npm")]
 use crate::browser::livecode;
-use crate::browser::page;
 use crate::browser::platform::{Timer, now, random};
 use crate::browser::tasks;
 #[cfg(feature = "npm")]
@@ -24,7 +26,7 @@ use wasm_bindgen_futures::spawn_local;
 
 #[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
-    /// How long a link that nothing needs is kept, in milliseconds.
+    /// Time for which a link that nothing needs is kept, in milliseconds.
     #[wasm_bindgen(js_name = linkGrace)]
     fn link_grace() -> f64;
 }
@@ -38,8 +40,11 @@ pub(crate) trait SocketSink {
     /// Counts bytes that were sent; returns whether none were counted before.
     fn add_buffered(&self, len: usize) -> bool;
 
-    /// How many bytes the application sees as buffered.
+    /// The number of bytes that the application sees as buffered.
     fn buffered(&self) -> usize;
+
+    /// Returns whether the application has looked at that number, and so may wait for it to fall.
+    fn is_watched(&self) -> bool;
 
     /// Shows how many bytes really are buffered; returns whether some are. Called where a task begins.
     fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool;
@@ -51,11 +56,11 @@ pub(crate) trait ServerSink {
     fn handle(self: Rc<Self>, driver: &Rc<Driver>, event: Event);
 }
 
-/// How soon a full WebSocket is looked at again: it does not tell when it has room. So soon `bufferedAmount` falls, too,
-/// if no message comes before. Browsers don't go lower.
+/// Time after which a full WebSocket is looked at again: it does not tell when it has room. A `bufferedAmount` that the page has looked
+/// at falls as soon, if no message comes before. Browsers' timers don't go lower.
 const RETRY: Duration = Duration::from_millis(4);
 
-/// How often sending and its effects take turns before the page gets its own; what is left comes with the timer.
+/// Number of times that sending and its effects take turns before the page gets its turn; the timer brings the rest.
 const MAX_ROUNDS: usize = 8;
 
 thread_local! {
@@ -63,7 +68,7 @@ thread_local! {
     static DRIVERS: RefCell<Vec<Rc<Driver>>> = const { RefCell::new(Vec::new()) };
     /// For the first handshakes of the next driver.
     static SPARE_KEYS: RefCell<Vec<StaticKey>> = const { RefCell::new(Vec::new()) };
-    /// What the page's sockets hold of unfinished messages.
+    /// The budget for unfinished messages of all sockets of the page.
     static LEDGER: Ledger = Ledger::default();
 }
 
@@ -80,7 +85,10 @@ pub(crate) struct Driver {
     consumed: RefCell<Vec<(SocketId, usize)>>,
     /// The server that the endpoint hosts.
     server: Option<Rc<dyn ServerSink>>,
+    /// For what the endpoint waits for.
     timer: Timer,
+    /// For [`RETRY`]: one timer for both would be cancelled and armed again with most messages.
+    retry_timer: Timer,
     flushing: Cell<bool>,
 }
 
@@ -125,10 +133,11 @@ impl Driver {
             consumed: RefCell::default(),
             server,
             timer: Timer::default(),
+            retry_timer: Timer::default(),
             flushing: Cell::new(false),
         });
         DRIVERS.with_borrow_mut(|drivers| drivers.push(driver.clone()));
-        page::stay_awake(true);
+        awake::stay_awake(true);
         driver
     }
 
@@ -146,7 +155,8 @@ impl Driver {
         result
     }
 
-    fn settle_later(&self) {
+    /// Acts when the page's script has had its turn.
+    pub(crate) fn settle_later(&self) {
         if !self.flushing.replace(true) {
             let this = self.this.clone();
             tasks::defer(move || {
@@ -210,27 +220,6 @@ impl Driver {
         self.settle_later();
     }
 
-    /// Takes in one message of a WebSocket, whose task becomes a round: all that comes of it leaves together.
-    pub(crate) fn handle_message(&self, link: LinkId, message: LinkMessage) {
-        tasks::begin_round();
-        self.settle_buffers();
-        self.endpoint.borrow_mut().handle_message(link, message, now());
-        self.handle_events();
-        self.settle_later();
-    }
-
-    /// A link is open; `greeted` if the relay has taken the early frames.
-    pub(crate) fn handle_link_opened(&self, link: LinkId, greeted: bool) {
-        self.with(|endpoint, now| endpoint.handle_link_opened(link, greeted, now));
-    }
-
-    /// A link has closed.
-    pub(crate) fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
-        let gone = self.links.borrow_mut().remove(&link);
-        drop(gone);
-        self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
-    }
-
     /// Has the livecode dialect spoken on a link, or closes it if nothing speaks it.
     async fn speak_livecode(self: Rc<Self>, link: LinkId) {
         #[cfg(feature = "npm")]
@@ -251,11 +240,16 @@ impl Driver {
         self.with(|endpoint, now| endpoint.handle_diffie_hellman(ours, theirs, shared, now));
     }
 
-    /// The time that the timer was armed for has come.
-    pub(crate) fn handle_timer(&self) {
-        self.timer.fired();
-        self.settle_buffers();
-        self.with(Endpoint::handle_timeout);
+    /// Has one of the timers call the driver at `at`.
+    fn arm(&self, timer: fn(&Self) -> &Timer, at: Instant) {
+        let this = self.this.clone();
+        timer(self).arm(at, move || {
+            if let Some(driver) = this.upgrade() {
+                timer(&driver).fired();
+                driver.settle_buffers();
+                driver.with(Endpoint::handle_timeout);
+            }
+        });
     }
 
     /// Acts on all that the endpoint has to say.
@@ -280,15 +274,17 @@ impl Driver {
         }
         self.endpoint.borrow_mut().prepare(now);
         self.handle_events();
-        let retry = (full || self.has_settled()).then(|| now + RETRY);
         let timeout = self.endpoint.borrow().poll_timeout();
-        if let Some(at) = retry.into_iter().chain(timeout).min() {
-            self.timer.arm(&self.this, at);
+        if let Some(at) = timeout {
+            self.arm(|driver| &driver.timer, at);
         }
         let is_idle = self.endpoint.borrow().is_idle() && self.links.borrow().is_empty();
+        if full || self.has_settled(is_idle) {
+            self.arm(|driver| &driver.retry_timer, now + RETRY);
+        }
         if is_idle && self.buffering.borrow().is_empty() {
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
-            page::stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
+            awake::stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
             make_keys();
         }
     }
@@ -309,7 +305,8 @@ impl Driver {
         match event {
             Event::Dial { link } => {
                 let early = self.endpoint.borrow_mut().early_frames(link, now());
-                match Link::open(&self.this, link, &self.relay, &early) {
+                let sink: Weak<dyn LinkSink> = self.this.clone();
+                match Link::open(&sink, link, &self.relay, &early) {
                     Ok(opened) => drop(self.links.borrow_mut().insert(link, opened)),
                     Err(reason) => spawn_local(async move {
                         this.handle_link_closed(link, CloseCode::ABNORMAL, &reason);
@@ -378,10 +375,13 @@ impl Driver {
         full
     }
 
-    /// Whether a socket has less to send than its `bufferedAmount` shows.
-    fn has_settled(&self) -> bool {
+    /// Returns whether a socket has less to send than its `bufferedAmount` shows. Without `all`, sockets whose `bufferedAmount` nobody
+    /// reads don't count: the next message brings theirs up to date.
+    fn has_settled(&self, all: bool) -> bool {
         let endpoint = self.endpoint.borrow();
-        self.buffering.borrow().iter().any(|(id, socket)| endpoint.buffered_amount(*id) < socket.buffered())
+        self.buffering.borrow().iter().any(|(id, socket)| {
+            (all || socket.is_watched()) && endpoint.buffered_amount(*id) < socket.buffered()
+        })
     }
 
     /// Lets `bufferedAmount` fall. Called where a task begins: a script sees no change within its turn.
@@ -389,6 +389,26 @@ impl Driver {
         let mut sockets = self.buffering.take();
         sockets.retain(|(id, socket)| socket.settle_buffered(*id, self));
         self.buffering.borrow_mut().append(&mut sockets);
+    }
+}
+
+impl LinkSink for Driver {
+    fn handle_link_opened(&self, link: LinkId, greeted: bool) {
+        self.with(|endpoint, now| endpoint.handle_link_opened(link, greeted, now));
+    }
+
+    fn handle_message(&self, link: LinkId, message: LinkMessage) {
+        tasks::begin_round();
+        self.settle_buffers();
+        self.endpoint.borrow_mut().handle_message(link, message, now());
+        self.handle_events();
+        self.settle_later();
+    }
+
+    fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
+        let gone = self.links.borrow_mut().remove(&link);
+        drop(gone);
+        self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The driver as the engine of the library for Rust.
+//! The driver as the engine of the API for Rust pages. Called by `src/api/`.
 
 use crate::api::{Engine, Error, Server, ServerPlan, ServerState, Socket, SocketPlan, SocketState};
 use crate::browser::driver::{Driver, ServerSink, SocketSink};
@@ -91,6 +91,10 @@ impl SocketSink for SocketState {
 
     fn buffered(&self) -> usize {
         self.shown_buffered(|shown| shown)
+    }
+
+    fn is_watched(&self) -> bool {
+        self.has_writer()
     }
 
     fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {

@@ -1,4 +1,4 @@
-//! The memory of messages on their way to the page.
+//! The memory of messages on their way to the page. `link.rs` keeps that of frames here, and the classes give it to messages.
 
 use js_sys::{ArrayBuffer, Uint8Array};
 use std::cell::RefCell;

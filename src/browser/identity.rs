@@ -1,4 +1,4 @@
-//! Keys that outlive a page, as `js/page.js` keeps them.
+//! Keys that outlive a page, as `js/page.js` keeps them. Called by the driver, the classes and `engine.rs`.
 
 use js_sys::Uint8Array;
 use tunnel_protocol::identity::StaticKey;
@@ -26,7 +26,7 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn key(this: &TakenIdentity) -> Vec<u8>;
 
-    /// Whether the secret half never leaves WebCrypto.
+    /// True if the secret half never leaves WebCrypto.
     #[wasm_bindgen(method, getter)]
     fn protected(this: &TakenIdentity) -> bool;
 

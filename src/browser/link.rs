@@ -1,11 +1,13 @@
-//! One WebSocket to a relay, for a [`Driver`].
+//! One WebSocket to a relay. The driver opens it, writes to it, and hears of it as its [`LinkSink`].
 
-use crate::browser::driver::Driver;
+#[cfg(feature = "npm")]
+pub(crate) mod loopback;
+
 #[cfg(feature = "npm")]
 use crate::browser::frames;
-#[cfg(feature = "npm")]
-use crate::browser::warm_up::LoopbackLink;
 use js_sys::{ArrayBuffer, JsString, Uint8Array};
+#[cfg(feature = "npm")]
+use loopback::LoopbackLink;
 use std::rc::Weak;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::early;
@@ -27,7 +29,7 @@ extern "C" {
     #[wasm_bindgen(js_name = runTasksAfter)]
     fn run_tasks_after(target: &EventTarget);
 
-    /// Whether `send` is the platform's own, which is done with the bytes when it returns.
+    /// Returns whether `send` is the platform's own, which is done with the bytes when it returns.
     #[wasm_bindgen(js_name = copiesWhatItSends)]
     fn copies_what_it_sends(socket: &WebSocket) -> bool;
 }
@@ -41,7 +43,7 @@ extern "C" {
 /// Longest text of a relay that is taken, in UTF-16 code units.
 const MAX_TEXT: usize = 16 << 20;
 
-/// How a relay is reached.
+/// The way to a relay.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Relay {
     /// Its URL; `None` is the relay of the warm-up, inside the page.
@@ -49,7 +51,7 @@ pub(crate) struct Relay {
     /// The URL without its query: what a registration is bound to.
     pub(crate) bound: String,
     pub(crate) token: String,
-    /// Whether the application allows the livecode dialect.
+    /// True if the application allows the livecode dialect.
     pub(crate) livecode: bool,
 }
 
@@ -58,7 +60,17 @@ pub(crate) fn bound_url(url: &Url) -> String {
     format!("{}//{}{}", url.protocol(), url.host(), url.pathname())
 }
 
-/// What carries frames to a relay. It is closed when it is dropped.
+/// The owner of links: it hears under a link's ID what happens to it.
+pub(crate) trait LinkSink {
+    /// A link is open; `greeted` if the relay has taken the early frames.
+    fn handle_link_opened(&self, link: LinkId, greeted: bool);
+    /// Takes in one message of a link, whose task becomes a round: all that comes of it leaves together.
+    fn handle_message(&self, link: LinkId, message: LinkMessage);
+    /// A link has closed.
+    fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str);
+}
+
+/// A carrier of frames to a relay. It is closed when it is dropped.
 pub(crate) enum Link {
     WebSocket(WebSocketLink),
     #[cfg(feature = "npm")]
@@ -66,23 +78,23 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// Dials. The driver hears under the link's ID what comes of it; an error is the browser's message.
+    /// Dials; an error is the browser's message.
     pub(crate) fn open(
-        driver: &Weak<Driver>,
+        sink: &Weak<dyn LinkSink>,
         id: LinkId,
         relay: &Relay,
         early: &[u8],
     ) -> Result<Self, String> {
         match &relay.url {
-            Some(url) => WebSocketLink::open(driver, id, url, early).map(Self::WebSocket),
+            Some(url) => WebSocketLink::open(sink, id, url, early).map(Self::WebSocket),
             #[cfg(feature = "npm")]
-            None => Ok(Self::Loopback(LoopbackLink::open(driver, id))),
+            None => Ok(Self::Loopback(LoopbackLink::open(sink, id))),
             #[cfg(not(feature = "npm"))]
             None => Err("there is no URL".to_owned()),
         }
     }
 
-    /// Whether it takes messages at all.
+    /// Returns whether it takes messages at all.
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::WebSocket(link) => link.socket.ready_state() == WebSocket::OPEN,
@@ -91,7 +103,7 @@ impl Link {
         }
     }
 
-    /// Whether it holds little enough to be given more.
+    /// Returns whether it holds little enough to be given more.
     pub(crate) fn has_room(&self) -> bool {
         match self {
             Self::WebSocket(link) => link.socket.buffered_amount() < HIGH_WATER_MARK,
@@ -127,7 +139,7 @@ impl Link {
 /// A WebSocket with the closures that it calls.
 pub(crate) struct WebSocketLink {
     socket: WebSocket,
-    /// Whether it may be given views of wasm's memory.
+    /// True if it may be given views of wasm memory.
     takes_views: bool,
     _on_open: Closure<dyn FnMut()>,
     _on_message: Closure<dyn FnMut(MessageEvent)>,
@@ -135,26 +147,26 @@ pub(crate) struct WebSocketLink {
 }
 
 impl WebSocketLink {
-    fn open(driver: &Weak<Driver>, id: LinkId, url: &str, early: &[u8]) -> Result<Self, String> {
+    fn open(sink: &Weak<dyn LinkSink>, id: LinkId, url: &str, early: &[u8]) -> Result<Self, String> {
         let socket = dial(url, offer(early)).map_err(|error| message_of(&error))?;
         socket.set_binary_type(BinaryType::Arraybuffer);
 
-        let (to, opened) = (driver.clone(), socket.clone());
+        let (to, opened) = (sink.clone(), socket.clone());
         let on_open = Closure::<dyn FnMut()>::new(move || {
-            if let Some(driver) = to.upgrade() {
-                driver.handle_link_opened(id, opened.protocol() == early::SUBPROTOCOL);
+            if let Some(sink) = to.upgrade() {
+                sink.handle_link_opened(id, opened.protocol() == early::SUBPROTOCOL);
             }
         });
-        let to = driver.clone();
+        let to = sink.clone();
         let on_message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-            if let Some(driver) = to.upgrade() {
-                receive(&driver, id, &event.data());
+            if let Some(sink) = to.upgrade() {
+                receive(&*sink, id, &event.data());
             }
         });
-        let to = driver.clone();
+        let to = sink.clone();
         let on_close = Closure::<dyn FnMut(CloseEvent)>::new(move |event: CloseEvent| {
-            if let Some(driver) = to.upgrade() {
-                driver.handle_link_closed(id, CloseCode(event.code()), &event.reason());
+            if let Some(sink) = to.upgrade() {
+                sink.handle_link_closed(id, CloseCode(event.code()), &event.reason());
             }
         });
         socket.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
@@ -195,12 +207,12 @@ fn offer(early: &[u8]) -> Vec<String> {
     vec![SUBPROTOCOL.to_owned(), early::SUBPROTOCOL.to_owned(), early::PREFIX.to_owned() + &frames]
 }
 
-fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
+fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue) {
     let too_long = |len: usize| {
         let error = LinkError::TooLong { len, max: MAX_RECEIVED };
-        driver.handle_link_closed(id, error.code(), &error.to_string());
+        sink.handle_link_closed(id, error.code(), &error.to_string());
     };
-    // What is too long is not copied here.
+    // A message that is too long is not copied.
     if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {
         let len = buffer.byte_length() as usize;
         if len > MAX_RECEIVED {
@@ -209,14 +221,14 @@ fn receive(driver: &Driver, id: LinkId, data: &JsValue) {
         let bytes = Uint8Array::new(buffer).to_vec();
         #[cfg(feature = "npm")]
         frames::keep(buffer, bytes.len());
-        driver.handle_message(id, LinkMessage::Binary(bytes.into()));
+        sink.handle_message(id, LinkMessage::Binary(bytes.into()));
     } else if let Some(text) = data.dyn_ref::<JsString>() {
         let len = text.length() as usize;
         if len > MAX_TEXT {
             return too_long(len);
         }
         let text = String::from(text);
-        driver.handle_message(id, LinkMessage::Text(text));
+        sink.handle_message(id, LinkMessage::Text(text));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The livecode dialect, which another WebAssembly module speaks: loaded when a relay turns out to.
+//! The livecode dialect, which another WebAssembly module speaks. The driver loads it when a relay turns out to speak it.
 
 use bytes::Bytes;
 use tunnel_protocol::endpoint::Translator;

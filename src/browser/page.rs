@@ -1,25 +1,21 @@
-//! The page around the library: when it becomes idle, is left, comes back, or must not fall asleep.
+//! The page around the library: it becomes idle, is left, comes back. Started by `classes.rs` at the end of `init()`, and by
+//! `engine.rs` at the first connection of a Rust page; it calls the driver.
 
 use crate::browser::{driver, tasks};
 use std::cell::Cell;
 use wasm_bindgen::prelude::*;
 use web_sys::{Document, EventTarget};
 
+#[cfg(feature = "npm")]
 #[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
-    #[cfg(feature = "npm")]
     /// Calls the function when the page is idle, or after a while.
     #[wasm_bindgen(js_name = whenIdle)]
     fn when_idle(task: JsValue);
-
-    /// Holds a Web Lock while that is wanted.
-    #[wasm_bindgen(js_name = holdLock)]
-    fn hold_lock(wanted: bool);
 }
 
 thread_local! {
     static STARTED: Cell<bool> = const { Cell::new(false) };
-    static AWAKE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Prepares the library for its first connection; returns whether that was the first call.
@@ -67,23 +63,5 @@ fn document() -> Option<Document> {
 fn probe() {
     if !document().is_some_and(|document| document.hidden()) {
         driver::probe();
-    }
-}
-
-/// Keeps the page from being frozen in the background, or no longer.
-pub(crate) fn stay_awake(wanted: bool) {
-    if AWAKE.replace(wanted) == wanted {
-        return;
-    }
-    if wanted {
-        // A page's first request for a lock takes milliseconds: the WebSocket is dialled before that.
-        tasks::post(|| {
-            hold_lock(true);
-            if !AWAKE.get() {
-                hold_lock(false);
-            }
-        });
-    } else {
-        hold_lock(false);
     }
 }

@@ -1,9 +1,7 @@
-//! The clock, randomness and one timer.
+//! The clock, randomness and timers, for the driver and the tasks.
 
-use crate::browser::driver::Driver;
 use gloo_timers::callback::Timeout;
 use std::cell::RefCell;
-use std::rc::Weak;
 use tunnel_protocol::Instant;
 use wasm_bindgen::prelude::*;
 
@@ -39,19 +37,14 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Wakes the driver at `at`, or earlier: it finds out whether it is time.
-    pub(crate) fn arm(&self, driver: &Weak<Driver>, at: Instant) {
+    /// Calls `fire` at `at`, or what was to be called before that earlier: it finds out whether it is time.
+    pub(crate) fn arm(&self, at: Instant, fire: impl FnOnce() + 'static) {
         if self.armed.borrow().as_ref().is_some_and(|(_, armed)| *armed <= at) {
             return;
         }
         // Rounded up: a timer that fires too early has to be armed again.
         let wait = at.as_micros().saturating_sub(now().as_micros()).div_ceil(1000).min(LONGEST);
-        let driver = driver.clone();
-        let timeout = Timeout::new(wait as u32, move || {
-            if let Some(driver) = driver.upgrade() {
-                driver.handle_timer();
-            }
-        });
+        let timeout = Timeout::new(wait as u32, fire);
         // The one that was armed is cancelled when it is dropped.
         self.armed.replace(Some((timeout, at)));
     }

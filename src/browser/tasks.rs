@@ -1,4 +1,4 @@
-//! The tasks in which a page's listeners run.
+//! The tasks in which a page's listeners run. Posted by the driver and the classes.
 //!
 //! Each event is fired from a task of its own, with no borrow held and microtasks run before the next, as the platform
 //! does it: what follows `await socket.opened` runs before the first message event. Tasks run in rounds: one task of the
@@ -30,7 +30,7 @@ extern "C" {
     fn post_deferred();
 }
 
-/// How long tasks may go on in one round, looked at after every [`LOOK_EVERY`]: input and painting wait that long.
+/// Longest time of one round, checked after every [`LOOK_EVERY`] tasks: input and painting wait that long.
 const ROUND: Duration = Duration::from_millis(4);
 const LOOK_EVERY: u32 = 16;
 
@@ -38,11 +38,11 @@ type Task = Box<dyn FnOnce()>;
 
 thread_local! {
     static QUEUE: RefCell<VecDeque<Task>> = const { RefCell::new(VecDeque::new()) };
-    /// Whether a round was asked for that has not begun.
+    /// True while a round has been asked for and has not begun.
     static ASKED: Cell<bool> = const { Cell::new(false) };
-    /// Whether a round is going on.
+    /// True during a round.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
-    /// When it has to end, and how many tasks it has run.
+    /// The time by which the round has to end, and the number of tasks that it has run.
     static ROUND_END: Cell<(Instant, u32)> = Cell::default();
     static DEFERRED: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
 }
@@ -73,7 +73,7 @@ fn ask() {
 
 /// Runs `task` when the page's script has had its turn; at the end of the round if there is one.
 ///
-/// What a page sends in answer to many messages is so packed together.
+/// So the answers of a page to many messages are packed together.
 pub(crate) fn defer(task: impl FnOnce() + 'static) {
     let first = DEFERRED.with_borrow_mut(|deferred| {
         deferred.push(Box::new(task));

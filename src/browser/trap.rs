@@ -1,4 +1,4 @@
-//! The Rust half of `js/page.js`, which ends what the page has when the module traps.
+//! Traps of the module: `js/page.js` ends what the page has, and gets the text of a panic from here. Started by `browser.rs`.
 
 use wasm_bindgen::prelude::*;
 

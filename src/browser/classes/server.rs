@@ -2,8 +2,8 @@
 //!
 //! Called by `handles.rs` for the class, and by the driver with the events of the server.
 
-use super::handles::SocketHandle;
 use super::socket::{SocketCore, fire};
+use super::socket_handle::SocketHandle;
 use crate::api::{Backlog, Claims, Error, Ports, Refusal, backlog_is_full, nobody_listens};
 use crate::browser::driver::{Driver, ServerSink};
 use crate::browser::link::Relay;
@@ -43,7 +43,7 @@ extern "C" {
     #[wasm_bindgen(js_name = fireServerClosed)]
     fn fire_server_closed(server: &JsValue, code: u16, name: &str, reason: &str);
 
-    /// Whether the page listens to `connection`.
+    /// Returns whether the page listens to `connection`.
     #[wasm_bindgen(js_name = hasCallbacks)]
     fn has_callbacks(server: &JsValue) -> bool;
 
@@ -63,7 +63,7 @@ pub(super) struct Server {
     driver: RefCell<Weak<Driver>>,
     /// By number: what the class's `listen` was given.
     claims: RefCell<Claims<(u32, JsValue)>>,
-    /// How many claims there were.
+    /// The number of the next claim.
     claimed: Cell<u32>,
     backlog: RefCell<Backlog<JsValue, Taker>>,
 }
@@ -185,7 +185,7 @@ impl Server {
                 let takers = self.backlog.borrow_mut().dismiss();
                 takers.iter().for_each(dismiss);
                 fire_server_closed(&target, code.0, code.name().unwrap_or("closed"), &reason);
-                // What the page's objects hold of each other through this, nobody could collect.
+                // The garbage collector does not see that the page's objects hold each other through these.
                 self.target.take();
                 self.claims.take();
             }

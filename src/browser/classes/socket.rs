@@ -1,6 +1,7 @@
 //! The Rust half of a `PeerToPeerWebSocket`: from the class to the endpoint, and from its events to the class.
+//!
+//! Called by `socket_handle.rs` for the class, and by the driver with the events of the socket.
 
-use super::handles::SocketStats;
 use crate::browser::driver::{Driver, SocketSink};
 use crate::browser::frames::to_buffer;
 use crate::browser::link::Relay;
@@ -10,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tunnel_protocol::close::truncate_reason;
-use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Remote, SocketId};
+use tunnel_protocol::endpoint::{ConnectOptions, Endpoint, Event, Liveness, Remote, SocketId};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
@@ -51,7 +52,7 @@ extern "C" {
     pub(crate) fn fire(target: &JsValue, event_type: &str);
 }
 
-/// Who gets the messages of a socket.
+/// The receiver of a socket's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Taker {
     /// The listeners to `message`.
@@ -63,20 +64,22 @@ enum Taker {
     Nobody,
 }
 
-/// What belongs to one socket on this side of the class.
+/// The state of one socket on this side of the class.
 #[derive(Default)]
 pub(crate) struct Socket {
     /// The class's object, from when there is one until `close` has been fired: so long it stays alive by itself.
     target: RefCell<Option<JsValue>>,
-    /// What `bufferedAmount` shows.
+    /// The value of `bufferedAmount`, in bytes.
     buffered: Cell<usize>,
-    /// Who gets its messages.
+    /// True when the page has read that value since it fell last.
+    is_watched: Cell<bool>,
+    /// The receiver of its messages.
     taker: Cell<Taker>,
     /// The end of a socket whose messages still wait for somebody who listens.
     end: RefCell<Option<Event>>,
     /// Messages that have had no event yet.
     inbox: RefCell<VecDeque<Message>>,
-    /// What had been counted when it ended.
+    /// The counters at its end.
     last_stats: Cell<SessionStats>,
 }
 
@@ -159,7 +162,12 @@ impl SocketSink for Socket {
         self.buffered.get()
     }
 
+    fn is_watched(&self) -> bool {
+        self.is_watched.get()
+    }
+
     fn settle_buffered(&self, id: SocketId, driver: &Driver) -> bool {
+        self.is_watched.set(false);
         let now = driver.read(|endpoint| endpoint.buffered_amount(id));
         if now < self.buffered.replace(now)
             && let Some(target) = self.target()
@@ -176,7 +184,7 @@ fn remote_id(remote: &Remote) -> Option<String> {
     key.map(|key| ServerId::Key(key).to_string())
 }
 
-/// What a `PeerToPeerWebSocket` commands.
+/// The commands of a `PeerToPeerWebSocket`.
 pub(crate) struct SocketCore {
     driver: Rc<Driver>,
     socket: Rc<Socket>,
@@ -256,7 +264,12 @@ impl SocketCore {
 
     /// Bytes that `send` took and that had not left when the current task began.
     pub(crate) fn buffered_amount(&self) -> f64 {
-        self.socket.buffered.get() as f64
+        let buffered = self.socket.buffered.get();
+        if buffered > 0 && !self.socket.is_watched.replace(true) {
+            // It is to fall even if nothing else happens.
+            self.driver.settle_later();
+        }
+        buffered as f64
     }
 
     /// Closes behind what has been sent.
@@ -313,10 +326,10 @@ impl SocketCore {
     }
 
     /// The counters; of a socket that has ended, the last ones.
-    pub(crate) fn stats(&self) -> SocketStats {
+    pub(crate) fn stats(&self) -> (SessionStats, Option<Liveness>) {
         let live = self.id.get().and_then(|id| self.driver.read(|endpoint| endpoint.stats(id)));
         let session = live.map_or_else(|| self.socket.last_stats.get(), |stats| stats.session);
-        SocketStats { session, liveness: live.map(|stats| stats.liveness) }
+        (session, live.map(|stats| stats.liveness))
     }
 
     /// Lets a client in, unless it has gone; `target` is its socket from now on.
