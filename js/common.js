@@ -1,4 +1,4 @@
-// What the classes share: errors, what Rust hands over, arguments as WebIDL and the WebSockets standard convert and
+// Shared by the classes: errors, the functions of Rust, arguments as WebIDL and the WebSockets standard convert and
 // check them, and members as WebIDL describes them.
 
 import { EVENTS_ARE_NATIVE, isDead, NativeWebSocket, TunnelError } from './page.js';
@@ -252,7 +252,7 @@ delete Arrival.prototype.constructor;
 export const arrival = (data, origin) =>
   EVENTS_ARE_NATIVE ? new Arrival(data, origin) : new MessageEvent('message', { data, origin });
 
-/** Whether a listener has read the data of a `message` event. */
+/** Returns whether a listener has read the data of a `message` event. */
 export const isRead = event => Arrival.isRead(event);
 
 /**

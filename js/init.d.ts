@@ -8,12 +8,12 @@ export interface InitOutput {
   readonly memory: WebAssembly.Memory;
 }
 
-/** How the library is loaded. */
+/** Options of loading. */
 export interface InitOptions {
   /** The WebAssembly module; the package's own if there is none. */
   module_or_path?: InitInput | Promise<InitInput> | undefined;
   /**
-   * Whether the page connects to itself when it is idle, which compiles code and halves the time of its first connection.
+   * True lets the page connect to itself when it is idle, which compiles code and halves the time of its first connection.
    * True unless it is false; the module `tunnel-wasm/livecode` has no warm-up.
    */
   warmUp?: boolean;

@@ -18,7 +18,7 @@ async function compile(given) {
   return WebAssembly.compile(source);
 }
 
-/** Whether options were given instead of a module; they may come from another frame. */
+/** Returns whether options were given instead of a module; they may come from another frame. */
 const isOptions = given => Object.prototype.toString.call(given) === '[object Object]';
 
 /** The value that was given, also inside options. */

@@ -1,5 +1,5 @@
 /**
- * What the package's `livecode` entry exports: what speaks the livecode dialect, 40 KB of code.
+ * The exports of the package's `livecode` entry, which speaks the livecode dialect: 40 KB of code.
  */
 export interface LivecodeModule {
   /** Initialises it. */
@@ -14,15 +14,15 @@ export interface LivecodeModule {
  */
 export function useLivecode(module: LivecodeModule | Promise<LivecodeModule>): Promise<void>;
 
-/** What an instruction did. */
+/** The result of an instruction. */
 export interface LivecodeAnswer {
   /** The texts that it sent, in order. */
   sent: string[];
-  /** What it returned, as text. */
+  /** Its return value, as text. */
   returned: string;
 }
 
-/** What connecting takes. */
+/** Options of connecting. */
 export interface LivecodeOptions {
   /** Gives up connecting: the promise rejects with the signal's reason. */
   signal?: AbortSignal;

@@ -1,5 +1,5 @@
-// What the library's Rust needs of the platform and web-sys does not give it: rounds of tasks, a WebSocket of the native
-// class, a lock that keeps the page awake, and keys that outlive the page.
+// Parts of the platform that Rust cannot use through web-sys: rounds of tasks, a WebSocket of the native class, a lock that
+// keeps the page awake, keys that outlive the page, and traps of the module.
 //
 // It is one module, since the server of wasm-bindgen's test runner sometimes stalls a page that loads more than five.
 
@@ -21,7 +21,7 @@ export const NativeWebSocket = globalThis.WebSocket;
 /** In Node.js and its like, events are script themselves. */
 export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
 
-/** How long a link that nothing needs is kept, in milliseconds. A process would have to wait for its end. */
+/** Time for which a link that nothing needs is kept, in milliseconds. A process of Node.js waits for its end. */
 export const linkGrace = () => (EVENTS_ARE_NATIVE ? 5000 : 100);
 
 /** Functions of `src/tasks.rs`. */
@@ -61,7 +61,7 @@ export function postTasks() {
  */
 export function runTasksAfter(target, count = 128) {
   if (!EVENTS_ARE_NATIVE) count = 1;
-  // Whether the round of this event has ended: some implementations call the other listeners all the same.
+  // True when the round of this event has ended: some implementations call the other listeners all the same.
   let isOver;
   const run = (event, index) => {
     if (index === 0) {
@@ -84,7 +84,7 @@ export function runTasksAfter(target, count = 128) {
 }
 
 /**
- * Whether microtasks run between the listeners of a native event; undefined until two have been called. They don't where one
+ * True if microtasks run between the listeners of a native event; undefined until two have been called. They don't where one
  * listener stands for all, as zone.js has it: then each round has one task.
  */
 let runsMicrotasks;
@@ -113,7 +113,7 @@ export function dial(url, protocols) {
 const NATIVE = /^function (WebSocket|send|toString)\(\) \{\s*\[native code\]\s*\}$/;
 
 /**
- * Whether `send` of this WebSocket is the platform's own, which copies what it is given before it returns. A page, or an
+ * Returns whether `send` of this WebSocket is the platform's own, which copies what it is given before it returns. A page, or an
  * implementation in JavaScript, may have put code around it that keeps the bytes: that must not see memory that changes.
  */
 export function copiesWhatItSends(socket) {
@@ -154,10 +154,10 @@ export function unlessAborted(promise, signal) {
 const DATABASE = 'tunnel-wasm';
 const STORE = 'identities';
 
-/** How long a page that is being left may keep its identities, in milliseconds: a reloaded one wants them back. */
+/** Time for which a page that is being left may keep its identities, in milliseconds: a reloaded page waits for them. */
 export const HAND_OVER = 3000;
 
-/** How long IndexedDB may take, in milliseconds: some never answer. */
+/** Time that IndexedDB may take, in milliseconds: some implementations never answer. */
 const STORAGE_TIMEOUT = 10_000;
 
 const X25519 = { name: 'X25519' };
@@ -303,7 +303,7 @@ const COUNTERS = [
   'reconnects',
 ];
 
-/** What a socket or server commands that has ended with its module: nothing. */
+/** The handle of a socket or server that has ended with its module: its commands do nothing. */
 export const GONE = {
   bufferedAmount: 0,
   stats: () => ({ ...Object.fromEntries(COUNTERS.map(name => [name, 0])), free: nothing }),
@@ -314,13 +314,13 @@ for (const name of [...SOCKET_COMMANDS, ...SERVER_COMMANDS]) GONE[name] = nothin
 
 let dead = false;
 let panic = '';
-/** What became of the module that has trapped. */
+/** The fault of the module that has trapped. */
 let failure;
 
-/** What has not ended: each with a function that ends it. */
+/** All that has not ended, each with a function that ends it. */
 const endings = new Map();
 
-/** Whether the module has trapped, and none has taken its place. */
+/** Returns whether the module has trapped, and none has taken its place. */
 export const isDead = () => dead;
 
 /** Keeps what a panic says, for the errors that follow from it. */

@@ -43,7 +43,7 @@ function toRanges(ports) {
   return [{ first: toPort(ports.first), last: toPort(ports.last) }];
 }
 
-/** What `listen` returns: the claim on some ports. */
+/** The result of `listen`: a claim on ports. */
 class Listener {
   #ranges;
   #close;

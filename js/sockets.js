@@ -45,10 +45,10 @@ const ABORTED = 3713;
 /** `writable` waits while more than this is buffered, in bytes: a link's worth, as the driver fills it. */
 const HIGH_WATER_MARK = 262144;
 
-/** How long the last messages of a socket that has ended wait for somebody who takes them, in milliseconds. */
+/** Time for which the last messages of a socket that has ended wait for a listener or reader, in milliseconds. */
 const PATIENCE = 5000;
 
-/** How long messages wait before the console says so, in milliseconds. */
+/** Time after which the console says that messages wait, in milliseconds. */
 const HINT_AFTER = 10_000;
 
 const NOBODY_LISTENS =
@@ -60,7 +60,7 @@ const NOBODY_TAKES =
 
 /** Makes a socket that connects. */
 export let openOutgoing;
-/** Why a socket is closed whose module has failed. */
+/** The close reason of a socket whose module has failed. */
 export const MODULE_FAILED = "the page's WebAssembly module has failed";
 
 /** Closes a socket whose module has failed. */
@@ -83,7 +83,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   #wasOpen = false;
   #binaryType = 'blob';
   #protocol = '';
-  /** Who is on the other side. */
+  /** The other side. */
   #peer;
   #handlers = {};
   #opened = deferred();
@@ -93,7 +93,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** Bytes behind a Blob that is still being read, and the promise of the last of them. */
   #waiting = 0;
   #outbox = null;
-  /** Whether somebody has taken messages: a listener, a stream or an iterator. */
+  /** True when somebody has taken messages: a listener, a stream or an iterator. */
   #isHeard = false;
   /** While messages wait for that: what ends the waiting. */
   #waits;
@@ -102,7 +102,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** Wakes whoever waits for a message, or for room to send. */
   #arrival;
   #drain;
-  /** How it ended: what the streams end with. */
+  /** Its end, with which the streams end, too. */
   #end;
 
   constructor(url, protocols = undefined, options = undefined) {

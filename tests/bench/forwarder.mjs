@@ -1,4 +1,4 @@
-// What `cargo xtask bench` compares the library with: a plain WebSocket forwarder. It also serves the pages of the
+// The other contestant of `cargo xtask bench`: a plain WebSocket forwarder. It also serves the pages of the
 // benchmark, and prints what they report, one line each.
 //
 // usage: node forwarder.mjs [FOLDER OF ANOTHER BUILD OF THE PACKAGE]
@@ -30,7 +30,7 @@ const server = createServer(async (request, response) => {
   file.pipe(response);
 });
 
-/** Who waits for a partner: sockets that came to `/server`, and those that came to `/client`. */
+/** Sockets that wait for a partner: those that came to `/server`, and those that came to `/client`. */
 const waiting = { '/server': [], '/client': [] };
 
 function forward(from, to) {
@@ -49,7 +49,7 @@ new WebSocketServer({ server }).on('connection', (socket, { url }) => {
     forward(partner, socket);
     return;
   }
-  // What a client says meanwhile stays in the operating system's buffers; a server waits to be spoken to.
+  // Messages of a client stay meanwhile in the operating system's buffers; a server waits to be spoken to.
   if (same === '/client') socket.pause();
   waiting[same].push(socket);
   socket.on('close', () => {

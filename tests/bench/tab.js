@@ -5,9 +5,9 @@ const { via, role, name, relay, serverId, at } = Object.fromEntries(new URLSearc
 const forwarder = `ws://${location.host}`;
 const channel = new BroadcastChannel('bench');
 
-/** How long a page is left alone after init(), as one whose user takes a while to connect. */
+/** Time for which a page is left alone after init(), as one whose user takes a while to connect. */
 const REST_MS = 300;
-/** How many connections of a page follow its first. */
+/** Number of connections of a page after its first. */
 const LATER = 5;
 /** The pause before each of them: Chromium opens no second WebSocket to an address within 10 ms. */
 const PAUSE_MS = 50;

@@ -28,10 +28,10 @@ use crate::{build, config};
 /// Longest silence of the pages: one pair of tabs takes 6 s on an idle machine.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How two tabs are measured.
+/// Options of a run with two tabs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How often each is measured, in turns
+    /// Number of times that each is measured, in turns
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Where the results go; the default is bench/tabs.json in the target folder

@@ -26,7 +26,7 @@ pub(crate) struct Module {
     name: &'static str,
     /// JavaScript that is the package's entry point for it, relative to the workspace.
     entry_source: &'static str,
-    /// Whether the calls of its JavaScript catch traps. What traps in the other module is called by the main one.
+    /// True if the calls of its JavaScript catch traps. The other module is called by the main one, which catches its traps.
     catches_traps: bool,
     /// A module that this one imports only when it needs it.
     loads_later: Option<&'static Self>,

@@ -1,6 +1,6 @@
-// What is behind the clients of `js/livecode.js`: one connection to a livecoding server, and the commands that it takes.
+// The other half of the clients of `js/livecode.js`: one connection to a livecoding server, and the commands that it takes.
 
-/** How long a server may take to be reached and configured, in milliseconds. */
+/** Time that a server may take to be reached and configured, in milliseconds. */
 const CONFIGURE_TIMEOUT = 15000;
 
 let fail, CloseEvent, deferred, NativeWebSocket, wellFormed;
@@ -102,7 +102,7 @@ class Connection {
     return waiting;
   }
 
-  // What Rust calls
+  // Called by Rust
 
   returned(call, answer) {
     this.#take(call).resolve(answer);
@@ -136,7 +136,7 @@ class Connection {
   }
 }
 
-/** What a client does: its methods get their arguments converted. */
+/** The commands of a client; their arguments have been converted. */
 export class Client {
   #connection;
   #credential;

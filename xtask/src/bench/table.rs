@@ -36,7 +36,7 @@ impl Unit {
         format!("{value:.digits$} {}", self.shown())
     }
 
-    /// How many times as fast `ours` is as `theirs`.
+    /// The speed of `ours` as a multiple of that of `theirs`.
     fn speed(self, ours: f64, theirs: f64) -> f64 {
         if self == Self::Milliseconds { theirs / ours } else { ours / theirs }
     }
@@ -109,7 +109,7 @@ pub(super) const MEASURES: [Measure; 8] = [
 /// The least speed, as a part of the other package's, that counts as not slower: rounds differ by so much.
 const NOT_SLOWER: f64 = 0.95;
 
-/// What came of one measure: medians of all rounds.
+/// The result of one measure: medians of all rounds.
 pub(super) struct Row {
     measure: &'static Measure,
     tunnel: f64,

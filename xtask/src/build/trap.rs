@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// What is changed in wasm-bindgen's JavaScript: the exports of the first instance, and of one that follows it, go through
+/// Changes of wasm-bindgen's JavaScript: the exports of the first instance, and of one that follows it, go through
 /// `guard`, and closures of an instance that has trapped do nothing.
 const CHANGES: [(&str, &str); 2] = [
     ("wasm = instance.exports;", "wasm = guard(instance.exports);"),
