@@ -131,6 +131,40 @@ fn frames_are_not_copied_on_their_way_to_the_platforms_own_websocket() {
     });
 }
 
+/// Timers took a sixth of a page's time in a round trip.
+#[test]
+fn messages_arm_no_timers_unless_the_page_reads_buffered_amount() {
+    on_stage(async |stage| {
+        let (_server, id) = echo_server(stage, "1337").await?;
+        let script = "
+            const socket = PeerToPeerWebSocket.toPort(1337, given, relay)
+            await opened(socket)
+            const echo = async () => {
+              const answer = next(socket, 'message')
+              socket.send('hello')
+              return answer
+            }
+            await echo()
+            const native = setTimeout
+            let timers = 0
+            globalThis.setTimeout = (...given) => {
+              timers++
+              return native(...given)
+            }
+            for (let i = 0; i < 200; i++) await echo()
+            const armed = timers
+            // It falls for a page that reads it.
+            socket.onmessage = null
+            socket.send('a'.repeat(1000))
+            const first = socket.bufferedAmount
+            while (socket.bufferedAmount > 0) await new Promise(resolve => native(resolve, 1))
+            return [armed < 20, first]";
+        let client = stage.tab("client").await?;
+        assert_eq!(client.run_with(id, script).await?, json!([true, 1000]));
+        Ok(())
+    });
+}
+
 #[test]
 fn text_binary_and_blob_travel_both_ways_between_a_server_and_two_clients() {
     on_stage(async |stage| {
