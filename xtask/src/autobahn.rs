@@ -1,4 +1,4 @@
-//! Autobahn's fuzzing client against the relay's WebSocket stack.
+//! `cargo xtask autobahn`: Autobahn's fuzzing client against the relay's WebSocket stack.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -101,7 +101,7 @@ fn judge(report: &Path) -> Result<()> {
         }
     }
     println!("All of it: {}", file.with_file_name("index.html").display());
-    // What is informational can't be wrong.
+    // Informational cases can't fail.
     let bad: Vec<_> =
         verdicts.keys().filter(|verdict| !["OK", "INFORMATIONAL"].contains(&verdict.as_str())).collect();
     if !bad.is_empty() {

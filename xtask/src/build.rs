@@ -1,4 +1,4 @@
-//! The npm package: cargo, wasm-bindgen, wasm-opt and esbuild, in this order.
+//! `cargo xtask build`: the npm package, by cargo, wasm-bindgen, wasm-opt and esbuild, in this order.
 
 mod bundle;
 mod manifest;

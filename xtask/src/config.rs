@@ -1,4 +1,4 @@
-//! What `wasm-pack.toml` says.
+//! Settings in `wasm-pack.toml`, for all commands.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) struct Tools {
     pub(crate) geckodriver: String,
 }
 
-/// How the npm package is made.
+/// Settings of the npm package.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Build {
@@ -43,7 +43,7 @@ pub(crate) struct Build {
     pub(crate) wasm_opt: Vec<String>,
 }
 
-/// What the browser tests run in.
+/// The browsers of the tests, and their modes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Test {
@@ -80,7 +80,7 @@ impl Browser {
         }
     }
 
-    /// What the multi-tab tests call it.
+    /// Its name in the multi-tab tests.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",

@@ -1,4 +1,4 @@
-//! The demo page, served.
+//! `cargo xtask demo`: builds the package and serves the demo page.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Attacks at full strength.
+//! `cargo xtask hostile`: attacks at full strength.
 
 use anyhow::Result;
 

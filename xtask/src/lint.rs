@@ -1,4 +1,4 @@
-//! Format, lints, and the policy for dependencies.
+//! `cargo xtask lint`: format, lints, and the policy for dependencies. `test` runs parts of it.
 
 use anyhow::{Result, bail};
 
@@ -83,7 +83,7 @@ pub(crate) fn dependencies(workspace: &Workspace, report: &mut Report) -> Result
     }
 }
 
-/// What operators copy, where there are programs that know the formats.
+/// Checks the files that operators copy, where there are programs that know the formats.
 fn deployment(workspace: &Workspace, report: &mut Report) -> Result<()> {
     const SCHEMA: &str = "vendor.compose-spec";
     for (program, package, arguments) in [

@@ -86,7 +86,7 @@ enum Command {
     Livecode,
     /// Runs random stories of the whole system on a simulated network, one for each seed
     Simulate {
-        /// How many seeds to run
+        /// Number of seeds to run
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
         /// The first seed
@@ -98,10 +98,10 @@ enum Command {
     },
     /// Sends both ways between two tabs while the relay is killed and the network cuts, stalls and tears
     Soak {
-        /// How often the relay is killed, or every second time told to end, and started again
+        /// Number of times that the relay is killed, or every second time told to end, and started again
         #[arg(long, default_value_t = 50)]
         kills: u64,
-        /// How much is sent each way, in MiB
+        /// Amount that is sent each way, in MiB
         #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
         megabytes: u64,
         /// Repeats the kills, the network's moods and the messages of a run; any number

@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Running other programs: every command does so by these functions.
 
 use std::process::{Command, Stdio};
 

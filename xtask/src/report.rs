@@ -1,4 +1,4 @@
-//! Headings, durations and the closing line.
+//! Headings, durations and the closing line of commands with several steps.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Installs what is missing, and only that, through package registries.
+//! `cargo xtask setup`: installs what is missing, and only that, through package registries.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -14,7 +14,7 @@ use crate::process::{output, run};
 use crate::report::Seconds;
 use crate::workspace::Workspace;
 
-/// What a command needs beyond Rust.
+/// Things that a command needs beyond Rust.
 #[derive(Debug)]
 pub(crate) struct Needs<'a> {
     browsers: &'a [Browser],
@@ -37,7 +37,7 @@ impl<'a> Needs<'a> {
 /// Target folder of the tools that come from the Rust registry, shared so that they share their dependencies.
 const BUILDS: &str = "tools-build";
 
-/// How a step ended.
+/// The result of a step.
 enum Outcome {
     Present,
     Installed,
@@ -205,7 +205,7 @@ fn drop_builds(workspace: &Workspace) -> Result<()> {
     fs::remove_dir_all(&builds).with_context(|| format!("cannot remove {}", builds.display()))
 }
 
-/// Whether the program that our commands would run says that it is this version.
+/// Returns whether the program that our commands would run says that it is this version.
 fn has_version(workspace: &Workspace, program: &str, version: &str) -> bool {
     workspace.locate(program).is_some()
         && output(workspace.command(program).arg("--version"))

@@ -1,4 +1,4 @@
-//! What a page has to load.
+//! `cargo xtask size`: the sizes of what a page has to load.
 
 use std::fs;
 use std::path::{Path, PathBuf};

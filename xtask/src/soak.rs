@@ -1,4 +1,4 @@
-//! A long transfer while the relay is killed and the network misbehaves.
+//! `cargo xtask soak`: a long transfer while the relay is killed and the network misbehaves.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

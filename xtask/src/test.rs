@@ -1,4 +1,4 @@
-//! Everything that has to be green.
+//! `cargo xtask test`: everything that has to be green.
 
 use std::{fs, io};
 
@@ -71,7 +71,7 @@ fn cipher_tests(workspace: &Workspace) -> Result<()> {
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }
 
-/// What the browser tests run: the crate as a Rust page uses it, and the classes of the npm package.
+/// The browser tests: the crate as a Rust page uses it, and the classes of the npm package.
 const BROWSER_TESTS: [&[&str]; 2] = [&["--test", "pages"], &["--features", "npm", "--test", "web"]];
 
 /// `tests/pages` and `tests/web` in a browser. The relay is one for all modes: its address is compiled into the tests.

@@ -1,4 +1,4 @@
-//! Where things are: the workspace, its tools, the binaries that cargo made.
+//! The folders of the workspace, its tools, and the binaries that cargo made. Every command is given them.
 
 use std::env;
 use std::ffi::OsString;

@@ -16,13 +16,13 @@ use tunnel_protocol::ServerId;
 use tunnel_protocol::frame::MAX_TOKEN;
 use tunnel_protocol::router::{Access, Grant};
 
-/// What random tokens begin with; the number is the format's.
+/// Prefix of random tokens; the number is the format's.
 const RANDOM: &str = "r1.";
 
-/// What signed tokens begin with.
+/// Prefix of signed tokens.
 const SIGNED: &str = "s1.";
 
-/// What the configuration's entries begin with.
+/// Prefix of the configuration's entries.
 const HASH: &str = "sha256:";
 
 /// Checks the tokens that peers show.
@@ -119,16 +119,16 @@ impl FromStr for KnownToken {
     }
 }
 
-/// What signed tokens are signed with: 256 bits. `Debug` does not print it.
+/// The key of signed tokens: 256 bits. `Debug` does not print it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct TokenSecret([u8; 32]);
 
-/// What a signed token says.
+/// The content of a signed token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
-    /// What it allows.
+    /// The things that it allows.
     pub grant: Grant,
-    /// When it stops to; whole seconds since 1970 count. A link that is open by then stays open.
+    /// Expiry, in whole seconds since 1970. A link that is open by then stays open.
     pub until: SystemTime,
 }
 
@@ -165,7 +165,7 @@ impl TokenSecret {
         token
     }
 
-    /// What a token says, if it is signed with this secret.
+    /// The content of a token, if it is signed with this secret.
     #[must_use]
     pub fn open(&self, token: &str) -> Option<Claims> {
         if token.len() > MAX_TOKEN {
@@ -248,7 +248,7 @@ pub fn parse_grant(text: &str) -> Result<Grant, ParseTokenError> {
     Ok(grant)
 }
 
-/// What [`parse_grant`] reads as this; empty for everything.
+/// The words that [`parse_grant`] reads as this; empty for everything.
 fn words(grant: &Grant) -> String {
     let mut text = String::new();
     if !(grant.host && grant.connect) {

@@ -34,16 +34,16 @@ struct Limits {
     rate_per_address: Rate,
 }
 
-/// What a network has.
+/// The connections of a network.
 #[derive(Debug)]
 struct Taken {
     connections: usize,
     bucket: Bucket,
-    /// How many shares it has.
+    /// Number of shares that it has.
     shares: usize,
 }
 
-/// Why somebody is not let in now.
+/// The reason why a connection is not let in now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum NoPlace {
     /// The relay has all the connections that it may have.
@@ -57,7 +57,7 @@ pub(crate) enum NoPlace {
 }
 
 impl NoPlace {
-    /// What it is counted as.
+    /// The label under which it is counted.
     pub(crate) const fn metric(self) -> Refused {
         match self {
             Self::Connections => Refused::Connections,
@@ -67,7 +67,7 @@ impl NoPlace {
         }
     }
 
-    /// What the peer is told.
+    /// The text that the peer gets.
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Connections => "this relay has as many connections as it takes: try again later\n",
@@ -133,7 +133,7 @@ impl Admission {
             if taken.connections >= limits.per_address.saturating_mul(shares) {
                 return Err(NoPlace::Address);
             }
-            // What the smaller network has taken from its rate before a larger one refuses, it would have had to wait for.
+            // The smaller network keeps what it has taken from its rate when a larger one refuses: it would have had to wait, too.
             if !taken.bucket.take(rate, now) {
                 return Err(NoPlace::AddressRate);
             }

@@ -1,4 +1,4 @@
-//! What both ports answer alike: health, the refusal of unknown hosts, and headers of every answer. `http` and `monitor` call it.
+//! Answers that both ports give: health, the refusal of unknown hosts, and headers of every answer. `http` and `monitor` call it.
 
 use crate::complaints::complain;
 use crate::files::{self, Answer};

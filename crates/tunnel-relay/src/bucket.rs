@@ -10,7 +10,7 @@ pub(crate) struct Bucket {
     filled: Instant,
 }
 
-/// How fast a bucket fills, and how much it holds.
+/// The speed at which a bucket fills, and its size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate {
     /// Tokens a second; none: there is no limit.
@@ -37,7 +37,7 @@ impl Rate {
     }
 }
 
-/// What one link may send.
+/// The allowance of one link for what it sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     frames: Bucket,
@@ -72,7 +72,7 @@ impl Allowance {
 }
 
 impl Bucket {
-    /// A full one.
+    /// Returns a full bucket.
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { tokens: rate.burst, filled: now }
     }
@@ -100,7 +100,7 @@ impl Bucket {
         (self.tokens < 0.0).then(|| Duration::from_secs_f64(-self.tokens / rate.per_second))
     }
 
-    /// Whether it is as good as a new one.
+    /// Returns whether the bucket is full.
     pub(crate) fn is_full(&mut self, rate: Rate, now: Instant) -> bool {
         self.fill(rate, now);
         self.tokens >= rate.burst

@@ -20,7 +20,7 @@ pub struct Certificate {
     pub not_after: SystemTime,
 }
 
-/// Why browsers don't take a certificate, or soon won't.
+/// The reason why browsers don't take a certificate, or soon won't.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Problem {
     /// It is for later, or the clock is wrong.
@@ -35,7 +35,7 @@ pub enum Problem {
         /// Until when it was good.
         until: String,
     },
-    /// Whatever renews it seems not to.
+    /// It ends soon, and nothing has renewed it.
     #[error("the certificate ends soon: it is good until {until}")]
     EndsSoon {
         /// Until when it is good.
@@ -72,7 +72,7 @@ impl Certificate {
         date(self.not_after)
     }
 
-    /// Whether anything is wrong with it now.
+    /// The problem that it has now, if any.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         self.problem_at(SystemTime::now())

@@ -1,4 +1,4 @@
-//! `tunnel-relay check URL`: what a page goes through on its way to a relay, step by step, and what to change where it fails.
+//! `tunnel-relay check URL`: goes to a relay as a page does, step by step, and says what to change where it fails. `main` runs it.
 
 mod dial;
 mod page;
@@ -14,10 +14,10 @@ use tunnel_protocol::frame::Welcome;
 use tunnel_relay::log::say;
 use url::RelayUrl;
 
-/// How long one step may take.
+/// Longest time of one step.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What the command line says.
+/// The command's arguments.
 pub(crate) struct Check {
     pub(crate) url: String,
     /// A file with an access token.
@@ -28,7 +28,7 @@ pub(crate) struct Check {
     pub(crate) origin: Option<String>,
 }
 
-/// Why a relay can't be used, and what to change.
+/// The reason why a relay can't be used, and what to change.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The command line makes no sense.
@@ -118,7 +118,7 @@ fn tell_welcome(url: &RelayUrl, welcome: &Welcome) {
 /// Says that a step went well.
 fn passed(what: &str, how: &str) {
     use std::io::Write as _;
-    // Whoever reads may have heard enough.
+    // The reader may have read enough.
     let _ignored = writeln!(io::stdout(), "ok    {what}: {how}");
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// How PROXY headers of version 2 begin.
+/// The first bytes of PROXY headers of version 2.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Length of `PROXY UNKNOWN` and its line's end.
@@ -20,12 +20,12 @@ const SHORTEST: usize = 15;
 /// The longest line of version 1.
 const LONGEST_LINE: usize = 107;
 
-/// What is read of a header of version 2 behind its first 16 bytes: addresses and some hundred bytes of the proxy's own.
+/// Most bytes of a header of version 2 behind its first 16: addresses, and some hundred bytes of the proxy's own.
 const MAX_REST: usize = 1_024;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether an address is that of a reverse proxy that is trusted to say who is behind it.
+/// Returns whether an address is that of a reverse proxy that is trusted to say who is behind it.
 pub(crate) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
@@ -80,7 +80,7 @@ fn node_address(node: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Whether bytes begin like a header of the PROXY protocol.
+/// Returns whether bytes begin like a header of the PROXY protocol.
 pub(crate) fn is_proxy_header(start: &[u8]) -> bool {
     start.starts_with(SIGNATURE) || start.starts_with(b"PROXY ")
 }

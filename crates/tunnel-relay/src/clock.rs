@@ -1,4 +1,4 @@
-//! How long hyper waits for a request: the timer that `http` gives it.
+//! The timer that `http` gives to hyper: it bounds the wait for a request.
 
 use crate::config::Config;
 use hyper::rt::{Sleep, Timer};
@@ -23,7 +23,7 @@ struct State {
     rest: Duration,
     /// When something came first since the wait began, in milliseconds since `start` and one more; 0: nothing came.
     heard: AtomicU64,
-    /// How often the server has begun to wait.
+    /// Number of times that the server has begun to wait.
     waits: AtomicU64,
 }
 

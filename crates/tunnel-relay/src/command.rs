@@ -8,7 +8,7 @@ use tunnel_protocol::router::Grant;
 use tunnel_relay::config::{self, Setting, Sources};
 use tunnel_relay::{Config, access};
 
-/// What the command line asks for.
+/// A request on the command line.
 pub(crate) enum Request {
     /// Run the relay.
     Serve(Sources),

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the relay does not repeat itself.
+/// Time for which a warning is not repeated.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// What there is to complain about.
+/// A kind of warning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Complaint {
     /// The system lets no connections in: mostly, there are no descriptors left.
@@ -41,19 +41,19 @@ impl Complaint {
     const COUNT: usize = Self::Metrics as usize + 1;
 }
 
-/// What has been said, and when.
+/// The warnings that were logged, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints([Mutex<Said>; Complaint::COUNT]);
 
 #[derive(Debug, Default)]
 struct Said {
     last: Option<Instant>,
-    /// How often there was cause since.
+    /// Number of times that there was cause since.
     since: u64,
 }
 
 impl Complaints {
-    /// How often there was cause for a complaint that has not been said, if it is to be said now.
+    /// If a warning is due now: how often there has been cause for it since the last one.
     pub(crate) fn due(&self, complaint: Complaint, now: Instant) -> Option<u64> {
         let mut said = self.0[complaint as usize].lock().unwrap_or_else(PoisonError::into_inner);
         said.since += 1;
@@ -77,10 +77,10 @@ macro_rules! complain {
 
 pub(crate) use complain;
 
-/// How many bytes of a header the log shows: its lines wait in memory.
+/// Most bytes of a header that the log shows: its lines wait in memory.
 const MAX_QUOTED: usize = 256;
 
-/// What a peer wrote in a header, for the log, cut if it is long.
+/// A header that a peer wrote, for the log, cut if it is long.
 ///
 /// To be logged by `Debug`, which escapes tabs, too; a header value's own does not.
 pub(crate) fn quoted(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {

@@ -291,7 +291,7 @@ impl Config {
         }
     }
 
-    /// What the router is told. The livecode dialect is for the owner to add: it needs a secret of its own.
+    /// The router's settings. The livecode dialect is for the owner to add: it needs a secret of its own.
     #[must_use]
     pub fn router(&self) -> router::Config {
         router::Config {
@@ -328,7 +328,7 @@ impl Config {
         Names { hosts: &self.hosts, acme_domains: &self.acme_domains }
     }
 
-    /// Whether only those get in who show an access token.
+    /// Returns whether only those get in who show an access token.
     pub(crate) fn wants_tokens(&self) -> bool {
         self.access == AccessMode::Tokens || !self.access_tokens.is_empty() || self.token_secret.is_some()
     }
@@ -344,7 +344,7 @@ impl Config {
         self.allowed_origins.is_empty().then_some(("allowed_origins", why))
     }
 
-    /// Why `new` would let in whom this configuration keeps out: the setting that was closed and would be open.
+    /// The reason why `new` would let in whom this configuration keeps out: the setting that was closed and would be open.
     #[must_use]
     pub(crate) fn opened_by(&self, new: &Self) -> Option<&'static str> {
         let any = |config: &Self| config.allowed_origins.contains(&Origin::Any);
@@ -357,7 +357,7 @@ impl Config {
         }
     }
 
-    /// Who may use the relay, in words.
+    /// The people who may use the relay, in words.
     #[must_use]
     pub fn describe_access(&self) -> String {
         let access = match (self.wants_tokens(), self.access_tokens.len(), self.token_secret.is_some()) {
@@ -372,7 +372,7 @@ impl Config {
         format!("{access}, from {}", origins.join(", "))
     }
 
-    /// What does not fit together: the setting that is wrong, and what is allowed.
+    /// Settings that contradict each other: the one that is wrong, and what is allowed.
     fn contradiction(&self) -> Option<(&'static str, String)> {
         let at_most = |field, value, other, bound| {
             (value > bound).then(|| (field, format!("it may not be larger than {other}")))

@@ -20,7 +20,7 @@ use tunnel_protocol::CloseCode;
 use tunnel_protocol::livecode::MAX_COMMAND;
 use tunnel_protocol::router::{Dialect, Peer, ReadCommand, Registration};
 
-/// How many messages, and about how many bytes, are read before others get their turn.
+/// Messages, and about how many bytes, that are read before other connections get their turn.
 ///
 /// Enough that the lock and the system calls are shared by many small messages, and little enough that a flood
 /// delays nobody by more than some 100 µs.
@@ -29,10 +29,10 @@ const BATCH_BYTES: usize = 128 << 10;
 
 /// About how many bytes are written before others get their turn: as much as goes into one call.
 ///
-/// What is taken from the router can't be overtaken any more by what is small and came later.
+/// Frames that are taken from the router can't be overtaken any more by smaller ones that came later.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// What ends a connection.
+/// The reason why a connection ends.
 #[derive(Debug, thiserror::Error)]
 enum EndReason {
     #[error("the router ended it: {0}, {1:?}")]
@@ -50,7 +50,7 @@ enum EndReason {
 }
 
 impl EndReason {
-    /// What it is counted as.
+    /// The label under which it is counted.
     const fn metric(&self) -> Ended {
         match self {
             Self::Router(..) => Ended::Relay,
@@ -77,13 +77,13 @@ struct Connection<'a> {
     /// Since when the peer's socket has taken nothing of what is queued, and how much it had taken by then.
     stalled: Option<(Instant, u64)>,
     unsent_pongs: u32,
-    /// What the peer may send.
+    /// The allowance for what the peer sends.
     allowance: Allowance,
     /// Until when nothing is read, because the peer sent more than it may.
     quiet_until: Option<Instant>,
 }
 
-/// Counts the end of a connection whose task panics: nothing else is left to do it.
+/// Drop guard that counts a connection whose task panicked.
 struct CountPanic<'a>(&'a Metrics);
 
 impl Drop for CountPanic<'_> {
@@ -146,7 +146,7 @@ async fn close(mut socket: Socket, end: EndReason, limits: &Config) {
     };
     let flush = socket.flush_with_close(code, &reason);
     if let Ok(Ok(())) = tokio::time::timeout(limits.write_timeout, flush).await {
-        // Whether the peer took its time or broke off is its own affair now.
+        // A peer that takes its time, or breaks off, is reset when this ends.
         let _ignored = tokio::time::timeout(limits.close_timeout, socket.finish()).await;
     } else {
         socket.reset();
@@ -197,7 +197,7 @@ impl Connection<'_> {
 
     /// Reads a batch of messages, unless the peer has sent more than it may; whether there may be more at once.
     ///
-    /// What is not read fills the system's buffers, and then holds up the peer.
+    /// Bytes that are not read fill the system's buffers, and then hold up the peer.
     fn read(&mut self, cx: &mut Context<'_>, buffers: &mut ThreadBuffers) -> Result<bool, EndReason> {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
             return Ok(false);

@@ -23,13 +23,13 @@ use tokio::net::TcpListener;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::router::Transmit;
 
-/// How many fragments a message may have: Autobahn cuts 4 MiB into pieces of 64 bytes.
+/// Most fragments of a message: Autobahn cuts 4 MiB into pieces of 64 bytes.
 const MAX_FRAGMENTS: u32 = 1 << 20;
 
-/// How many messages are answered before others get their turn.
+/// Messages that are answered before other connections get their turn.
 const BATCH: usize = 32;
 
-/// How long a peer may take nothing, and how long its end of a closing handshake may take.
+/// Longest time that a peer may take nothing, and that its part of a closing handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers whoever comes, with messages of up to `max_message` bytes.
@@ -54,7 +54,7 @@ pub async fn serve(listener: TcpListener, max_message: usize) -> io::Result<Infa
 fn answer(mut request: Request<Incoming>, max_message: usize) -> Response<Full<Bytes>> {
     let upgraded = hyper::upgrade::on(&mut request);
     let mut answer = Response::new(Full::default());
-    // Whoever offers no subprotocol is welcome.
+    // Clients that offer no subprotocol are welcome.
     match Handshake::check(&request.into_parts().0, true) {
         Ok(handshake) => {
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -77,7 +77,7 @@ async fn run(upgraded: OnUpgrade, max_message: usize) {
         socket.flush_with_close(code, &reason).await?;
         socket.finish().await
     };
-    // How the peer takes it is its own affair.
+    // An error here is the peer's affair.
     let _ = tokio::time::timeout(PATIENCE, closing).await;
 }
 
@@ -89,7 +89,7 @@ fn turn(
 ) -> Poll<Option<(CloseCode, String)>> {
     socket.borrow(buffers);
     for _ in 0..BATCH {
-        // What is sent back has to go before more is taken in.
+        // Answers have to go before more is read.
         match ready!(socket.poll_flush(cx, buffers)) {
             Ok(()) => {}
             Err(_) => return Poll::Ready(None),

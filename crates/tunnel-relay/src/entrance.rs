@@ -28,18 +28,18 @@ use tunnel_protocol::router::{Dialect, Peer};
 pub(crate) struct Admitted {
     config: Arc<Config>,
     peer: Arc<Peer>,
-    /// What it said in its handshake.
+    /// Frames that came in its handshake.
     early: Vec<Bytes>,
     _places: Places,
 }
 
-/// What a WebSocket takes of what there is for all, as long as it is open.
+/// The places that a WebSocket takes as long as it is open.
 struct Places {
     _connection: Arc<Remote>,
     _own: Option<AddressPlace>,
 }
 
-/// Why a WebSocket does not open.
+/// The reason why a WebSocket does not open.
 #[derive(Debug)]
 pub(crate) enum Rejection {
     Draining,
@@ -112,7 +112,7 @@ impl Admitted {
 }
 
 impl Rejection {
-    /// What it is counted as.
+    /// The label under which it is counted.
     pub(crate) const fn metric(&self) -> Refused {
         match self {
             Self::Draining => Refused::Draining,
@@ -124,7 +124,7 @@ impl Rejection {
         }
     }
 
-    /// What the peer is told.
+    /// The answer that the peer gets.
     pub(crate) fn answer(&self) -> Answer {
         match self {
             Self::Draining => unavailable("this relay is about to end: try again later\n"),

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tag::Tags;
 
-/// What the relay answers over HTTP.
+/// An answer over HTTP.
 pub(crate) type Answer = Response<Either<Full<Bytes>, FileBody>>;
 
 /// The folders that are served.
@@ -31,7 +31,7 @@ pub(crate) struct Files {
     tags: Arc<Tags>,
 }
 
-/// What is under a path.
+/// The result of looking for a path.
 enum Found {
     File(Regular),
     Folder,
@@ -99,7 +99,7 @@ fn decode(path: &str) -> Option<String> {
     harmless.then(|| path.into_owned())
 }
 
-/// Whether a file or folder is nobody's business by its name.
+/// Returns whether a file or folder is hidden by its name.
 fn is_hidden(name: &str) -> bool {
     name.starts_with('.') && name != ".well-known"
 }
@@ -152,7 +152,7 @@ fn find_in(folder: &Path, tags: &Tags, within: &str) -> io::Result<Found> {
     }
 }
 
-/// Whether a path without links is in the folder, and neither hidden nor in a hidden folder there.
+/// Returns whether a path without links is in the folder, and neither hidden nor in a hidden folder there.
 fn is_within(folder: &Path, path: &Path) -> bool {
     let Ok(within) = path.strip_prefix(folder) else { return false };
     !within.iter().any(|name| is_hidden(&name.to_string_lossy()))

@@ -24,7 +24,7 @@ struct Limits {
     per_address: usize,
 }
 
-/// What one WebSocket holds of it; dropping it gives that back.
+/// The part of the budget that one WebSocket holds; dropping it gives that back.
 #[derive(Debug)]
 pub(crate) struct Part {
     budget: HalfSent,

@@ -15,12 +15,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// A name of the relay, or a whole URL under which pages reach it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {
-    /// Whether the URL is a `wss:` one; `None` if only the host is known.
+    /// True for a `wss:` URL; `None` if only the host is known.
     is_secure: Option<bool>,
     name: Name,
     /// The port; `None` is any, or the scheme's own if there is a scheme.
     port: Option<u16>,
-    /// What a proxy takes off the beginning of the path; no slash at its end.
+    /// The beginning of the path that a proxy takes off; no slash at its end.
     prefix: String,
 }
 
@@ -40,14 +40,14 @@ pub(crate) struct Names<'a> {
     pub(crate) acme_domains: &'a [String],
 }
 
-/// How a connection reached the relay.
+/// The way by which a connection reached the relay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
     /// The relay's own address.
     pub(crate) local: IpAddr,
-    /// Whether the relay itself speaks TLS on it.
+    /// True if the relay itself speaks TLS on it.
     pub(crate) is_secure: bool,
-    /// Whether a trusted proxy is at its other end.
+    /// True if a trusted proxy is at its other end.
     pub(crate) is_proxy: bool,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn reached(names: Names<'_>, request: &request::Parts, way: Way) -> R
     Ok(format!("{scheme}://{name}{dot}{port}{prefix}{path}"))
 }
 
-/// Whether the relay has the name without being told: a certificate's from ACME, its address, one of this machine's.
+/// Returns whether the relay has the name without being told: a certificate's from ACME, its address, one of this machine's.
 fn is_own(names: Names<'_>, name: &Name, local: IpAddr) -> bool {
     match name {
         Name::Address(address) => address.is_loopback() || *address == local,
@@ -94,7 +94,7 @@ fn is_own(names: Names<'_>, name: &Name, local: IpAddr) -> bool {
     }
 }
 
-/// Whether the page dialled a `wss:` URL: what a trusted proxy says, or else what the relay itself speaks.
+/// Returns whether the page dialled a `wss:` URL: what a trusted proxy says, or else what the relay itself speaks.
 fn was_secure(headers: &HeaderMap, way: Way) -> bool {
     let told = || {
         let last = headers.get_all(X_FORWARDED_PROTO).iter().next_back()?.to_str().ok()?;

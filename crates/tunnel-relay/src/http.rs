@@ -79,7 +79,7 @@ async fn receive(
     converse(shared.clone(), stream, remote).await
 }
 
-/// What comes before HTTP: the PROXY protocol, then TLS.
+/// Does what comes before HTTP: the PROXY protocol, then TLS.
 async fn prepare(shared: &Shared, mut stream: TcpStream, remote: &mut Remote) -> io::Result<Stream> {
     if remote.is_proxy && remote.config.client_address == AddressSource::ProxyProtocol {
         let header = client::read_proxy_header(&mut stream).await;
@@ -133,7 +133,7 @@ async fn converse(shared: Arc<Shared>, stream: Stream, remote: Arc<Remote>) -> O
     let mut connection = http1::Builder::new()
         .timer(clock)
         .header_read_timeout(limits.handshake_timeout)
-        // Whoever has said all that it has to say may close its half: it gets its answer.
+        // A client that closes its half after the request gets its answer.
         .half_close(true)
         .max_buf_size(limits.max_header_bytes)
         .serve_connection(stream, service);

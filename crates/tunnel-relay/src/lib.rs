@@ -5,21 +5,23 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`config`] | what an operator sets |
-//! | [`log`] | what is logged, and where it goes |
-//! | [`access`] | access tokens |
-//! | `complaints` | what is misconfigured around the relay |
-//! | `admission`, `bucket`, `client`, `origins` | who gets in, and which address a peer has |
-//! | `tls`, `certificate`, `stream` | certificates, and streams with and without them |
 //! | [`server`] | accepts, drains, ends |
-//! | `shared` | what all tasks share |
-//! | `remote`, `http`, `clock`, `answers`, `files` | who connects, and plain HTTP on the same port |
-//! | `entrance`, `upgrade` | the way into a WebSocket |
+//! | `monitor` | the address for operators: metrics, health, a live page |
+//! | `http`, `clock`, `answers` | plain HTTP, up to the request for a WebSocket |
+//! | `entrance`, `upgrade` | the decision about that request |
 //! | `connection`, `socket`, `transport` | one task for each WebSocket |
-//! | `metrics`, `monitor` | what is counted, and the address where it is shown |
+//! | `remote`, `client` | the other end of a TCP connection, and the address behind a proxy |
+//! | `shared` | state that all tasks share |
+//! | `shared_router` | the router behind its lock, and the tasks that wait for it |
+//! | `files` | folders that are served |
+//! | `tls`, `certificate`, `stream` | certificates, and streams with and without them |
+//! | `admission`, `bucket`, `half_sent` | limits for connections, rates and memory |
+//! | `metrics`, `complaints`, [`log`] | counters, warnings, the log |
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
+//! | [`config`], [`access`], `hosts`, `origins` | the settings, and values of some of them |
 //! | `echo` | the same stack without a router, for conformance tests |
-//! | `shared_router` | the router behind its lock, and who is to be woken |
+//!
+//! No two modules import each other, not even by way of others: `tests/modules.rs` looks.
 //!
 //! The library exists so that tests can run a real relay in their own process:
 //!

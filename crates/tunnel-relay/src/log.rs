@@ -12,10 +12,10 @@ use tracing::{Level, error};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// How many lines may wait for stderr, of some hundred bytes each.
+/// Most lines that wait for stderr, of some hundred bytes each.
 const WAITING: usize = 4_096;
 
-/// How long the end of the process waits for the last lines.
+/// Longest time that the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_millis(1_500);
 
 /// Lines that stderr did not take.
@@ -24,7 +24,7 @@ static FAILED: AtomicU64 = AtomicU64::new(0);
 /// Counts the lines for which there was no room.
 static FULL: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How an event looks in the log.
+/// The form of an event in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
     /// A line for people.
@@ -89,7 +89,7 @@ fn subscribe(format: LogFormat, filter: EnvFilter, writer: NonBlocking) {
     }
 }
 
-/// What a text says about events to let through; the error says what is wrong with it.
+/// Reads a filter of events; the error says what is wrong with the text.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     // A word that is no level would be taken for the name of a module, and nothing else would be let through.
     for word in text.split(',').filter(|word| !word.contains(['=', '[', ']'])) {
@@ -100,7 +100,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(text).map_err(|error| format!("{text:?} is no filter: {error}"))
 }
 
-/// How many lines were lost since the process began.
+/// Number of lines that were lost since the process began.
 pub(crate) fn lost() -> u64 {
     let full = FULL.get().map_or(0, |counter| counter.dropped_lines() as u64);
     full + FAILED.load(Ordering::Relaxed)

@@ -95,7 +95,7 @@ fn print(text: Result<String, impl std::fmt::Display>) -> ExitCode {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has heard enough.
+        // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: not all could be written to stdout: {error}"));
@@ -165,7 +165,7 @@ async fn run(sources: Sources, config: Config) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let relay = Relay::start(config).await?;
     let mut stdout = io::stdout();
-    // Whoever started the relay may have closed its end: the relay runs all the same.
+    // The process that started the relay may have closed its end: the relay runs all the same.
     let _ignored = writeln!(stdout, "listening on {}", relay.url()).and_then(|()| stdout.flush());
     let signal = loop {
         match signals.next().await {
@@ -216,7 +216,7 @@ fn reload(relay: &Relay, sources: &Sources) {
 /// The signal that has the configuration read again.
 const RELOAD: &str = "SIGHUP";
 
-/// What other programs do at SIGUSR1, opening log files anew mostly, is nothing to do here; by itself it would end the relay.
+/// Other programs open their log files anew at SIGUSR1. The relay has none; without a handler the signal would end it.
 const NOTHING: &str = "SIGUSR1";
 
 /// Ctrl-C and, where there are such, SIGTERM, SIGHUP and SIGUSR1.

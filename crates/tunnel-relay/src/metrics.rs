@@ -1,6 +1,6 @@
 //! Counters, and the page that Prometheus reads. `monitor` shows it.
 //!
-//! Whatever happens for each frame is counted where the router's lock is held anyway ([`Traffic`]), or read from the
+//! Events of each frame are counted where the router's lock is held anyway ([`Traffic`]), or read from the
 //! router's own books when somebody asks. The counters here are for what is rarer: connections and requests.
 
 mod page;
@@ -38,7 +38,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// Why a connection, or its request for a WebSocket, was turned away.
+    /// The reason why a connection, or its request for a WebSocket, was refused.
     Refused {
         /// The handshake is not one of RFC 6455.
         Handshake = "handshake",
@@ -72,7 +72,7 @@ labels! {
 }
 
 labels! {
-    /// What ended a WebSocket.
+    /// The cause of the end of a WebSocket.
     Ended {
         /// The relay's rules: see the codes.
         Relay = "relay",
@@ -115,7 +115,7 @@ pub(crate) struct Family<L> {
     label: std::marker::PhantomData<L>,
 }
 
-/// What is counted beside the router's books.
+/// Counters beside the router's own.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     started: SystemTime,
@@ -138,7 +138,7 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Present<'a>(&'a AtomicUsize);
 
-/// What else the relay says of itself.
+/// State of the relay that is no counter.
 pub(crate) struct State {
     pub(crate) is_ready: bool,
     /// In seconds since 1970.
@@ -146,7 +146,7 @@ pub(crate) struct State {
     pub(crate) total_buffer: usize,
 }
 
-/// What the page is made of, beside the counters.
+/// Figures of the router at one moment.
 pub(crate) struct Snapshot {
     pub(crate) stats: Stats,
     pub(crate) load: Load,

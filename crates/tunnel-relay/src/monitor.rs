@@ -29,16 +29,16 @@ use tracing::{debug, info};
 /// More than all that watch one relay, and few enough to leave descriptors to peers.
 const MAX_CONNECTIONS: usize = 32;
 
-/// How long one connection may last: who watches may come again.
+/// Longest time of one connection: a monitoring system connects again.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// How long accepting rests when the system refuses.
+/// Pause after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Content type of Prometheus's text format.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// How long the relay waits before it tries once more to listen for those who watch.
+/// Pause before the relay tries once more to listen on this address.
 const LISTEN_AGAIN: Duration = Duration::from_millis(250);
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");

@@ -4,14 +4,14 @@ use http::header::{self, HeaderMap};
 use std::fmt;
 use std::str::FromStr;
 
-/// What an `Origin` header has to say.
+/// A pattern that an `Origin` header has to match.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// A page's origin, or those of all hosts below one.
     Page {
         /// `https`, `http` or an extension's scheme.
         scheme: String,
-        /// Whether it stands for all hosts below `host`, and not for `host` itself.
+        /// True if it stands for all hosts below `host`, and not for `host` itself.
         below: bool,
         /// The host, lower case.
         host: String,
@@ -22,11 +22,11 @@ pub enum Origin {
     Null,
     /// No header: a program that is no browser.
     Absent,
-    /// Whatever the header says, and none: no header says this.
+    /// Matches every header, and a request without one.
     Any,
 }
 
-/// Whether a request may open a WebSocket; an empty list lets nobody in.
+/// Returns whether a request may open a WebSocket; an empty list lets nobody in.
 pub(crate) fn admit(allowed: &[Origin], headers: &HeaderMap) -> bool {
     if allowed.contains(&Origin::Any) {
         return true;

@@ -1,4 +1,4 @@
-//! Who is at the other end of a TCP connection. `server` makes one for each connection, before a byte is read of it.
+//! The other end of a TCP connection: its address, and the places that it takes. `server` makes one for each connection, before a byte is read of it.
 
 use crate::admission::{AddressPlace, NoPlace, Place};
 use crate::client;
@@ -10,14 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Who is at the other end of a connection, and the places that it takes.
+/// The other end of a TCP connection, and the places that it takes.
 #[derive(Debug)]
 pub(crate) struct Remote {
     /// The peer's, or that of the trusted proxy before it.
     pub(crate) address: IpAddr,
-    /// Whether others are behind it, of whom it is to say who they are.
+    /// True for a trusted proxy, which has to say whose requests it passes on.
     pub(crate) is_proxy: bool,
-    /// Whether the relay speaks TLS with it.
+    /// True if the relay speaks TLS with it.
     is_secure: bool,
     /// The relay's own address, which it came to.
     pub(crate) local: IpAddr,
@@ -39,7 +39,7 @@ impl Remote {
         Ok(Self { address, is_proxy, is_secure, local, config, _place: shared.admission.enter(now)?, own })
     }
 
-    /// How it reached the relay.
+    /// The way by which it reached the relay.
     pub(crate) const fn way(&self) -> Way {
         Way { local: self.local, is_secure: self.is_secure, is_proxy: self.is_proxy }
     }

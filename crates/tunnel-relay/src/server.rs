@@ -22,21 +22,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 use tunnel_protocol::router::{self, LivecodeConfig, Stats};
 
-/// How much of what a peer's connection can't carry yet the system takes, in bytes.
+/// Most bytes that the kernel takes and has not sent yet, for each connection.
 ///
 /// It would take up to 4 MiB, in which one channel's small frame then waits behind another's flood, and which no limit
 /// of ours counts. Two of the largest frames keep the connection busy.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 
-/// How long accepting rests when the system refuses: mostly it is out of file descriptors.
+/// Pause after the system refused a connection: mostly, it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long what the relay is useless without rests before it is started again: a fault that comes back at once must not
+/// Pause before an essential task is started again: a fault that comes back at once must not
 /// fill the log.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many newcomers are told at one time that they are not let in. Others are not told.
+/// Most newcomers that are told at one time that they are not let in. Others are not told.
 const MAX_TOLD: usize = 64;
 
 /// A relay that runs.
@@ -114,12 +114,12 @@ impl Relay {
         })
     }
 
-    /// Whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
+    /// Checks whether a relay could [`start`](Self::start) with this configuration, as far as that can be told without
     /// listening: what may need a look all the same.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// The configuration can't be used; the text says why.
     pub fn check(config: &Config) -> io::Result<Vec<String>> {
         enough_descriptors(config)?;
         Files::new(&config.www)?;
@@ -150,13 +150,13 @@ impl Relay {
         self.metrics_address
     }
 
-    /// What peers connect to, such as `ws://127.0.0.1:8087`.
+    /// The URL that peers connect to, such as `ws://127.0.0.1:8087`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", if self.shared.tls.is_some() { "wss" } else { "ws" }, self.address)
     }
 
-    /// What it holds and what it has done.
+    /// Counts of what it holds and has done.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.router.stats()
@@ -184,7 +184,7 @@ impl Relay {
     }
 }
 
-/// What the router is told: the livecode dialect's secret is drawn here.
+/// The router's settings: the livecode dialect's secret is drawn here.
 fn router_config(config: &Config) -> io::Result<router::Config> {
     let mut router = config.router();
     if let Some(Secret(credential)) = &config.livecode_credential {
@@ -272,12 +272,12 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
                             reason = full.text().trim_end(),
                             "connections are refused; if this is a reverse proxy's address, name it in trusted-proxies"
                         );
-                        // Whoever waits for a TLS handshake understands nothing else.
+                        // A peer that waits for a TLS handshake understands nothing else.
                         if shared.tls.is_none()
                             && let Ok(turn) = telling.clone().try_acquire_owned()
                         {
                             tokio::spawn(async move {
-                                // What becomes of it is the newcomer's affair.
+                                // An error is the newcomer's affair.
                                 let _ignored =
                                     tokio::time::timeout(stream::LAST_WORDS, tell(stream, full)).await;
                                 drop(turn);

@@ -1,4 +1,4 @@
-//! What all tasks of a relay share: settings, limits, the router, what is counted, and the phase of its life. `server` makes it.
+//! State that all tasks of a relay share: settings, limits, the router, what is counted, and the phase of its life. `server` makes it.
 
 use crate::Config;
 use crate::admission::Admission;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tunnel_protocol::router;
 
-/// What all connections' tasks share.
+/// State that all connections' tasks share.
 pub(crate) struct Shared {
     config: RwLock<Arc<Config>>,
     pub(crate) admission: Admission,
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
     Killed,
 }
 
-/// Why a configuration was not taken over, or not all of it.
+/// The reason why a configuration was not taken over, or not all of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
@@ -96,7 +96,7 @@ impl Shared {
         self.reached(Phase::Killed).await;
     }
 
-    /// Why newcomers should go elsewhere, if they should.
+    /// The reason why newcomers should go elsewhere, if they should.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
         if self.is_draining() {
             Some("this relay is about to end")
@@ -137,7 +137,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// How many connections there are descriptors for.
+/// Number of connections for which there are descriptors.
 pub(crate) fn max_descriptors(config: &Config) -> usize {
     #[cfg(unix)]
     if let Ok((soft, _hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) {

@@ -42,7 +42,7 @@ struct LinkTask {
     close: Option<(CloseCode, String)>,
 }
 
-/// What the router hears of a peer.
+/// One thing that a peer sent, as the router takes it.
 #[derive(Debug)]
 pub(crate) enum Message {
     Binary(BytesMut),
@@ -58,7 +58,7 @@ pub(crate) enum Message {
     Alive,
 }
 
-/// What an exchange leaves to do.
+/// The next step of a connection's task after an exchange.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Next {
     /// The first message that is left is a REGISTER whose proof has to be checked, which takes too long for the lock.
@@ -73,7 +73,7 @@ pub(crate) enum Next {
     Killed,
 }
 
-/// What is to be done once the lock is released.
+/// Work that is left for when the lock is released.
 #[derive(Default)]
 struct Effects {
     wake: Vec<Waker>,
@@ -134,7 +134,7 @@ impl SharedRouter {
         self.call(|state, _| state.router.configure(config));
     }
 
-    /// Whether so much is held for peers that no new ones are taken in.
+    /// Returns whether so much is held for peers that no new ones are taken in.
     pub(crate) fn is_full(&self) -> bool {
         self.lock().router.is_full()
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteEx
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::router::Transmit;
 
-/// How much is read at once.
+/// Most bytes of one read.
 ///
 /// Small enough to stay in a processor's cache, large enough for the largest frame with its WebSocket header.
 const READ: usize = (64 << 10) + 14;
@@ -19,7 +19,7 @@ const READ: usize = (64 << 10) + 14;
 /// As much as a connection keeps of what it has read in memory of just that size: the first bytes of a frame.
 const SHORT: usize = 64;
 
-/// How much of what a peer still sends is read and forgotten while its WebSocket closes.
+/// Most bytes that are read and dropped while a WebSocket closes.
 ///
 /// A socket that closes with bytes unread is reset, and the reset overtakes the close frame.
 const MAX_FORGOTTEN: usize = 4 << 20;
@@ -42,7 +42,7 @@ pub(crate) struct ThreadBuffers {
     write_buffer: WriteBuffer,
 }
 
-/// What was read and not yet understood.
+/// Bytes that were read and not decoded yet.
 #[derive(Debug, Default)]
 struct Inbox {
     memory: Vec<u8>,
@@ -50,7 +50,7 @@ struct Inbox {
     end: usize,
 }
 
-/// Why nothing more can be received.
+/// The reason why nothing more can be received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     #[error(transparent)]
@@ -113,7 +113,7 @@ impl Socket {
         }
     }
 
-    /// How many frames have come since the last call: fragments, pings and pongs count each.
+    /// Number of frames since the last call: fragments, pings and pongs count each.
     pub(crate) fn take_frames(&mut self) -> usize {
         self.decoder.take_frames()
     }

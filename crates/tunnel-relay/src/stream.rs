@@ -8,10 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// How long a peer may take to hear why it is sent away.
+/// Longest time that a peer may take to hear why it is sent away.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How much of what the peer says is read meanwhile, in bytes.
+/// Most bytes that are read of the peer meanwhile.
 const READ_MEANWHILE: u64 = 16 << 10;
 
 /// Ends a connection whose last answer is to be heard: a socket that closes with bytes unread is reset, and the reset

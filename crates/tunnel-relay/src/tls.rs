@@ -22,10 +22,10 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
-/// How often the log repeats that a certificate ends, or has.
+/// Interval at which the log repeats that a certificate ends, or has.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 
-/// What turns TCP streams into TLS streams.
+/// Turns TCP streams into TLS streams.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     current: Arc<Current>,
@@ -82,7 +82,7 @@ impl Tls {
         }
     }
 
-    /// Whether [`new`](Self::new) would succeed; what is wrong with the certificate all the same.
+    /// Checks whether [`new`](Self::new) would succeed; returns what is wrong with the certificate all the same.
     pub(crate) fn check(config: &Config) -> io::Result<Vec<String>> {
         let mut warnings = Vec::new();
         if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
@@ -101,7 +101,7 @@ impl Tls {
         details(&*self.current.get()?)
     }
 
-    /// Whether there is no certificate to show yet.
+    /// Returns whether there is no certificate to show yet.
     pub(crate) fn is_waiting(&self) -> bool {
         self.current.get().is_none()
     }
@@ -194,7 +194,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Whether a handshake failed because what came is no TLS at all.
+/// Returns whether a handshake failed because the peer does not speak TLS at all.
 pub(crate) fn speaks_no_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(error, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
@@ -215,7 +215,7 @@ fn acceptor(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> io::Result
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// What is in the files, by its hash: their times may stay when it changes, and the key is nothing to keep.
+/// Hashes of the files: their times may stay when the content changes, and the key must not be kept.
 fn contents(certificate: &Path, key: &Path) -> [Option<Vec<u8>>; 2] {
     [certificate, key].map(|path| std::fs::read(path).ok().map(|bytes| Sha256::digest(bytes).to_vec()))
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How many bytes are read of a connection first: more than a browser's handshake takes, mostly.
+/// Bytes that are read of a connection first: more than a browser's handshake takes, mostly.
 const START: usize = 2 << 10;
 
-/// What a peer says to HTTP that means to speak something else.
+/// A protocol that a peer speaks to a port on which it is not expected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum WrongProtocol {
     Tls,
@@ -37,7 +37,7 @@ impl WrongProtocol {
 /// A stream under HTTP. Ended when the peer takes nothing of what is written for too long.
 pub(crate) struct HttpStream {
     io: TokioIo<Stream>,
-    /// What the peer said first, if it was neither a request nor nothing.
+    /// The protocol that the first bytes belong to, if it is not HTTP.
     wrong_protocol: Option<WrongProtocol>,
     has_begun: bool,
     clock: RequestClock,
@@ -58,7 +58,7 @@ impl HttpStream {
         }
     }
 
-    /// What the peer seems to speak instead of HTTP.
+    /// The protocol that the peer seems to speak instead of HTTP.
     pub(crate) const fn wrong_protocol(&self) -> Option<WrongProtocol> {
         self.wrong_protocol
     }

@@ -10,7 +10,7 @@ use sha1_smol::Sha1;
 use tunnel_protocol::router::Dialect;
 use tunnel_protocol::{SUBPROTOCOL, early};
 
-/// What RFC 6455 has every server append to the key.
+/// The text that every server appends to the key (RFC 6455).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A handshake that the relay agrees to.
@@ -23,7 +23,7 @@ pub(crate) struct Handshake {
     accept: HeaderValue,
 }
 
-/// Why a handshake is refused.
+/// The reason why a handshake is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     NotGet,
@@ -43,7 +43,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What it is counted as.
+    /// The label under which it is counted.
     pub(crate) const fn metric(self) -> Refused {
         match self {
             Self::NotGet
@@ -74,7 +74,7 @@ impl Refusal {
         }
     }
 
-    /// What the peer is told.
+    /// The text that the peer gets.
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::NotGet => "a WebSocket handshake is a GET request of HTTP/1.1\n",
@@ -93,7 +93,7 @@ impl Refusal {
     }
 }
 
-/// Whether the request wants to become a WebSocket.
+/// Returns whether the request wants to become a WebSocket.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     has_token(headers, header::UPGRADE, "websocket")
 }
@@ -157,7 +157,8 @@ fn accept(key: &[u8]) -> HeaderValue {
     HeaderValue::try_from(STANDARD.encode(hash.digest().bytes())).expect("base64 is visible ASCII")
 }
 
-/// The frames that a peer put among the subprotocols. What is wrong with them, it will hear when it says them again.
+/// The frames that a peer put among the subprotocols. Malformed ones are ignored: the peer sends them again as messages, and gets the
+/// error then.
 fn early_frames(headers: &HeaderMap) -> Option<Vec<Bytes>> {
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, early::SUBPROTOCOL) {
         return None;
@@ -167,19 +168,19 @@ fn early_frames(headers: &HeaderMap) -> Option<Vec<Bytes>> {
     early::decode(URL_SAFE_NO_PAD.decode(frames).ok()?.into())
 }
 
-/// Whether bytes that belong to the request may follow its head: the WebSocket would take them for its own.
+/// Returns whether bytes that belong to the request may follow its head: the WebSocket would take them for its own.
 fn has_body(headers: &HeaderMap) -> bool {
     let is_empty = |len: &HeaderValue| len == "0";
     headers.contains_key(header::TRANSFER_ENCODING)
         || !headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
 }
 
-/// Whether one of the comma-separated lists under `name` holds `token`, in any case of its letters.
+/// Returns whether one of the comma-separated lists under `name` holds `token`, in any case of its letters.
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|one| one.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// What the comma-separated lists under `name` hold.
+/// The elements of the comma-separated lists under `name`.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &[u8]> {
     let values = headers.get_all(name).iter();
     values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)

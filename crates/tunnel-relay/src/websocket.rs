@@ -1,6 +1,6 @@
 //! The server's half of RFC 6455 after the handshake, without I/O.
 //!
-//! Why not a library: those that are strict and cancel-safe keep buffers for each connection, as long as its largest
+//! It is our own because libraries that are strict and cancel-safe keep buffers for each connection, as long as its largest
 //! message was, and copy each message once more on the way in and on the way out. Here a connection that waits holds
 //! nothing: what is read and written passes through buffers that all connections of a thread share.
 //!
@@ -14,7 +14,7 @@ mod pool;
 pub(crate) use decode::{Decoder, Fault, Part, Received};
 pub(crate) use encode::{SendQueue, WriteBuffer};
 
-/// What a frame is, the lower half of its first byte (RFC 6455, section 11.8).
+/// The type of a frame, in the lower half of its first byte (RFC 6455, section 11.8).
 mod opcode {
     pub(super) const CONTINUATION: u8 = 0x0;
     pub(super) const TEXT: u8 = 0x1;
@@ -30,7 +30,7 @@ const FIN: u8 = 0x80;
 /// The longest payload of a ping, a pong and a close frame.
 const MAX_CONTROL: usize = 125;
 
-/// Whether a close frame may carry the code (RFC 6455, section 7.4, and the registry that it founded).
+/// Returns whether a close frame may carry the code (RFC 6455, section 7.4, and the registry that it founded).
 const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

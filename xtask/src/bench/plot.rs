@@ -1,4 +1,4 @@
-//! A plot of bars, as SVG.
+//! A plot of bars, as SVG, for `cargo xtask bench relay`.
 
 use std::fmt::Write as _;
 

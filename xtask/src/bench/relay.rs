@@ -1,4 +1,4 @@
-//! What forwarding costs the relay, beside what it costs others, in turns.
+//! `cargo xtask bench relay`: the cost of forwarding, of the relay and of others, in turns.
 //!
 //! The measuring is done by the relay's example `load`: this starts it, and makes tables, a plot and a file of what
 //! it says.
@@ -26,7 +26,7 @@ const OURS: &str = "tunnel-relay";
 /// The floor's.
 const SPLICE: &str = "TCP splice";
 
-/// What is sent: bytes of payload, and how many messages before an answer is awaited.
+/// A load: bytes of payload, and the number of messages before an answer is awaited.
 ///
 /// The last makes frames of 60,000 bytes with their headers.
 const CASES: [(usize, usize, &str); 5] = [
@@ -39,7 +39,7 @@ const CASES: [(usize, usize, &str); 5] = [
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How often each is measured, in turns
+    /// Number of rounds, in which each is measured once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Measure these only
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     /// Compare with the floor only
     #[arg(long)]
     alone: bool,
-    /// How many idle links are held at once, as far as the system's limit of descriptors lets us
+    /// Number of idle links that are held at once, as far as the system's limit of descriptors lets us
     #[arg(long, default_value_t = 20_000)]
     links: u32,
     /// Where the results go; the default is bench/relay.json in the target folder
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     svg: Option<PathBuf>,
 }
 
-/// What can be measured.
+/// Things that can be measured.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Part {
     /// CPU time, messages a second and latency
@@ -247,7 +247,7 @@ fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Argume
     serde_json::from_slice(&result.stdout).context("what the example says is no JSON")
 }
 
-/// What it was measured on, and with which versions.
+/// The machine, and the versions of all programs.
 fn machine(workspace: &Workspace, contestants: &[Contestant]) -> Result<Value> {
     let first_line = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();

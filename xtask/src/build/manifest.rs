@@ -1,4 +1,4 @@
-//! The package's `package.json`.
+//! The package's `package.json`, which `build` writes.
 
 use std::fs;
 use std::path::Path;

@@ -32,7 +32,7 @@ const FILES: [(&str, &str); 14] = [
     ("grafana.json", "usr/share/doc/tunnel-relay/examples"),
 ];
 
-/// What dpkg runs, by the script's name. The relay is started by its operator, not by being installed; an update restarts one that
+/// Scripts that dpkg runs, by name. The relay is started by its operator, not by being installed; an update restarts one that
 /// runs, by which no page loses anything.
 const SCRIPTS: [(&str, &str); 3] = [
     ("postinst", "systemctl daemon-reload && if [ -n \"$2\" ]; then systemctl try-restart tunnel-relay; fi"),

@@ -1,4 +1,4 @@
-//! The browser library as an npm package.
+//! The browser library as an npm package, for `cargo xtask dist`.
 
 use std::path::{Path, PathBuf};
 

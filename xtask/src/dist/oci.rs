@@ -15,7 +15,7 @@ use super::tar;
 use crate::process::output;
 use crate::workspace::Workspace;
 
-/// What is in the image: what `deploy/Dockerfile` puts there, and the licences of what is compiled in.
+/// The files of the image: those that `deploy/Dockerfile` puts there, and the licences of what is compiled in.
 const FILES: [&str; 4] = ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY.txt", "tunnel-relay"];
 
 /// A file of the layout, by its hash.

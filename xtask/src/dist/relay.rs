@@ -22,7 +22,7 @@ const PACKAGE: &str = "tunnel-relay";
 /// Cargo profile of what is given away.
 const PROFILE: &str = "dist";
 
-/// What belongs to it besides the binary.
+/// Files that belong to it besides the binary.
 const FILES: [&str; 13] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
@@ -162,7 +162,7 @@ fn check_static(binary: &Path) -> Result<()> {
     }
 }
 
-/// Whether an ELF file names a program that loads it; `None` if it is none of 64 bits, little endian.
+/// Returns whether an ELF file names a program that loads it; `None` if it is none of 64 bits, little endian.
 pub(super) fn has_interpreter(elf: &[u8]) -> Option<bool> {
     /// Type of the program header that names it.
     const PT_INTERP: u32 = 3;
@@ -179,11 +179,11 @@ pub(super) fn has_interpreter(elf: &[u8]) -> Option<bool> {
     Some(kinds.contains(&(PT_INTERP as usize)))
 }
 
-/// What the binary is made of.
+/// The packages that the binary is made of.
 struct Packages {
     /// Of the relay itself.
     version: String,
-    /// Whether something is compiled by a C compiler.
+    /// True if something is compiled by a C compiler.
     needs_c: bool,
     /// The licences of all that comes from elsewhere.
     licences: String,
@@ -277,7 +277,7 @@ fn compiled_in(workspace: &Workspace, triple: &str) -> Result<Packages> {
     Ok(Packages { version: relay.version.clone(), needs_c, licences: licences(&foreign)? })
 }
 
-/// Whose work is in the binary, and on what terms: texts that many share are there once.
+/// The owners of the code in the binary, and its licences: texts that many share are there once.
 fn licences(packages: &[&Package]) -> Result<String> {
     let mut page =
         "The relay is compiled from the packages below and Rust's standard library (MIT OR Apache-2.0).\n\n"

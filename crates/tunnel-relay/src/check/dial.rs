@@ -23,10 +23,10 @@ use tokio_websockets::{ClientBuilder, WebSocketStream};
 use tunnel_protocol::{SUBPROTOCOL, early};
 use tunnel_relay::certificate::{Certificate, Problem};
 
-/// How much of an answer that is no WebSocket is read.
+/// Most bytes that are read of an answer that is no WebSocket.
 const MAX_ANSWER: usize = 4 << 10;
 
-/// How relays are dialled, and whether each step is told.
+/// Dials relays, and tells each step.
 #[derive(Clone)]
 pub(crate) struct Transcript {
     url: RelayUrl,
@@ -38,7 +38,7 @@ pub(crate) struct Transcript {
 /// A WebSocket.
 pub(crate) struct Dialled {
     pub(crate) socket: WebSocketStream<TokioIo<Upgraded>>,
-    /// Whether the relay has taken the frames in the handshake.
+    /// True if the relay has taken the frames in the handshake.
     pub(crate) greeted: bool,
 }
 
@@ -223,7 +223,7 @@ const PLAIN: &str = "check that something speaks TLS on this port: the relay wit
 const SILENT: &str = "check that HTTP and WebSockets are spoken on this port: TLS (use wss:) and the PROXY protocol are not HTTP, and \
                       proxies have to pass the upgrade on";
 
-/// What helps against an answer that is no WebSocket.
+/// Advice for an answer that is no WebSocket.
 fn remedy(status: StatusCode) -> &'static str {
     match status.as_u16() {
         403 => "add the page's origin to allowed-origins; give it here with --origin",

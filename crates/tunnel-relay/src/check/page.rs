@@ -14,10 +14,10 @@ use tunnel_protocol::frame::Welcome;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::{CloseCode, Frame, Instant, Message};
 
-/// How many messages go to this program and back.
+/// Number of messages that go to this program and back.
 const MESSAGES: usize = 8;
 
-/// What the relay has shown.
+/// Findings about the relay.
 pub(crate) struct Report {
     pub(crate) greeted_early: bool,
     pub(crate) welcome: Box<Welcome>,
@@ -247,7 +247,7 @@ fn random() -> Result<[u8; 32], Failure> {
     Ok(bytes)
 }
 
-/// What helps against a close code of the relay's.
+/// Advice for a close code of the relay's.
 fn remedy(code: CloseCode) -> &'static str {
     match code {
         CloseCode::BAD_CREDENTIAL => {

@@ -23,7 +23,7 @@ impl RelayUrl {
         format!("{scheme}://{}{path}", self.origin)
     }
 
-    /// Whether its name or address is one for more than this machine or network, as far as it shows.
+    /// Returns whether its name or address reaches beyond this machine or network, as far as it shows.
     pub(crate) fn is_public(&self) -> bool {
         match self.host.parse::<std::net::IpAddr>() {
             Ok(std::net::IpAddr::V4(address)) => !address.is_loopback() && !address.is_private(),

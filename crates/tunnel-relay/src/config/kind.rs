@@ -1,4 +1,4 @@
-//! How values are written, the same in flags, environment and file. The table in `config` names a kind for each setting.
+//! Reads and writes values, the same in flags, environment and file. The table in `config` names a kind for each setting.
 
 use super::values::{AccessMode, AddressSource, Mount, Secret};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How values of the type `T` are read and written.
+/// A way to read and write values of the type `T`.
 ///
 /// A file's numbers are read as their digits; a list is one text for each of its values.
 pub(super) trait Kind<T> {
-    /// What stands for a value in help texts.
+    /// The placeholder for a value in help texts.
     const FORM: &'static str;
-    /// What is allowed, as a noun.
+    /// The values that are allowed, as a noun.
     const ALLOWED: &'static str;
-    /// Whether it is a list.
+    /// True for a list.
     const MANY: bool = false;
-    /// Whether it must not be shown.
+    /// True if values must not be shown.
     const SECRET: bool = false;
 
     /// Reads a value; the error says what is wrong with it, but not what is allowed.
@@ -457,7 +457,7 @@ impl One<Duration> for Time {
 fn time(value: Duration) -> (u64, &'static str) {
     match unit_of(u64::try_from(value.as_millis()).unwrap_or(u64::MAX), &TIMES) {
         (0, _) => (0, "s"),
-        // Whoever writes 60 s does not think of it as a minute.
+        // 60 s stays 60 s: an operator who wrote it does not look for a minute.
         (count @ 1..=5, "min") => (count * 60, "s"),
         other => other,
     }

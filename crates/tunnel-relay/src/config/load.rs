@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
-/// What names of settings begin with in the environment.
+/// Prefix of the settings' names in the environment.
 const PREFIX: &str = "TUNNEL_RELAY_";
 
 /// Names that begin like settings but are none.
@@ -34,7 +34,7 @@ impl Sources {
     /// The environment of this process and nothing else.
     #[must_use]
     pub fn from_environment() -> Self {
-        // What is no UTF-8 must not count as not set.
+        // A variable that is not UTF-8 must not count as unset.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
@@ -47,9 +47,9 @@ impl Sources {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What may have been meant otherwise.
+    /// Warnings about values that may have been meant otherwise.
     pub warnings: Vec<String>,
-    /// Why nobody gets in, if so. A relay has no reason to start like this; one that runs, and is told to forget its
+    /// The reason why nobody gets in, if so. A relay has no reason to start like this; one that runs, and is told to forget its
     /// last token, goes on.
     pub closed: Option<String>,
 }
@@ -228,7 +228,7 @@ impl Loader {
         self.places.get(field).cloned().unwrap_or_else(|| format!("{} (default)", name(field)))
     }
 
-    /// Who may use the relay if nobody has said so: whoever gives tokens, and be it none, does not mean everybody.
+    /// The access if the settings do not say it: an operator who names tokens, and be it none, does not mean everybody.
     fn decide_access(&mut self) {
         if self.places.contains_key("access") {
             return;
@@ -260,7 +260,7 @@ impl Loader {
     }
 }
 
-/// Whether a variable is one of those that Kubernetes and Docker set for a service that is called `tunnel-relay`.
+/// Returns whether a variable is one of those that Kubernetes and Docker set for a service that is called `tunnel-relay`.
 fn is_service_link(rest: &str, value: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match rest.strip_prefix("PORT") {
@@ -295,7 +295,7 @@ fn texts(value: &DeValue<'_>) -> Option<(Vec<String>, bool)> {
     }
 }
 
-/// How many letters have to be changed, added or left out to make one text the other.
+/// Number of letters that have to be changed, added or left out to make one text the other.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<_> = b.chars().collect();
     let mut row: Vec<_> = (0..=b.len()).collect();
@@ -485,7 +485,7 @@ mod tests {
         load(&Sources { environment: variables, ..Sources::default() }).unwrap();
     }
 
-    /// What is loaded of these variables: who may use the relay, and whether nobody gets in; or what is wrong.
+    /// Loads these variables: returns who may use the relay, and whether nobody gets in; or else the problems.
     fn access(pairs: &[(&str, &str)]) -> Result<(AccessMode, bool), String> {
         let sources = Sources { environment: environment(pairs), ..Sources::default() };
         let loaded = load(&sources).map_err(|problems| problems.to_string())?;

@@ -6,25 +6,25 @@ use std::fmt::Write as _;
 /// One row of the table of settings.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// What it is about.
+    /// The heading under which it is listed.
     pub group: &'static str,
     /// The field of [`Config`].
     pub field: &'static str,
-    /// What stands for a value in help texts.
+    /// The placeholder for a value in help texts.
     pub form: &'static str,
-    /// What values are allowed, as a noun.
+    /// The values that are allowed, as a noun.
     pub allowed: String,
-    /// Whether it takes any number of values.
+    /// True if it takes any number of values.
     pub many: bool,
-    /// Whether values must not be shown.
+    /// True if values must not be shown.
     pub secret: bool,
-    /// Whether it can change while the relay runs.
+    /// True if it can change while the relay runs.
     pub reload: bool,
     /// The default, for people.
     pub default: String,
-    /// What it does.
+    /// Its effect.
     pub what: &'static str,
-    /// Why the default is what it is.
+    /// The reason for the default.
     pub why: &'static str,
 }
 
@@ -139,7 +139,7 @@ mod tests {
         for setting in Config::settings() {
             other(&setting, &mut changed);
         }
-        // What would contradict the rest.
+        // These would contradict the rest.
         changed.idle_timeout = std::time::Duration::from_secs(3_600);
         changed.websocket_ping_interval = changed.ping_interval * 2;
         (changed.link_frames_per_second, changed.link_bytes_per_second) = (200, 0);

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use tunnel_protocol::livecode::MAX_CREDENTIAL;
 
-/// Who may use the relay.
+/// The people who may use the relay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessMode {
     /// Everybody who reaches it.
     Open,
-    /// Whoever shows an access token; without any that it takes, nobody.
+    /// Everybody who shows an access token; without any that it takes, nobody.
     Tokens,
 }
 
-/// Who says which address a peer has that comes through a trusted proxy.
+/// The place where a trusted proxy says which address a peer has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AddressSource {
     /// The header `X-Forwarded-For`.

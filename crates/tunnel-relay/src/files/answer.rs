@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use tokio::fs::File;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-/// How much of a file is in memory at once, for each download.
+/// Most bytes of a file in memory at once, for each download.
 const CHUNK: usize = 64 << 10;
 
 /// The last date that HTTP can write, the year 9999, in seconds since 1970.
@@ -34,7 +34,7 @@ pub(super) struct Regular {
     content_type: &'static str,
 }
 
-/// What of a file is asked for.
+/// The part of a file that is asked for.
 enum Part {
     Whole,
     Range(RangeInclusive<u64>),
@@ -101,7 +101,7 @@ pub(super) fn answer(mut file: Regular, method: &Method, request: &HeaderMap) ->
     answer
 }
 
-/// Whether the browser has the file already.
+/// Returns whether the browser has the file already.
 fn is_unchanged(request: &HeaderMap, file: &Regular) -> bool {
     if let Some(tags) = request.get(header::IF_NONE_MATCH) {
         let mut tags = tags.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
@@ -117,7 +117,7 @@ fn is_date_of(value: Option<&HeaderValue>, file: &Regular) -> bool {
     date.is_some() && date == file.modified
 }
 
-/// What the request asks for: one range, or all, since an answer with several parts has no readers.
+/// The range that the request asks for: one, or all, since an answer with several parts has no readers.
 fn part(request: &HeaderMap, file: &Regular) -> Part {
     let Some(range) = request.get(header::RANGE).and_then(|range| range.to_str().ok()) else {
         return Part::Whole;

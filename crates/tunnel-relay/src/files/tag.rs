@@ -14,7 +14,7 @@ const MAX_READ: u64 = 8 << 20;
 /// For how many files the tags are remembered.
 const MAX_KNOWN: usize = 1_024;
 
-/// How long ago a file has to have been changed for its tag to be remembered: two changes at once may leave the same
+/// Age that a change of a file needs for its tag to be remembered: two changes at once may leave the same
 /// marks in the file system.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -22,7 +22,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Tags(Mutex<HashMap<PathBuf, (Marks, String)>>);
 
-/// What the file system says of a file, which changes when what is in it does: device, number, length, and when the file
+/// The file system's data about a file, which changes when its content does: device, number, length, and when the file
 /// and its marks were changed, in nanoseconds.
 type Marks = (u64, u64, u64, i128, i128);
 

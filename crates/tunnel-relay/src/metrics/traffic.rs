@@ -30,11 +30,11 @@ pub(crate) struct Traffic {
     pub(super) waits: Histogram,
 }
 
-/// How often each close code was given.
+/// Number of times that each close code was given.
 #[derive(Clone, Debug, Default)]
 struct Codes(BTreeMap<&'static str, u64>);
 
-/// How long things took.
+/// Durations, by buckets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
     /// The last one is for all above the last bound.

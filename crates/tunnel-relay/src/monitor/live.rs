@@ -1,4 +1,4 @@
-//! What the live page shows: the relay now, and its last ten minutes.
+//! The live page: the relay now, and its last ten minutes.
 
 use crate::config;
 use crate::shared::Shared;
@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The page, which asks for [`state`] by itself.
 pub(super) const PAGE: &str = include_str!("live.html");
 
-/// What the page may do: nothing but that.
+/// Content security policy of the page: its own script, and requests to the relay.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// How far apart samples are, and how many make ten minutes.
+/// Distance between samples, and the number of them that makes ten minutes.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 const SAMPLES: usize = 120;
 

@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 /// ALPN name of the challenge by which a directory finds out who answers under a name (RFC 8737).
 const CHALLENGE_ALPN: &[u8] = b"acme-tls/1";
 
-/// How long the relay rests after the first order that failed, and at most.
+/// Pause after the first order that failed, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -64,7 +64,7 @@ pub(super) fn order(config: &Config) -> io::Result<Tls> {
     Ok(Tls { acceptor, current, source: Source::Acme(Order { task, retry }) })
 }
 
-/// Whether orders could be made; what an operator should know of the cache all the same.
+/// Checks whether orders could be made; returns what an operator should know of the cache all the same.
 pub(super) fn check(config: &Config) -> io::Result<Option<String>> {
     client(config)?;
     let Some(folder) = config.acme_cache.clone() else {
@@ -80,7 +80,7 @@ pub(super) fn check(config: &Config) -> io::Result<Option<String>> {
     Ok(problem.map(|problem| format!("{shown}: {problem}")))
 }
 
-/// What is in the cache, read in a thread: a caller may run inside of tokio, and the cache is asynchronous.
+/// The certificate in the cache, read in a thread: a caller may run inside of tokio, and the cache is asynchronous.
 fn cached(folder: PathBuf, config: &Config) -> io::Result<Option<Vec<u8>>> {
     let read = || {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -124,7 +124,7 @@ async fn keep_ordering(
     }
 }
 
-/// How long to rest after each order that fails: twice as long each time, up to an hour.
+/// Pauses after orders that fail: twice as long each time, up to an hour.
 struct Pauses(Duration);
 
 impl Default for Pauses {

@@ -13,15 +13,15 @@ use tunnel_protocol::CloseCode;
 pub(crate) struct Decoder {
     max_message: usize,
     max_fragments: u32,
-    /// How many frames have begun since somebody asked.
+    /// Number of frames that have begun since the last call of `take_frames`.
     frames: usize,
     /// The frame whose payload has not come to its end.
     frame: Option<Head>,
-    /// What has come of the payload of a ping, pong or close frame.
+    /// The part of the payload of a ping, pong or close frame that has arrived.
     control: BytesMut,
     /// The message that is not complete.
     message: Option<Partial>,
-    /// What it takes of the budget for such messages.
+    /// The part of the budget for such messages that it takes.
     part: Option<Box<dyn Part>>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Received {
     Close(CloseCode),
 }
 
-/// What a peer sent that it may not; nothing after it can be understood.
+/// A violation of the WebSocket protocol; nothing after it can be decoded.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("a message may have {max} bytes here")]
@@ -80,14 +80,14 @@ struct Head {
 #[derive(Debug)]
 struct Partial {
     is_text: bool,
-    /// How many have begun.
+    /// Number of fragments that have begun.
     fragments: u32,
     /// As much of a text as is known to be UTF-8.
     valid: usize,
     payload: BytesMut,
 }
 
-/// What a connection holds of the budget for messages that have not come to their end.
+/// A connection's part of the budget for messages of which only a part has arrived.
 pub(crate) trait Part: std::fmt::Debug + Send {
     /// Holds so many bytes instead of those of before, if there is room for them; whether it does.
     fn resize(&mut self, bytes: usize) -> bool;
@@ -107,7 +107,7 @@ impl Decoder {
         Self { part, ..self }
     }
 
-    /// How many frames have begun since the last call, those without a payload included.
+    /// Number of frames that have begun since the last call, those without a payload included.
     pub(crate) fn take_frames(&mut self) -> usize {
         std::mem::take(&mut self.frames)
     }
@@ -188,7 +188,7 @@ impl Decoder {
         let part = self.part.as_mut().filter(|_| frame.left > 0 || !frame.fin);
         message.append(piece, mask, frame.left, part)?;
         if frame.left > 0 {
-            // What follows belongs to the message that has begun.
+            // The next frames belong to the message that has begun.
             frame.opcode = opcode::CONTINUATION;
             self.frame = Some(frame);
         } else if frame.fin

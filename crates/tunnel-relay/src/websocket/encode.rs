@@ -9,23 +9,23 @@ use tunnel_protocol::CloseCode;
 /// Messages up to this length are copied together: a call with a hundred small pieces costs the system more.
 const COPIED: usize = 4 << 10;
 
-/// How much of such is put together for one call.
+/// Most bytes that are copied together for one call.
 const MAX_COPIED: usize = 64 << 10;
 
-/// How many frames' memory a thread keeps.
+/// Number of frames for which a thread keeps memory.
 const MAX_KEPT: usize = 1 << 10;
 
-/// How many pieces one call gets at most.
+/// Most pieces of one call.
 const MAX_SLICES: usize = 16;
 
 /// The longest head: servers use no mask.
 const MAX_HEAD: usize = 10;
 
-/// What waits to be written, frame by frame.
+/// Frames that wait to be written.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     frames: VecDeque<Outgoing>,
-    /// How much of the first frame is written.
+    /// Bytes of the first frame that are written.
     written: usize,
     /// After a close frame there is nothing to say.
     closed: bool,
@@ -38,11 +38,11 @@ struct Outgoing {
     payload: Bytes,
 }
 
-/// Where what is written is put together, shared by all connections of a thread.
+/// Memory in which bytes are put together for a write, shared by all connections of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
     copied: Vec<u8>,
-    /// Room for frames; keeps an queue that is emptied at once from asking for memory of its own.
+    /// Room for frames; keeps a queue that is emptied at once from asking for memory of its own.
     frames: VecDeque<Outgoing>,
 }
 
@@ -224,7 +224,7 @@ impl Pieces {
 mod tests {
     use super::*;
 
-    /// What is written when each call takes at most `step` bytes.
+    /// The bytes that are written when each call takes at most `step` of them.
     fn written(mut queue: SendQueue, step: usize) -> Vec<u8> {
         let (mut write_buffer, mut bytes) = (WriteBuffer::default(), Vec::new());
         queue.borrow(&mut write_buffer);

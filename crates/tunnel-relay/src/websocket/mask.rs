@@ -14,7 +14,7 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// The mask as it is for what follows `len` bytes.
+/// The mask rotated by `len` bytes.
 pub(super) fn turn(mut mask: [u8; 4], len: usize) -> [u8; 4] {
     mask.rotate_left(len % 4);
     mask

@@ -12,7 +12,7 @@ const MIN: usize = 32 << 10;
 /// The capacity of each.
 const CAPACITY: usize = 64 << 10;
 
-/// How many are kept, by all threads together: 2 MiB.
+/// Most buffers that are kept, by all threads together: 2 MiB.
 const MAX_KEPT: usize = 32;
 
 static POOL: Mutex<Vec<BytesMut>> = Mutex::new(Vec::new());
