@@ -7,9 +7,10 @@ mod support;
 
 use std::net::SocketAddr;
 use support::process::Process;
-use support::{Peer, get, within};
+use support::{Peer, get, hello, key, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tunnel_protocol::{Frame, registration};
 
 /// Sends bytes and reads what is answered until the end.
 async fn send(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
@@ -116,6 +117,30 @@ async fn a_trusted_proxy_that_forwards_no_address_is_said_with_what_it_sends() {
     })
     .await;
     assert!(good.is_empty(), "{good:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_a_proxy_has_rewritten_is_said_with_the_setting_that_would_know_it() {
+    let lines = complaints(&[], async |address| {
+        send(address, b"GET / HTTP/1.1\r\nhost: backend_1.internal:8087\r\nconnection: close\r\n\r\n").await;
+    })
+    .await;
+    assert_one(&lines, &["backend_1.internal:8087", "`hosts`"]);
+}
+
+#[tokio::test]
+async fn a_server_that_dialled_another_url_is_said_with_both() {
+    const DIALLED: &str = "wss://relay.example/tunnel";
+    let lines = complaints(&[], async |address| {
+        let mut peer = Peer::open(address, Some("tunnel.v1")).await.unwrap();
+        peer.send(hello()).await;
+        let Frame::Welcome(welcome) = peer.frame().await else { panic!("no WELCOME") };
+        let proof = registration::prove(&key(1), &welcome.challenge, DIALLED).unwrap();
+        peer.send(Frame::Register { key: key(1).public(), proof, url: DIALLED.to_owned() }).await;
+        assert!(matches!(peer.frame().await, Frame::Error { .. }));
+    })
+    .await;
+    assert_one(&lines, &["ws://127.0.0.1:", DIALLED, "X-Forwarded-Proto", "`hosts`"]);
 }
 
 #[tokio::test]
