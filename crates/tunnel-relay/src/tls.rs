@@ -106,11 +106,13 @@ impl Tls {
         self.current.get().is_none()
     }
 
-    /// Logs what is wrong with the certificate.
-    fn warn(&self) {
-        if let Some(problem) = self.certificate().and_then(|certificate| certificate.problem()) {
+    /// Logs what is wrong with the certificate; returns whether anything is.
+    fn warn(&self) -> bool {
+        let problem = self.certificate().and_then(|certificate| certificate.problem());
+        if let Some(problem) = &problem {
             warn!(%problem, "TLS");
         }
+        problem.is_some()
     }
 
     /// Reads the files again, or has the certificate ordered now that could not be ordered before. If the files can't be used, those of
@@ -137,14 +139,12 @@ impl Tls {
             Source::Files(files) => files.first.clone(),
             Source::Acme(_) => [None, None],
         };
-        let mut warned = tokio::time::Instant::now();
-        self.warn();
+        let mut warned = None;
         loop {
-            tokio::time::sleep(interval).await;
-            if warned.elapsed() >= WARN_AGAIN {
-                warned = tokio::time::Instant::now();
-                self.warn();
+            if warned.is_none_or(|at: tokio::time::Instant| at.elapsed() >= WARN_AGAIN) && self.warn() {
+                warned = Some(tokio::time::Instant::now());
             }
+            tokio::time::sleep(interval).await;
             let Source::Files(files) = &self.source else { continue };
             let now = contents(&files.certificate, &files.key);
             // Two files change one after the other: while they don't fit each other, it is tried again.

@@ -10,6 +10,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_acme::CertCache as _;
+use rustls_acme::caches::DirCache;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -260,4 +262,29 @@ fn check_config_reads_the_cache_of_certificates_and_says_that_one_is_needed() {
     let without = Config { acme_cache: None, ..config };
     let warnings = Relay::check(&without).unwrap();
     assert!(warnings[0].contains("acme-cache is not set"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_cache_that_has_expired_is_said_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    certify_directory(folder.path());
+    let config = Ports::new().config(folder.path());
+    let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 4, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let cache = DirCache::new(config.acme_cache.clone().unwrap());
+    let pem = key.serialize_pem() + "\n" + &certificate.pem();
+    cache.store_cert(&config.acme_domains, &config.acme_directory, pem.as_bytes()).await.unwrap();
+
+    let warnings = Relay::check(&config).unwrap();
+    assert!(warnings[0].contains("cache: the certificate has expired"), "{warnings:?}");
+    let relay = Relay::start(config).await.unwrap();
+    let watched = relay.metrics_address().unwrap();
+    let read = async { while shown(relay.address()).await.is_none() {} };
+    within("the certificate from the cache", read).await;
+    assert!(get(watched, "/metrics").await.text().contains("certificate_not_after_seconds 1585699200\n"));
+    let live: Value = serde_json::from_str(get(watched, "/live.json").await.text()).unwrap();
+    assert!(live["certificate"]["problem"].as_str().unwrap().contains("has expired"), "{live}");
 }
