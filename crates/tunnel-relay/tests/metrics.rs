@@ -415,7 +415,7 @@ async fn the_live_page_shows_numbers_refusals_and_settings_and_no_ids_or_secrets
     assert_eq!((&now[1], &now[2], &now[3]), (&2.into(), &1.into(), &1.into()), "{now}");
     assert_eq!(state["refusals"], serde_json::json!([["origin", 1, "allowed-origins"]]));
     assert_eq!(
-        (&state["obstacle"], &state["certificate"]),
+        (&state["notReady"], &state["certificate"]),
         (&serde_json::Value::Null, &serde_json::Value::Null)
     );
     let settings: Vec<_> =
