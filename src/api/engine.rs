@@ -18,8 +18,8 @@ pub(crate) trait Engine {
     fn close(&self, id: SocketId, code: Option<CloseCode>, reason: &str);
     /// The counters, while the socket lives.
     fn stats(&self, id: SocketId) -> Option<SocketStats>;
-    /// Lets a client in; its events go to `state`.
-    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str);
+    /// Lets a client in, whose messages may be `max_message` bytes long; its events go to `state`.
+    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str, max_message: u64);
     /// Turns a client away.
     fn refuse(&self, id: SocketId, code: CloseCode, reason: &str);
     /// Closes the clients of the server with 1001, then unregisters it.

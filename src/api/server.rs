@@ -10,8 +10,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tunnel_protocol::endpoint::{self, Event, SocketId};
+use tunnel_protocol::endpoint::{self, Config, Event, SocketId};
 use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, ServerId};
 
 /// The options of a server. Made by [`Server::builder`].
@@ -28,6 +29,8 @@ pub(crate) struct ServerPlan {
     pub(crate) relay: String,
     pub(crate) token: String,
     pub(crate) identity: Option<String>,
+    pub(crate) max_clients: usize,
+    pub(crate) max_message: u64,
 }
 
 impl ServerBuilder {
@@ -40,6 +43,20 @@ impl ServerBuilder {
     /// The access token of the relay.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.plan.token = token.into();
+        self
+    }
+
+    /// Most clients at once, those included who are away or being let in: 1,024 unless this is called. The next one hears
+    /// [`CloseCode::TRY_AGAIN_LATER`]; of 0, everybody does.
+    pub const fn max_clients(mut self, max: usize) -> Self {
+        self.plan.max_clients = max;
+        self
+    }
+
+    /// Longest message that clients may send, in bytes: 100 MiB unless this is called. A longer one ends its socket with
+    /// [`CloseCode::TOO_BIG`] before it is received.
+    pub const fn max_message_size(mut self, bytes: u64) -> Self {
+        self.plan.max_message = bytes;
         self
     }
 
@@ -97,7 +114,14 @@ impl Drop for Hosted {
 impl Server {
     /// Describes a server that is reached through a relay.
     pub fn builder(relay: impl Into<String>) -> ServerBuilder {
-        ServerBuilder { plan: ServerPlan { relay: relay.into(), token: String::new(), identity: None } }
+        let plan = ServerPlan {
+            relay: relay.into(),
+            token: String::new(),
+            identity: None,
+            max_clients: Config::default().max_clients,
+            max_message: DEFAULT_MAX_MESSAGE,
+        };
+        ServerBuilder { plan }
     }
 
     /// The ID that clients connect to.
@@ -188,6 +212,7 @@ pub struct Incoming {
     engine: Rc<dyn Engine>,
     id: SocketId,
     client: endpoint::Incoming,
+    max_message: u64,
     is_answered: bool,
 }
 
@@ -243,7 +268,7 @@ impl Incoming {
             let reason = "the client has gone".to_owned();
             return Err(Error::Failed { code: CloseCode::ABORTED, reason });
         }
-        self.engine.accept(self.id, state.clone(), protocol);
+        self.engine.accept(self.id, state.clone(), protocol, self.max_message);
         opening.socket(self.engine.clone(), self.id, state).await
     }
 
@@ -279,6 +304,8 @@ pub(crate) struct ServerState {
     end: RefCell<Option<Error>>,
     /// Whether this page ends it.
     is_closing: Cell<bool>,
+    /// Longest message that clients may send, in bytes.
+    max_message: u64,
     /// Dropped with the end: for example, what keeps an identity.
     guard: RefCell<Option<Box<dyn Any>>>,
 }
@@ -286,7 +313,10 @@ pub(crate) struct ServerState {
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
 impl ServerState {
     /// The state of a new server, which keeps `guard` until it has ended, and what its registration is waited for with.
-    pub(crate) fn new(guard: Option<Box<dyn Any>>) -> (Rc<Self>, oneshot::Receiver<Result<ServerId, Error>>) {
+    pub(crate) fn new(
+        guard: Option<Box<dyn Any>>,
+        max_message: u64,
+    ) -> (Rc<Self>, oneshot::Receiver<Result<ServerId, Error>>) {
         let (sender, hosting) = oneshot::channel();
         let state = Self {
             claims: RefCell::default(),
@@ -295,6 +325,7 @@ impl ServerState {
             watchers: RefCell::default(),
             end: RefCell::default(),
             is_closing: Cell::new(false),
+            max_message,
             guard: RefCell::new(guard),
         };
         (Rc::new(state), hosting)
@@ -354,7 +385,8 @@ impl ServerState {
             let (code, reason) = nobody_listens(port);
             return engine.refuse(id, code, &reason);
         };
-        let incoming = Incoming { engine: engine.clone(), id, client, is_answered: false };
+        let max_message = self.max_message;
+        let incoming = Incoming { engine: engine.clone(), id, client, max_message, is_answered: false };
         if let Err(full) = listener.try_send(incoming) {
             full.into_inner().is_answered = true;
             let (code, reason) = backlog_is_full(port);

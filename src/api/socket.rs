@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tunnel_protocol::endpoint::{ConnectOptions, Remote, SocketStats};
+use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, Message, ServerId};
 
 /// The options of a client. Made by [`Socket::builder`].
@@ -27,6 +28,7 @@ pub(crate) struct SocketPlan {
     pub(crate) token: String,
     pub(crate) identity: Option<String>,
     pub(crate) options: ConnectOptions,
+    pub(crate) max_message: u64,
 }
 
 impl SocketBuilder {
@@ -51,6 +53,13 @@ impl SocketBuilder {
     /// Time for which an absent server is waited for.
     pub fn absent_timeout(mut self, timeout: Duration) -> Self {
         self.plan.options.absent_timeout = timeout;
+        self
+    }
+
+    /// Longest message that the server may send, in bytes: 100 MiB unless this is called. A longer one ends the socket with
+    /// [`CloseCode::TOO_BIG`] before it is received.
+    pub const fn max_message_size(mut self, bytes: u64) -> Self {
+        self.plan.max_message = bytes;
         self
     }
 
@@ -160,6 +169,7 @@ impl Socket {
             token: String::new(),
             identity: None,
             options: ConnectOptions::default(),
+            max_message: DEFAULT_MAX_MESSAGE,
         };
         SocketBuilder { plan }
     }

@@ -9,9 +9,8 @@ use crate::browser::platform::random;
 use futures_channel::oneshot;
 use std::any::Any;
 use std::rc::Rc;
-use tunnel_protocol::endpoint::{Config, Endpoint, Event, SocketId, SocketStats};
+use tunnel_protocol::endpoint::{Endpoint, Event, SocketId, SocketStats};
 use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, Message, ServerId};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::Url;
@@ -25,7 +24,7 @@ pub(crate) async fn connect(server: ServerId, plan: SocketPlan) -> Result<Socket
     options.key = key;
     let (state, opening) = SocketState::new(guard);
     let driver = Driver::shared(relay);
-    let id = driver.connect(server, plan.port, options, DEFAULT_MAX_MESSAGE, state.clone());
+    let id = driver.connect(server, plan.port, options, plan.max_message, state.clone());
     opening.socket(driver, id, state).await
 }
 
@@ -34,8 +33,8 @@ pub(crate) async fn host(plan: ServerPlan) -> Result<Server, Error> {
     page::start();
     let relay = relay(plan.relay, plan.token)?;
     let (key, guard) = take(plan.identity).await?;
-    let (state, hosting) = ServerState::new(guard);
-    let driver = Driver::new(relay, Some(state.clone()), false, Config::default().max_clients);
+    let (state, hosting) = ServerState::new(guard, plan.max_message);
+    let driver = Driver::new(relay, Some(state.clone()), false, plan.max_clients);
     let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
     driver.with(|endpoint, now| endpoint.host(key, now));
     state.server(hosting, driver).await
@@ -133,9 +132,12 @@ impl Engine for Driver {
         self.read(|endpoint| endpoint.stats(id))
     }
 
-    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str) {
+    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str, max_message: u64) {
         self.insert(id, state);
-        self.with_later(|endpoint, now| endpoint.accept(id, protocol, now));
+        self.with_later(|endpoint, now| {
+            endpoint.limit_messages(id, max_message);
+            endpoint.accept(id, protocol, now);
+        });
     }
 
     fn refuse(&self, id: SocketId, code: CloseCode, reason: &str) {

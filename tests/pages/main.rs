@@ -134,6 +134,47 @@ async fn a_sender_waits_for_its_reader() {
 }
 
 #[wasm_bindgen_test]
+async fn a_server_takes_as_many_clients_as_it_says() {
+    let server = Server::builder(RELAY).max_clients(1).host().await.unwrap();
+    let accepted = accept_one(server.listen(7).unwrap());
+    let socket = Socket::builder(RELAY, server.id(), 7).connect().await.unwrap();
+    accepted.await.unwrap();
+    let refused = Socket::builder(RELAY, server.id(), 7).connect().await.unwrap_err();
+    assert_eq!(refused.code(), Some(CloseCode::TRY_AGAIN_LATER));
+    drop(socket);
+}
+
+#[wasm_bindgen_test]
+async fn a_message_that_is_longer_than_the_receiver_takes_ends_both_sockets_with_1009() {
+    let server = Server::builder(RELAY).max_message_size(2_000).host().await.unwrap();
+    let mut clients = server.listen(7).unwrap();
+    let mut connect = async || {
+        let builder = Socket::builder(RELAY, server.id(), 7).max_message_size(1_000);
+        let (client, served) = futures_util::future::join(builder.connect(), async {
+            clients.next().await.unwrap().accept("").await.unwrap()
+        })
+        .await;
+        (client.unwrap(), served)
+    };
+    let of_len = |len| Message::Binary(vec![7; len].into());
+    let ended = |heard: Option<Result<Message, Error>>| heard.unwrap().unwrap_err().code();
+
+    let (mut client, mut served) = connect().await;
+    client.send(of_len(2_000)).await.unwrap();
+    assert_eq!(served.next().await, Some(Ok(of_len(2_000))));
+    client.send(of_len(2_001)).await.unwrap();
+    assert_eq!(ended(served.next().await), Some(CloseCode::TOO_BIG));
+    assert_eq!(ended(client.next().await), Some(CloseCode::TOO_BIG));
+
+    let (mut client, mut served) = connect().await;
+    served.send(of_len(1_000)).await.unwrap();
+    assert_eq!(client.next().await, Some(Ok(of_len(1_000))));
+    served.send(of_len(1_001)).await.unwrap();
+    assert_eq!(ended(client.next().await), Some(CloseCode::TOO_BIG));
+    assert_eq!(ended(served.next().await), Some(CloseCode::TOO_BIG));
+}
+
+#[wasm_bindgen_test]
 async fn an_identity_is_kept_until_the_server_is_gone() {
     let name = "pages";
     let server = Server::builder(RELAY).identity(name).host().await.unwrap();
