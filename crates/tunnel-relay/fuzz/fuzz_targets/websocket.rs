@@ -13,6 +13,7 @@ use tunnel_protocol::CloseCode;
 
 // Its source, not the crate: the codec is a part of the relay that nobody else sees, and needs no other part.
 #[path = "../../src"]
+#[allow(dead_code, unused_imports, reason = "the relay uses more of it")]
 mod relay {
     pub(crate) mod websocket;
 }
