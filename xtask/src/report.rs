@@ -10,11 +10,13 @@ use anyhow::{Context, Result};
 pub(crate) struct Report {
     started: Instant,
     steps: Vec<(String, Duration)>,
+    /// What was not checked, and why.
+    left_out: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), steps: Vec::new() }
+        Self { started: Instant::now(), steps: Vec::new(), left_out: Vec::new() }
     }
 
     /// Runs one step under its name; a failure carries the name.
@@ -29,12 +31,23 @@ impl Report {
         result.with_context(|| format!("step \"{name}\" failed"))
     }
 
-    /// Prints the closing line.
+    /// Says that something is not checked, now and at the end.
+    pub(crate) fn leave_out(&mut self, what: String) {
+        println!("\n{what}");
+        self.left_out.push(what);
+    }
+
+    /// Prints the closing lines.
     pub(crate) fn finish(self) {
-        println!("\nAll {} steps ok in {}:", self.steps.len(), Seconds(self.started.elapsed()));
-        for (name, took) in &self.steps {
-            println!("  {:>8}  {name}", Seconds(*took).to_string());
-        }
+        println!("\n{}", self.summary());
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let steps =
+            self.steps.iter().map(|(name, took)| format!("\n  {:>8}  {name}", Seconds(*took).to_string()));
+        let left_out = self.left_out.iter().map(|what| format!("\n{what}"));
+        let total = Seconds(self.started.elapsed());
+        format!("All {} steps ok in {total}:", self.steps.len()) + &steps.chain(left_out).collect::<String>()
     }
 }
 
@@ -58,5 +71,15 @@ mod tests {
     fn a_failing_step_is_named_in_the_error() {
         let error = Report::new().step("format", || Err::<(), _>(anyhow!("line 3"))).unwrap_err();
         assert_eq!(format!("{error:#}"), "step \"format\" failed: line 3");
+    }
+
+    #[test]
+    fn what_was_not_checked_is_said_again_at_the_end() {
+        let mut report = Report::new();
+        report.step("format", || Ok(())).expect("it is ok");
+        report.leave_out("the moon is not checked".to_owned());
+        let summary = report.summary();
+        assert!(summary.starts_with("All 1 steps ok"), "{summary}");
+        assert!(summary.ends_with("\nthe moon is not checked"), "{summary}");
     }
 }
