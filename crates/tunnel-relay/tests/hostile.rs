@@ -5,7 +5,9 @@
 mod support;
 
 use std::time::Duration;
-use support::{Peer, Received, accept, code, connect, data, raw_frame, relay, relay_with, until, within};
+use support::{
+    Peer, Received, accept, code, connect, data, get, raw_frame, relay, relay_with, until, within,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tunnel_protocol::{ChannelId, CloseCode, Frame};
@@ -197,6 +199,9 @@ async fn when_most_of_the_buffers_are_in_use_newcomers_are_refused_and_others_go
 
     let refused = Peer::open(relay.address(), Some("tunnel.v1")).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains("503"), "{refused}");
+    let readiness = get(relay.address(), "/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.text().starts_with("not ready: so much waits for slow peers"), "{}", readiness.text());
     other.0.send(connect(3, 77)).await;
     assert_eq!(code(&other.0.frame().await), CloseCode::TRY_AGAIN_LATER);
     assert_served(&mut other).await;
@@ -205,6 +210,7 @@ async fn when_most_of_the_buffers_are_in_use_newcomers_are_refused_and_others_go
     while relay.stats().buffered > 0 {
         assert!(matches!(server.frame().await, Frame::Data { .. }));
     }
+    assert_eq!(get(relay.address(), "/readyz").await.text(), "ready\n");
     other.0.send(connect(5, 77)).await;
     assert!(matches!(other.1.frame().await, Frame::Incoming { .. }));
     drop(Peer::link(&relay).await);
