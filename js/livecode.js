@@ -15,14 +15,19 @@ import {
   toRelayUrl,
   TunnelError,
 } from './common.js';
-import { NativeWebSocket } from './page.js';
+import { isDead, NativeWebSocket } from './page.js';
 
 const fail = (code, message, cause) => new TunnelError(message, { code, cause });
 
 /** The module that speaks the dialect: given, or loaded from beside this one. Both give it as a promise. */
 let livecode;
 
-const loadLivecode = () => (livecode ??= initLivecode(() => import('./tunnel_livecode.js')));
+async function loadLivecode() {
+  const module = await (livecode ??= initLivecode(() => import('./tunnel_livecode.js')));
+  // A new instance, if that one has trapped.
+  await module.default();
+  return module;
+}
 
 async function initLivecode(find) {
   try {
@@ -67,7 +72,8 @@ function toNumber(value) {
 function toServerId(value) {
   const text = String(value).toLowerCase();
   if (text.length !== 56) return toNumber(value);
-  const problem = connector().serverIdProblem(text, false);
+  // A socket that is open goes on without the main module, which its ID has passed before.
+  const problem = isDead() ? undefined : connector().serverIdProblem(text, false);
   if (problem) throw fail('bad-server-id', `'${text}' is not a server ID: ${problem}`);
   return text;
 }
@@ -234,7 +240,8 @@ export class ForwardingWebSocket extends EventTarget {
       this.#client = client;
       signal.addEventListener('abort', () => client.closeConfigurator());
       client.addEventListener('close', () => {
-        if (opened) this.#end(this.#readyState === 1 ? fail('closed', 'the relay ended the connection') : undefined);
+        const lost = () => clientOf(client).failure ?? fail('closed', 'the relay ended the connection');
+        if (opened) this.#end(this.#readyState === 1 ? lost() : undefined);
       });
       client.addEventListener('data', ({ from, data }) => {
         if (this.#readyState !== 1 || from !== this.#serverId) return;
@@ -256,7 +263,8 @@ export class ForwardingWebSocket extends EventTarget {
     this.#readyState = 3;
     this.#client?.closeConfigurator();
     const reason = error ? `${error instanceof TunnelError ? error.code : error.name}: ${error.message}` : '';
-    const close = new CloseEvent('close', { code: error ? 1006 : 1000, reason, wasClean: !error });
+    const code = error?.code === 'internal' ? 1011 : error ? 1006 : 1000;
+    const close = new CloseEvent('close', { code, reason, wasClean: !error });
     if (!failed) return this.dispatchEvent(close);
     this.dispatchEvent(Object.assign(new Event('error'), { error }));
     post(() => this.dispatchEvent(close));

@@ -26,8 +26,8 @@ pub(crate) struct Module {
     name: &'static str,
     /// JavaScript that is the package's entry point for it, relative to the workspace.
     entry_source: &'static str,
-    /// True if the calls of its JavaScript catch traps. The other module is called by the main one, which catches its traps.
-    catches_traps: bool,
+    /// JavaScript of its crate whose `guard` all calls of it go through, to catch its traps.
+    guard: &'static str,
     /// A module that this one imports only when it needs it.
     loads_later: Option<&'static Self>,
 }
@@ -37,7 +37,7 @@ pub(crate) static MAIN: Module = Module {
     krate: "tunnel-wasm",
     name: "tunnel_wasm",
     entry_source: "js/package.js",
-    catches_traps: true,
+    guard: "/js/page.js",
     loads_later: Some(&LIVECODE),
 };
 /// The module that is loaded when a relay speaks the livecode dialect.
@@ -45,7 +45,7 @@ pub(crate) static LIVECODE: Module = Module {
     krate: "tunnel-livecode",
     name: "tunnel_livecode",
     entry_source: "crates/tunnel-livecode/js/package.js",
-    catches_traps: false,
+    guard: "/js/clients.js",
     loads_later: None,
 };
 
@@ -222,8 +222,8 @@ fn bind(build: &Build<'_>, module: &Module) -> Result<()> {
         .out_name(module.name)
         .web(true)?
         .typescript(false)
-        // After a trap, for `js/package.js`.
-        .reset_state_function(module.catches_traps)
+        // After a trap, for `package.js`.
+        .reset_state_function(true)
         // `js/init.js` says where the module is.
         .omit_default_module_path(true)
         .remove_name_section(!is_debug)
@@ -231,11 +231,9 @@ fn bind(build: &Build<'_>, module: &Module) -> Result<()> {
     bindgen
         .generate(&folder)
         .with_context(|| format!("wasm-bindgen can't make the JavaScript of {}", module.name))?;
-    if module.catches_traps {
-        let path = folder.join(module.entry());
-        let glue = String::from_utf8(read(&path)?).context("wasm-bindgen writes UTF-8")?;
-        write(&path, trap::guard(&glue)?.as_bytes())?;
-    }
+    let path = folder.join(module.entry());
+    let glue = String::from_utf8(read(&path)?).context("wasm-bindgen writes UTF-8")?;
+    write(&path, trap::guard(&glue, module.guard)?.as_bytes())?;
     let wasm = module.wasm();
     let moved = build.package.join(&wasm);
     fs::copy(folder.join(&wasm), &moved).with_context(|| format!("cannot write {}", moved.display()))?;

@@ -3,6 +3,10 @@
 /** Time that a server may take to be reached and configured, in milliseconds. */
 const CONFIGURE_TIMEOUT = 15000;
 
+/** Code of an error after a trap, and that of the `close` events. */
+const INTERNAL = 'internal';
+const INTERNAL_ERROR = 1011;
+
 let fail, CloseEvent, deferred, NativeWebSocket, wellFormed;
 
 /** Takes what the main module has already. */
@@ -13,6 +17,49 @@ export function prepare(tools) {
 /** A parameter as JSON; what has no JSON form is null, as in an array. */
 const toJson = value => JSON.stringify(typeof value === 'string' ? wellFormed(value) : value) ?? 'null';
 
+// A trap of this module: it is out of memory, or the library has a fault. Nothing of it can be used any more, so all clients
+// end with an event, and the next client gets a new instance. `xtask/src/build/trap.rs` has the glue call `guard`.
+
+/** What has trapped the module. */
+let trap;
+
+/** All connections that have not ended. */
+const connections = new Set();
+
+/** Whether the module has trapped, and none has taken its place. */
+export const isDead = () => trap !== undefined;
+
+/**
+ * The exports of a module. Unlike those of the main one they throw: the main module calls links, and may not go on with what
+ * is half done.
+ */
+export function guard(exports) {
+  const guarded = {};
+  for (const [name, value] of Object.entries(exports)) {
+    const call = (...given) => {
+      // An object of Rust's is freed when JavaScript's is collected.
+      if (trap && name.endsWith('_free')) return undefined;
+      if (trap) throw trap;
+      try {
+        return value(...given);
+      } catch (error) {
+        if (error instanceof WebAssembly.RuntimeError) handleTrap(error);
+        throw error;
+      }
+    };
+    guarded[name] = typeof value === 'function' ? call : value;
+  }
+  trap = undefined;
+  return guarded;
+}
+
+function handleTrap(error) {
+  console.error(error);
+  trap = error;
+  const message = `the livecode dialect's WebAssembly module has failed (${error.message}): connect again to go on`;
+  for (const connection of connections) connection.fail(fail(INTERNAL, message, error));
+}
+
 /** One WebSocket to a livecoding server. What comes unasked becomes events of `target`. */
 class Connection {
   /** Settles when the WebSocket is open, or has failed; `ended` when it is closed. */
@@ -22,7 +69,8 @@ class Connection {
   #socket;
   #target;
   #origin;
-  #failure;
+  /** Why it ends, unless one of the two sides wants to. */
+  failure;
   /** By the number of their call: what waits for an answer. */
   #waiting = new Map();
 
@@ -34,10 +82,27 @@ class Connection {
     this.#socket = new NativeWebSocket(url);
     this.#socket.onopen = () => this.opened.resolve();
     this.#socket.onclose = event => this.#end(event);
-    this.#socket.onmessage = ({ data }) => {
-      const problem = typeof data === 'string' && this.#core.handleText(data, this);
+    this.#socket.onmessage = ({ data }) => typeof data === 'string' && !this.failure && this.#receive(data);
+    connections.add(this);
+  }
+
+  #receive(text) {
+    try {
+      const problem = this.#core.handleText(text, this);
       if (problem) this.fail(fail('protocol-error', problem));
-    };
+    } catch (error) {
+      if (!this.failure) throw error;
+    }
+  }
+
+  /** Calls the core, unless the connection has failed: the core may be one of an instance that is gone. */
+  #ask(command) {
+    if (this.failure) throw this.failure;
+    try {
+      return command(this.#core);
+    } catch (error) {
+      throw this.failure ?? error;
+    }
   }
 
   get readyState() {
@@ -51,20 +116,24 @@ class Connection {
   /** Gives a command; a promise of its answer. */
   call(name, privileged, command) {
     if (this.readyState !== 1) return Promise.reject(fail('closed', `the connection to ${this.url} is not open`));
-    const answer = this.#answer(name, privileged, command(this.#core));
-    this.#flush();
-    return answer;
+    try {
+      const answer = this.#answer(name, privileged, this.#ask(command));
+      this.#flush();
+      return answer;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   addTunnel(credential) {
-    const calls = Array.from(this.#core.addTunnel(credential));
+    const calls = Array.from(this.#ask(core => core.addTunnel(credential)));
     const answers = calls.map(call => this.#answer("the tunnel's instructions", true, call));
     this.#flush();
     return Promise.all(answers);
   }
 
   splitCredential(text) {
-    return this.#core.splitCredential(text);
+    return this.#ask(core => core.splitCredential(text));
   }
 
   close() {
@@ -72,7 +141,7 @@ class Connection {
   }
 
   fail(error) {
-    this.#failure ??= error;
+    this.failure ??= error;
     this.close();
   }
 
@@ -83,17 +152,19 @@ class Connection {
   }
 
   #flush() {
-    for (let text; (text = this.#core.pollTransmit()) !== undefined; ) this.#socket.send(text);
+    for (let text; (text = this.#ask(core => core.pollTransmit())) !== undefined; ) this.#socket.send(text);
   }
 
   #end({ code, wasClean }) {
     const unreachable = () => fail('relay-unreachable', `can't reach ${this.url}: is a livecoding server running there?`);
-    this.opened.reject(this.#failure ?? unreachable());
-    const lost = this.#failure ?? fail('closed', `the connection to ${this.url} has ended`);
+    this.opened.reject(this.failure ?? unreachable());
+    const lost = this.failure ?? fail('closed', `the connection to ${this.url} has ended`);
     for (const { reject } of this.#waiting.values()) reject(lost);
     this.#waiting.clear();
     this.ended.resolve();
-    this.#target.dispatchEvent(new CloseEvent('close', { code, wasClean: wasClean && !this.#failure }));
+    connections.delete(this);
+    if (this.failure?.code === INTERNAL) code = INTERNAL_ERROR;
+    this.#target.dispatchEvent(new CloseEvent('close', { code, wasClean: wasClean && !this.failure }));
   }
 
   #take(call) {
@@ -175,6 +246,11 @@ export class Client {
 
   get bufferedAmount() {
     return this.#connection.bufferedAmount;
+  }
+
+  /** Why the connection ends, unless one of the two sides wants to. */
+  get failure() {
+    return this.#connection.failure;
   }
 
   addInstruction(name, source) {

@@ -30,13 +30,16 @@ extern "C" {
 
 #[wasm_bindgen(module = "/js/clients.js")]
 extern "C" {
-    /// Never called, as the one below: `reexport` puts the class or function on the module's entry point.
+    /// Never called, as those below: `reexport` puts the class or function on the module's entry point.
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = Client, reexport)]
     fn client_class();
     #[allow(dead_code, reason = "only its re-export is wanted")]
     #[wasm_bindgen(js_name = prepare, reexport)]
     fn prepare();
+    #[allow(dead_code, reason = "only its re-export is wanted")]
+    #[wasm_bindgen(js_name = isDead, reexport)]
+    fn is_dead();
 }
 
 /// The answer to a call, as `LivecodeAnswer` in `js/livecode.d.ts` describes it.

@@ -11,11 +11,11 @@ const CHANGES: [(&str, &str); 2] = [
 const CLOSURE: (&str, &str) =
     ("throw new Error('Cannot invoke closure from previous WASM instance');", "return undefined;");
 
-/// wasm-bindgen's JavaScript, in which all calls go through `guard` of `js/page.js`.
-pub(super) fn guard(glue: &str) -> Result<String> {
+/// wasm-bindgen's JavaScript, in which all calls go through `guard` of the file `source`, a path in the crate.
+pub(super) fn guard(glue: &str, source: &str) -> Result<String> {
     let mut texts = glue.split(['\'', '"']);
-    let path = texts.find(|text| text.starts_with("./snippets/") && text.ends_with("/js/page.js"));
-    let path = path.context("the glue does not import js/page.js")?;
+    let path = texts.find(|text| text.starts_with("./snippets/") && text.ends_with(source));
+    let path = path.with_context(|| format!("the glue does not import {source}"))?;
     let mut guarded = format!("import {{ guard }} from '{path}';\n{glue}");
     for (from, to) in CHANGES {
         ensure!(guarded.matches(from).count() == 1, "the glue does not say once: {from}");
@@ -34,7 +34,7 @@ mod tests {
         let expected = "import { guard } from './snippets/x/js/page.js';\n\
              export { a } from './snippets/x/js/page.js';\nwasm = guard(instance.exports);\n\
              wasm = guard(wasmInstance.exports);\n";
-        assert_eq!(guard(glue).expect("it is glue"), expected);
-        assert!(guard("wasm = instance.exports;").is_err());
+        assert_eq!(guard(glue, "/js/page.js").expect("it is glue"), expected);
+        assert!(guard("wasm = instance.exports;", "/js/page.js").is_err());
     }
 }
