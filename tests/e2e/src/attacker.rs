@@ -148,10 +148,13 @@ impl Attacker {
             match self.next().await? {
                 Frame::Accept { channel: accepted, payload } if accepted == channel => {
                     let (payload, transport) = initiator.read_message(&key, &payload)?;
-                    let Opened::Accepted { position, .. } = Opened::decode(payload)? else {
-                        bail!("the server refuses {channel}")
+                    let limit = match Opened::decode(payload)? {
+                        Opened::Accepted { position, .. } => position.limit,
+                        Opened::Refused { code, reason } => {
+                            bail!("the server refuses {channel}: {code} {reason}")
+                        }
                     };
-                    return Ok(Session { channel, transport, sent: 0, limit: position.limit });
+                    return Ok(Session { channel, transport, sent: 0, limit });
                 }
                 Frame::Close { channel: closed, code, reason } if closed == channel => {
                     bail!("{channel} was closed: {code} {reason}")

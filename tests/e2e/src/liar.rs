@@ -1,7 +1,7 @@
 //! A relay that lies: a proxy before a real relay that reads the frames of the link protocol and writes other ones.
 //!
-//! It can do all that whoever runs a relay can: change what the relay says, send a client to another server, and answer in
-//! the livecode dialect. Pages come through it unchanged.
+//! It can do all that whoever runs a relay can: change what the relay says, say too much, send a client to another server, and
+//! answer in the livecode dialect. Pages come through it unchanged.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,15 +25,25 @@ const SUBPROTOCOL: &str = "sec-websocket-protocol:";
 /// What a livecoding server answers to HELLO.
 const REFUSAL_OF_HELLO: &str = "server: rejected malformed command";
 
+/// Length of what a relay says that says much, in bytes.
+const MUCH: usize = 64 << 20;
+
 /// How a relay lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lie {
     /// It does not.
     None,
+    /// It is a proxy that puts the relay's own address into the `Host` header.
+    RewritesHost,
     /// It registers servers under this ID.
     Registers(ServerId),
     /// It sends clients to the server of this ID, whichever they ask for.
     ConnectsTo(ServerId),
+    /// Instead of each message to a page it says one of 64 MiB: a text, or bytes.
+    SaysMuch {
+        /// Whether it is a text.
+        text: bool,
+    },
     /// It speaks the livecode dialect, whatever its peers speak. The relay behind it has to speak it.
     Livecode,
 }
@@ -151,10 +161,14 @@ async fn pass_on(mut near: TcpStream, relay: SocketAddr, state: &State) -> Resul
     let speaks_livecode = state.lie() == Lie::Livecode;
     // Frames in the handshake are not taken: they come again as messages.
     let subprotocol = if speaks_livecode { "" } else { "Sec-WebSocket-Protocol: tunnel.v1\r\n" };
-    far.write_all(with_subprotocol(&request, subprotocol).as_bytes()).await?;
+    let mut request = with_header(&request, SUBPROTOCOL, subprotocol);
+    if state.lie() == Lie::RewritesHost {
+        request = with_header(&request, "host:", &format!("Host: {}{LINE}", far.peer_addr()?));
+    }
+    far.write_all(request.as_bytes()).await?;
     let (answer, early) = read_head(&mut far).await?;
     // A browser wants one of the subprotocols that it offered.
-    let answer = with_subprotocol(&answer, "Sec-WebSocket-Protocol: tunnel.v1\r\n");
+    let answer = with_header(&answer, SUBPROTOCOL, "Sec-WebSocket-Protocol: tunnel.v1\r\n");
     near.write_all(answer.as_bytes()).await?;
     if !rest.is_empty() || !early.is_empty() {
         bail!("somebody spoke before the WebSocket was open");
@@ -175,7 +189,12 @@ async fn pass_on(mut near: TcpStream, relay: SocketAddr, state: &State) -> Resul
             message = relay.next() => {
                 let Some(message) = message.transpose()? else { return Ok(()) };
                 state.see(message.as_payload());
-                page.send(change(message, state.lie())).await?;
+                page.send(match state.lie() {
+                    Lie::SaysMuch { text: true } => Message::text("x".repeat(MUCH)),
+                    Lie::SaysMuch { text: false } => Message::binary(vec![0; MUCH]),
+                    lie => change(message, lie),
+                })
+                .await?;
             }
         }
     }
@@ -214,10 +233,10 @@ async fn read_head(stream: &mut TcpStream) -> Result<(String, Vec<u8>)> {
     }
 }
 
-/// A head with this line instead of those about subprotocols.
-fn with_subprotocol(head: &str, line: &str) -> String {
+/// A head with this line instead of those that begin with `name`, in lower case.
+fn with_header(head: &str, name: &str, line: &str) -> String {
     let mut lines = head.split_inclusive(LINE);
     let first = lines.next().unwrap_or_default();
-    let others = lines.filter(|line| !line.to_ascii_lowercase().starts_with(SUBPROTOCOL));
+    let others = lines.filter(|line| !line.to_ascii_lowercase().starts_with(name));
     [first, line].into_iter().chain(others).collect()
 }

@@ -211,6 +211,57 @@ fn a_client_that_its_relay_sends_to_another_server_never_opens() {
 }
 
 #[test]
+fn a_server_behind_a_proxy_that_rewrites_host_is_told_both_urls_and_the_setting() {
+    on_stage(async |stage| {
+        let (relay, liar) = liar()?;
+        let tab = stage.tab_through("server", &liar.url()).await?;
+        liar.tell(Lie::RewritesHost);
+        for options in identities() {
+            let end = host_in_vain(&tab, options).await?;
+            assert_eq!(end[0], json!("handshake-failed"), "{end}");
+            let text = end[1].as_str().unwrap_or_default();
+            for words in [
+                format!("reached as {}/", relay.url),
+                format!("dialled {}/", liar.url()),
+                "`hosts`".to_owned(),
+            ] {
+                assert!(text.contains(&words), "{words} is not in: {text}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_relay_says_too_much_ends_its_link_and_takes_no_memory_of_the_module() {
+    on_stage(async |stage| {
+        let (relay, liar) = liar()?;
+        let server = stage.tab_through("server", &relay.url).await?;
+        let client = stage.tab_through("client", &liar.url()).await?;
+        let id = host(&server, json!({})).await?;
+        let connect = "
+            globalThis.socket = await opened(PeerToPeerWebSocket.toPort(80, given, relay))
+            globalThis.path = []
+            for (const type of ['reconnecting', 'reconnected']) socket.addEventListener(type, () => path.push(type))
+            return wasmMemory.buffer.byteLength";
+        let before = client.run_with(id, connect).await?.as_u64().unwrap_or_default();
+        for text in [false, true] {
+            liar.tell(Lie::SaysMuch { text });
+            client
+                .run("path.length = 0; globalThis.answer = next(socket, 'message'); socket.send('there')")
+                .await?;
+            client.until("it leaves the relay", "path.includes('reconnecting')").await?;
+            liar.tell(Lie::None);
+            let answer = client.run("return (await answer).data").await?;
+            assert_eq!(answer, json!("there true"), "nothing is lost");
+            let after = client.run("return wasmMemory.buffer.byteLength").await?.as_u64().unwrap_or(u64::MAX);
+            assert!(after < before + (4 << 20), "from {before} to {after} bytes of the module's memory");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_url_that_could_be_read_in_two_ways_means_the_server_id_or_nothing() {
     on_stage(async |stage| {
         let (relay, liar) = liar()?;
