@@ -63,6 +63,9 @@ enum Command {
         /// Browsers to test in, separated by commas, or all; the default is in wasm-pack.toml
         #[arg(long, value_delimiter = ',')]
         browsers: Vec<BrowserChoice>,
+        /// The debug form of the package instead, in Chromium; it takes a build of its own
+        #[arg(long, conflicts_with = "browsers")]
+        debug: bool,
     },
     /// Measures two tabs through our relay beside two tabs with native WebSockets through a plain forwarder
     #[command(args_conflicts_with_subcommands = true)]
@@ -159,7 +162,8 @@ fn run(command: Command) -> Result<()> {
             process::run(workspace.cargo().args(simulation).args(arguments))
         }
         Command::Demo { listen } => demo::demo(&workspace, listen),
-        Command::Test { browsers } => {
+        Command::Test { debug: true, .. } => test::test_debug_form(&workspace),
+        Command::Test { browsers, .. } => {
             let browsers = BrowserChoice::browsers(&browsers, &workspace.config.test.browsers);
             test::test(&workspace, &browsers)
         }

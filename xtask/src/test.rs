@@ -19,6 +19,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
     lint::format(workspace, &mut report)?;
     lint::clippy(workspace, &mut report)?;
     lint::plain_package(workspace, &mut report)?;
+    lint::fuzz_targets(workspace, &mut report)?;
     lint::dependencies(workspace, &mut report)?;
     report.step("native tests", || {
         // The multi-tab tests need the package: they come last.
@@ -58,6 +59,23 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         let name = format!("multi-tab tests, {browser:?}");
         report.step(&name, || multi_tab_tests(workspace, browser))?;
     }
+    report.finish();
+    Ok(())
+}
+
+/// Builds the debug form of the package, and has a panic of it say what happened and where.
+pub(crate) fn test_debug_form(workspace: &Workspace) -> Result<()> {
+    let mut report = Report::new();
+    report.step("setup", || setup::setup(workspace, &Needs::for_tests(&[Browser::Chromium])))?;
+    report.step("debug form of the package", || build::build(workspace, build::Form::Debug))?;
+    report.step("relay", || relay::build(workspace, false))?;
+    report.step("multi-tab tests of the debug form", || {
+        let mut command = workspace.cargo();
+        command
+            .args(["test", "-p", "tunnel-e2e", "--test", "e2e", "debug_form::", "--", "--ignored"])
+            .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?);
+        run(&mut command)
+    })?;
     report.finish();
     Ok(())
 }

@@ -28,7 +28,7 @@ pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use engine::Engine;
 pub use liar::{Liar, Lie};
-pub use paths::{in_tests, package};
+pub use paths::{debug_package, in_tests, package};
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{

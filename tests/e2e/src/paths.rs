@@ -17,9 +17,18 @@ pub fn in_tests(name: &str) -> Result<PathBuf> {
 
 /// The npm package.
 pub fn package() -> Result<PathBuf> {
-    let package = root()?.join("pkg");
+    built("pkg", "cargo xtask build")
+}
+
+/// Its debug form.
+pub fn debug_package() -> Result<PathBuf> {
+    built("pkg-debug", "cargo xtask build --debug")
+}
+
+fn built(folder: &str, command: &str) -> Result<PathBuf> {
+    let package = root()?.join(folder);
     if !package.join("tunnel_wasm.js").is_file() {
-        bail!("there is no package in {}: run `cargo xtask build`", package.display());
+        bail!("there is no package in {}: run `{command}`", package.display());
     }
     Ok(package)
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs)] // Each module says what it tests.
 
 mod conformance;
+mod debug_form;
 mod demo;
 mod harness;
 mod hostile;
