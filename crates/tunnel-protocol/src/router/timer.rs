@@ -12,8 +12,12 @@ impl Router {
         let Some(state) = self.links.get_mut(link.0) else { return false };
         // Its timer finds out when it fires: moving the timer here would cost more than forwarding the frame.
         state.last_heard = now;
-        state.pinged = false;
-        state.stage != Stage::Ended
+        let has_effect = state.stage != Stage::Ended;
+        // But that of a link with a PING out is set to the end of the silence, after which the next PING would be late.
+        if std::mem::take(&mut state.pinged) {
+            self.arm(link);
+        }
+        has_effect
     }
 
     /// Sets the time at which a link is looked at next.

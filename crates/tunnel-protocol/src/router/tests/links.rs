@@ -318,6 +318,19 @@ fn a_quiet_link_is_pinged_and_a_silent_one_ended() {
 }
 
 #[test]
+fn a_quiet_link_that_answers_is_pinged_every_20_seconds() {
+    let mut net = Net::new(config());
+    let link = net.link();
+    for _ in 0..5 {
+        net.advance(Duration::from_secs(19));
+        assert_eq!(net.received(link), []);
+        net.advance(Duration::from_secs(1));
+        let [Frame::Ping { nonce }] = net.received(link)[..] else { panic!("no PING after 20 s of silence") };
+        net.send(link, Frame::Pong { nonce });
+    }
+}
+
+#[test]
 fn whatever_a_peer_sends_keeps_its_link() {
     let mut net = Net::new(config());
     let link = net.link();
