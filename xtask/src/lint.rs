@@ -55,7 +55,7 @@ pub(crate) fn plain_package(workspace: &Workspace, report: &mut Report) -> Resul
     })
 }
 
-/// Whether the fuzz targets compile: they are outside of the workspace, and nothing else notices when what they use changes.
+/// Checks that the fuzz targets compile: they are outside of the workspace, and nothing else notices when what they use changes.
 pub(crate) fn fuzz_targets(workspace: &Workspace, report: &mut Report) -> Result<()> {
     report.step("fuzz targets", || {
         for krate in ["tunnel-protocol", "tunnel-relay"] {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 pub(crate) struct Report {
     started: Instant,
     steps: Vec<(String, Duration)>,
-    /// What was not checked, and why.
+    /// Checks that were left out, and why.
     left_out: Vec<String>,
 }
 

@@ -20,13 +20,13 @@ const toJson = value => JSON.stringify(typeof value === 'string' ? wellFormed(va
 // A trap of this module: it is out of memory, or the library has a fault. Nothing of it can be used any more, so all clients
 // end with an event, and the next client gets a new instance. `xtask/src/build/trap.rs` has the glue call `guard`.
 
-/** What has trapped the module. */
+/** The error that has trapped the module. */
 let trap;
 
 /** All connections that have not ended. */
 const connections = new Set();
 
-/** Whether the module has trapped, and none has taken its place. */
+/** True from a trap until another instance has taken the place. */
 export const isDead = () => trap !== undefined;
 
 /**
@@ -69,7 +69,7 @@ class Connection {
   #socket;
   #target;
   #origin;
-  /** Why it ends, unless one of the two sides wants to. */
+  /** The error that ends it; none if one of the two sides wants to. */
   failure;
   /** By the number of their call: what waits for an answer. */
   #waiting = new Map();
@@ -248,7 +248,7 @@ export class Client {
     return this.#connection.bufferedAmount;
   }
 
-  /** Why the connection ends, unless one of the two sides wants to. */
+  /** The error that ends the connection; none if one of the two sides wants to. */
   get failure() {
     return this.#connection.failure;
   }

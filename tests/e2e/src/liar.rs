@@ -41,7 +41,7 @@ pub enum Lie {
     ConnectsTo(ServerId),
     /// Instead of each message to a page it says one of 64 MiB: a text, or bytes.
     SaysMuch {
-        /// Whether it is a text.
+        /// True for a text.
         text: bool,
     },
     /// It speaks the livecode dialect, whatever its peers speak. The relay behind it has to speak it.

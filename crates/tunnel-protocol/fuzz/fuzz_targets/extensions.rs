@@ -1,4 +1,4 @@
-//! What a later version of the protocol may add changes nothing about the rest: extensions behind OPEN and OPENED, unless
+//! Additions of a later version of the protocol change nothing about the rest: extensions behind OPEN and OPENED, unless
 //! one of them is critical, and session frames of unknown types that tell their length.
 
 #![no_main]
@@ -53,7 +53,7 @@ fn payloads(features: u32, text: &str, tail: &[u8]) {
     }
 }
 
-/// What docs/PROTOCOL.md says of extensions, read plainly.
+/// A plain reading of what docs/PROTOCOL.md says of extensions.
 fn read_tail(mut tail: &[u8]) -> Result<(), DecodeError> {
     while let [kind, rest @ ..] = tail {
         let truncated = DecodeError::Truncated { field: "extension" };
