@@ -93,6 +93,11 @@ pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Resul
     Ok(())
 }
 
+/// Packs the debug build of the relay in all forms, installs each and runs it; nothing goes to `dist/`.
+pub(crate) fn try_packers(workspace: &Workspace) -> Result<()> {
+    relay::try_debug_build(workspace)
+}
+
 /// Makes a folder, or empties it.
 fn empty(folder: &Path) -> Result<()> {
     if folder.is_dir() {

@@ -119,6 +119,9 @@ enum Command {
         /// Build everything twice, and compare the bytes
         #[arg(long)]
         verify: bool,
+        /// Only pack the relay's debug build, install and run each package, and throw them away
+        #[arg(long, conflicts_with_all = ["parts", "verify"])]
+        r#try: bool,
     },
     /// Builds the package and prints the sizes of what a page loads; fails over the budget
     Size,
@@ -184,7 +187,8 @@ fn run(command: Command) -> Result<()> {
             );
             Ok(())
         }
-        Command::Dist { parts, verify } => dist::dist(&workspace, &parts, verify),
+        Command::Dist { r#try: true, .. } => dist::try_packers(&workspace),
+        Command::Dist { parts, verify, .. } => dist::dist(&workspace, &parts, verify),
         Command::Size => {
             setup::setup(&workspace, &Needs::for_build())?;
             build::build(&workspace, Form::Release)?;

@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::report::Report;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
-use crate::{build, crates, lint, livecode, relay, setup, size};
+use crate::{build, crates, dist, lint, livecode, relay, setup, size};
 
 /// Runs all checks and tests; the first step that fails ends it.
 pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
@@ -46,6 +46,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         relay::build(workspace, false)?;
         Relay::start(workspace, "debug", "info")
     })?;
+    report.step("packages of the relay", || dist::try_packers(workspace))?;
     for &browser in browsers {
         for &mode in &workspace.config.test.modes {
             let name = format!("browser tests, {browser:?}, {}", mode.name());
