@@ -2,8 +2,6 @@
 
 mod awake;
 #[cfg(feature = "npm")]
-mod class_bindings;
-#[cfg(feature = "npm")]
 mod classes;
 mod driver;
 mod engine;
@@ -21,11 +19,7 @@ mod trap;
 #[cfg(feature = "npm")]
 mod warm_up;
 
-#[cfg(feature = "npm")]
-pub use class_bindings::{ForwardingServerWebSocket, PeerToPeerWebSocket};
 pub(crate) use engine::{connect, host};
-#[cfg(feature = "npm")]
-pub use package::start;
 
 /// Parts of the npm package alone: an application that uses the crate brings its own allocator, and starts by itself.
 #[cfg(feature = "npm")]
@@ -39,7 +33,7 @@ mod package {
 
     /// Runs once, at the end of `init()`; again does nothing.
     #[wasm_bindgen(start)]
-    pub fn start() {
+    fn start() {
         #[cfg(feature = "debug")]
         {
             super::trap::show_panics();

@@ -68,8 +68,6 @@ pub use api::{
     Error, Incoming, Listener, PathEvent, Ports, ReceiveHalf, SendHalf, Server, ServerBuilder, Socket,
     SocketBuilder,
 };
-#[cfg(all(target_family = "wasm", feature = "npm"))]
-pub use browser::{ForwardingServerWebSocket, PeerToPeerWebSocket, start};
 pub use bytes::Bytes;
 pub use tunnel_protocol::endpoint::{Liveness, Remote, SocketStats};
 pub use tunnel_protocol::server_id::{ParseServerIdError, PublicKey};

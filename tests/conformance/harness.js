@@ -79,11 +79,11 @@ const within = (promise, limit) => {
 }
 
 // Runs all cases of the files with a class; returns what each returned, or how it failed, by name.
-export const run = async (files, subject) => {
+export const run = async (files, subject, limit = LIMIT) => {
   const results = {}
   for (const [file, { cases }] of Object.entries(files)) {
     for (const [what, check] of Object.entries(cases)) {
-      const result = await within((async () => check(subject))(), LIMIT).then(
+      const result = await within((async () => check(subject))(), limit).then(
         value => ({ value: value ?? null }),
         error => ({ error: `${error?.name}: ${error?.message}`, stack: `${error?.stack}` }),
       )

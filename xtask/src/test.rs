@@ -90,28 +90,11 @@ fn cipher_tests(workspace: &Workspace) -> Result<()> {
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "wasm-bindgen-test-runner"))
 }
 
-/// The browser tests: the crate as a Rust page uses it, and the classes of the npm package.
-const BROWSER_TESTS: [&[&str]; 2] = [&["--test", "pages"], &["--features", "npm", "--test", "web"]];
-
-/// `tests/pages` and `tests/web` in a browser. The relay is one for all modes: its address is compiled into the tests.
+/// `tests/web` in a browser. The relay is one for all modes: its address is compiled into the tests.
 fn browser_tests(workspace: &Workspace, option: &str, mode: Mode, relay: &Relay) -> Result<()> {
-    for tests in BROWSER_TESTS {
-        browser_test(workspace, option, mode, relay, tests)?;
-    }
-    Ok(())
-}
-
-fn browser_test(
-    workspace: &Workspace,
-    option: &str,
-    mode: Mode,
-    relay: &Relay,
-    tests: &[&str],
-) -> Result<()> {
     run(workspace
         .command("wasm-pack")
-        .args(["test", "--headless", option, "--mode", "no-install", "--"])
-        .args(tests)
+        .args(["test", "--headless", option, "--mode", "no-install", "--", "--test", "web"])
         .env(mode.variable(), "1")
         .env("TUNNEL_RELAY_URL", &relay.url)
         .env("WASM_BINDGEN_TEST_TIMEOUT", workspace.config.test.timeout_seconds.to_string())
@@ -119,7 +102,7 @@ fn browser_test(
 }
 
 /// Multi-tab tests that are about the browser. The others use what only Chromium has, or are about the rest.
-const IN_ALL_BROWSERS: [&str; 3] = ["conformance::", "scopes::", "sockets::"];
+const IN_ALL_BROWSERS: [&str; 4] = ["classes::", "conformance::", "scopes::", "sockets::"];
 
 /// Several tabs, driven from outside. They start their own relays and browsers, and leave pictures in `test-output/`.
 fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {

@@ -51,7 +51,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one that serves the demo, the package at `/pkg`, and the tests' pages at `/e2e` and `/conformance`.
+    /// Starts one that serves the demo, the package at `/pkg`, and the tests' pages at `/e2e`, `/classes` and `/conformance`.
     ///
     /// `options` go to its command line, after the others.
     pub fn start(options: &[&str]) -> Result<Self> {
@@ -59,6 +59,7 @@ impl Relay {
         let folders = [
             format!("/pkg={}", package.display()),
             format!("/e2e={}", root.join("tests/e2e/pages").display()),
+            format!("/classes={}", root.join("tests/classes").display()),
             format!("/conformance={}", root.join("tests/conformance").display()),
             root.join("www").display().to_string(),
         ];

@@ -1,6 +1,7 @@
 //! The multi-tab tests, in one program: they share browsers, and wait for pages side by side.
 #![allow(missing_docs)] // Each module says what it tests.
 
+mod classes;
 mod conformance;
 mod debug_form;
 mod demo;

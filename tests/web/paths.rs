@@ -6,7 +6,7 @@ use tunnel_wasm::{PathEvent, Socket};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-#[wasm_bindgen(module = "/tests/pages/native.js")]
+#[wasm_bindgen(module = "/tests/web/native.js")]
 extern "C" {
     fn cut();
 }

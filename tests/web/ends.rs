@@ -10,7 +10,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-#[wasm_bindgen(module = "/tests/pages/native.js")]
+#[wasm_bindgen(module = "/tests/web/native.js")]
 extern "C" {
     #[wasm_bindgen(js_name = isHeld)]
     async fn is_held(name: &str) -> JsValue;
