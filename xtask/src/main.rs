@@ -7,6 +7,7 @@ mod config;
 mod crates;
 mod demo;
 mod dist;
+mod example;
 mod hostile;
 mod lint;
 mod livecode;
@@ -58,6 +59,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8087")]
         listen: SocketAddr,
     },
+    /// Builds the page in Rust of examples/yew
+    Example,
     /// Runs everything that has to be green: format, lints, native, browser and multi-tab tests
     Test {
         /// Browsers to test in, separated by commas, or all; the default is in wasm-pack.toml
@@ -165,6 +168,10 @@ fn run(command: Command) -> Result<()> {
             process::run(workspace.cargo().args(simulation).args(arguments))
         }
         Command::Demo { listen } => demo::demo(&workspace, listen),
+        Command::Example => {
+            setup::setup(&workspace, &Needs::for_build())?;
+            example::build(&workspace)
+        }
         Command::Test { debug: true, .. } => test::test_debug_form(&workspace),
         Command::Test { browsers, .. } => {
             let browsers = BrowserChoice::browsers(&browsers, &workspace.config.test.browsers);

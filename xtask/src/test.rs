@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::report::Report;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
-use crate::{build, crates, dist, lint, livecode, relay, setup, size};
+use crate::{build, crates, dist, example, lint, livecode, relay, setup, size};
 
 /// Runs all checks and tests; the first step that fails ends it.
 pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
@@ -55,6 +55,7 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         }
     }
     drop(relay);
+    report.step("example in Rust", || example::build(workspace))?;
     empty_pictures(workspace)?;
     for &browser in browsers {
         let name = format!("multi-tab tests, {browser:?}");

@@ -20,6 +20,7 @@ mod offers;
 mod packaging;
 mod relay;
 mod runtimes;
+mod rust_page;
 mod scopes;
 mod serve;
 mod site;
