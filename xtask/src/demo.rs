@@ -17,11 +17,14 @@ pub(crate) fn demo(workspace: &Workspace, listen: SocketAddr) -> Result<()> {
             "cannot listen on {listen}: is a demo running already? `--listen 127.0.0.1:0` takes a free port"
         )
     })?;
+    println!("1 of 3: what the build needs");
     setup::setup(workspace, &Needs::for_build())?;
+    println!("2 of 3: the package");
     build::build(workspace, build::Form::Release)?;
+    println!("3 of 3: the relay");
     relay::build_for_demo(workspace)?;
 
-    let mut command = Command::new(workspace.binary(relay::DEMO_PROFILE, "tunnel-relay")?);
+    let mut command = Command::new(workspace.binary("debug", "tunnel-relay")?);
     command.current_dir(&workspace.root).args(["serve", "--listen", &listen.to_string()]);
     command.args(["--www", "www", "--www", &format!("/pkg={}", workspace.config.build.out_dir)]);
     if listen.port() == 0 {
