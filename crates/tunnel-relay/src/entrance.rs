@@ -52,13 +52,24 @@ pub(crate) enum Rejection {
     NoRandomness(getrandom::Error),
 }
 
-/// Decides, and takes the places that are needed.
-pub(crate) fn admit(
-    shared: &Shared,
-    request: &request::Parts,
-    remote: &Arc<Remote>,
-) -> Result<(Handshake, Admitted), Rejection> {
+/// Finds out why a WebSocket would not open, without taking a place.
+pub(crate) fn rejection(shared: &Shared, request: &request::Parts, remote: &Remote) -> Option<Rejection> {
     let config = shared.config();
+    let address = remote.seen_in(&config, &request.headers);
+    let place = || match remote.is_proxy.then(|| shared.admission.enter_from(address, Instant::now())) {
+        Some(Err(full)) => Err(Rejection::NoPlace(full)),
+        _ => Ok(()),
+    };
+    look(shared, &config, request, remote).and_then(|_| place()).err()
+}
+
+/// Checks what does not need the handshake; returns the URL under which the relay was reached.
+fn look(
+    shared: &Shared,
+    config: &Config,
+    request: &request::Parts,
+    remote: &Remote,
+) -> Result<String, Rejection> {
     if shared.is_draining() {
         return Err(Rejection::Draining);
     }
@@ -66,11 +77,19 @@ pub(crate) fn admit(
         return Err(Rejection::Refused(Refusal::Origin));
     }
     let url = hosts::reached(config.names(), request, remote.way()).map_err(Rejection::Host)?;
+    if shared.router.is_full() { Err(Rejection::Buffers) } else { Ok(url) }
+}
+
+/// Decides, and takes the places that are needed.
+pub(crate) fn admit(
+    shared: &Shared,
+    request: &request::Parts,
+    remote: &Arc<Remote>,
+) -> Result<(Handshake, Admitted), Rejection> {
+    let config = shared.config();
+    let url = look(shared, &config, request, remote)?;
     let handshake =
         Handshake::check(request, config.livecode_credential.is_some()).map_err(Rejection::Refused)?;
-    if shared.router.is_full() {
-        return Err(Rejection::Buffers);
-    }
     let address = remote.seen_in(&config, &request.headers);
     if remote.is_proxy
         && let Some(missing) = client::missing(config.client_address, &request.headers)

@@ -8,6 +8,7 @@ use crate::config::AddressSource;
 use crate::entrance::{self, Admitted, Rejection};
 use crate::files::{self, Answer};
 use crate::hosts;
+use crate::inquiry;
 use crate::metrics::Refused;
 use crate::remote::Remote;
 use crate::shared::Shared;
@@ -202,6 +203,8 @@ async fn answer(
         answer
     } else if upgrade::is_wanted(&request.headers) {
         open_web_socket(&shared, &request, &remote, &slot)
+    } else if inquiry::is_one(&request.headers) {
+        inquiry::answer(&shared, &request, &remote)
     } else if let Err(error) = hosts::reached(shared.config().names(), &request, remote.way()) {
         answers::unknown_host(&shared, &error)
     } else if !matches!(request.method, Method::GET | Method::HEAD) {

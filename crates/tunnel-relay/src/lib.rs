@@ -59,6 +59,7 @@ mod files;
 mod half_sent;
 mod hosts;
 mod http;
+mod inquiry;
 pub mod log;
 mod metrics;
 mod monitor;

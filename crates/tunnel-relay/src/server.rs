@@ -300,7 +300,7 @@ async fn tell(mut stream: TcpStream, full: NoPlace) -> io::Result<()> {
     let text = full.text();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
-         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}",
+         content-type: text/plain; charset=utf-8\r\naccess-control-allow-origin: *\r\ncontent-length: {}\r\n\r\n{text}",
         text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
