@@ -1,13 +1,55 @@
+/**
+ * The code of a `TunnelError`: docs/errors.md says what each means and what to do. `closed` stands for close codes of
+ * applications, which have no name.
+ */
+export type TunnelErrorCode =
+  | 'abnormal'
+  | 'aborted'
+  | 'bad-credential'
+  | 'bad-server-id'
+  | 'build-mismatch'
+  | 'closed'
+  | 'draining'
+  | 'going-away'
+  | 'handshake-failed'
+  | 'id-taken-over'
+  | 'identity-in-use'
+  | 'internal'
+  | 'livecode-relay'
+  | 'livecode-unavailable'
+  | 'no-identity'
+  | 'no-status'
+  | 'no-such-channel'
+  | 'normal'
+  | 'not-initialised'
+  | 'overflow'
+  | 'peer-gone'
+  | 'peer-reloaded'
+  | 'policy'
+  | 'port-closed'
+  | 'port-taken'
+  | 'protocol-error'
+  | 'refused'
+  | 'rejected'
+  | 'relay-unreachable'
+  | 'server-not-found'
+  | 'timeout'
+  | 'too-big'
+  | 'try-again-later';
+
 /** Why something failed: a stable `code`, and a message that says what was tried and what to do. */
 export class TunnelError extends Error {
   /** For applications that fail in the same way. */
-  constructor(message: string, options?: { code?: string; cause?: unknown });
+  constructor(message: string, options?: { code?: TunnelErrorCode; cause?: unknown });
   /**
-   * `server-not-found`, `port-closed`, `refused`, `bad-credential`, `bad-server-id`, `id-taken-over`,
-   * `relay-unreachable`, `protocol-error`, `overflow`, `too-big`, `try-again-later`, `internal`, `timeout`, `aborted`, `draining`,
-   * `peer-reloaded`, `port-taken`, `identity-in-use`, `no-identity`, `not-initialised`, `build-mismatch`, `livecode-relay`, …
+   * Stable, and one of a few: for programs.
+   *
+   * @example
+   * socket.closed.catch(error => {
+   *   if (error.code === 'server-not-found') showThatNobodyIsThere()
+   * })
    */
-  readonly code: string;
+  readonly code: TunnelErrorCode;
   /**
    * The close code, where a socket has ended: the real one, as 3702 for a closed port, also where a `close` event's `code`
    * has to be 1006.
@@ -26,25 +68,58 @@ export interface SocketOptions {
    * `identity-in-use` otherwise. Default: a fresh key.
    */
   identity?: string;
-  /** How long the socket survives while the relay can't be reached, in milliseconds: 300000; 0 turns resumption off. */
+  /**
+   * How long the socket survives while the relay can't be reached, in milliseconds; 0 turns resumption off.
+   *
+   * @default 300000
+   */
   resumeTimeout?: number;
-  /** How long it survives while the relay answers and the server is not there, in milliseconds: 15000. */
+  /**
+   * How long it survives while the relay answers and the server is not there, in milliseconds.
+   *
+   * @default 15000
+   */
   absentTimeout?: number;
+  /**
+   * Whether the socket begins a new session by itself when the server's page was reloaded, left or closed, instead of closing:
+   * it fires `reconnecting`, then `reopened`. `unacknowledged()` has what may be lost. The server must have an `identity`, and
+   * the new session proves the same key. It redials for `absentTimeout` while the server is not there, and for
+   * `resumeTimeout` in all, which must not be 0. Each message is kept whole until the server has all of it. It has no effect
+   * in the livecode dialect.
+   *
+   * @default false
+   */
+  redial?: boolean;
   /** Ends the attempt to connect; an open socket stays open. */
   signal?: AbortSignal;
-  /** Access token, for relays that want one. */
-  token?: string;
   /**
-   * Whether the relay may speak the livecode dialect, where servers are numbers and nothing proves who answers under one:
-   * false. Without it, a relay that answers in the dialect fails the socket with `livecode-relay`, and a number in a text
+   * Access token, for relays that want one. Tokens expire: a function is called at each dial, and may return a promise. One that
+   * throws, rejects or does not settle within 10 seconds counts as a relay that can't be reached: an open socket tries again.
+   *
+   * @default ''
+   * @example
+   * token: async () => (await fetch('/relay-token')).text()
+   */
+  token?: string | Promise<string> | (() => string | Promise<string>);
+  /**
+   * Whether the relay may speak the livecode dialect, where servers are numbers and nothing proves who answers under one.
+   * Without it, a relay that answers in the dialect fails the socket with `livecode-relay`, and a number in a text
    * or URL is no server ID.
+   *
+   * @default false
    */
   livecode?: boolean;
-  /** Whether a server of the livecode dialect that does not encrypt will do: false. */
+  /**
+   * Whether a server of the livecode dialect that does not encrypt will do.
+   *
+   * @default false
+   */
   allowPlain?: boolean;
   /**
-   * Longest message that the socket takes, in bytes: 104857600, as Node.js's `ws` has it. A longer one ends the connection with
+   * Longest message that the socket takes, in bytes, as Node.js's `ws` has it. A longer one ends the connection with
    * 1009; one for which the page has no room now, with 1013.
+   *
+   * @default 104857600
    */
   maxMessageSize?: number;
 }
@@ -99,6 +174,8 @@ export interface PeerToPeerWebSocketEventMap extends WebSocketEventMap {
   reconnecting: Event;
   /** The way to the peer is found again; nothing was lost, doubled or reordered. */
   reconnected: Event;
+  /** The server has lost the session, and there is a new one: with the option `redial` only. */
+  reopened: Event;
 }
 
 /**
@@ -174,6 +251,21 @@ export class PeerToPeerWebSocket extends EventTarget {
   abort(reason?: string): void;
   /** `abort()`, under the name that the npm package `ws` has for it. */
   terminate(): void;
+  /**
+   * Takes out what was sent in sessions that the server has lost and is **not known** to have arrived, oldest first: some of it
+   * may have, so that a message that is sent again may come twice. Nothing of it is sent again by itself. What had not been
+   * sent when the session was lost is not among it: it waits for the next session, and follows what `reopened` listeners
+   * send. After the end of a socket with the option `redial` it is all that may not have arrived; of other sockets, nothing.
+   * The socket ends with `overflow` if more than 1 MiB of it has not been taken when another session is lost.
+   *
+   * @example
+   * const socket = PeerToPeerWebSocket.toPort(80, serverId, relay, { redial: true })
+   * socket.onreopened = () => {
+   *   socket.send(JSON.stringify({ join: name }))
+   *   for (const message of socket.unacknowledged()) socket.send(message)
+   * }
+   */
+  unacknowledged(): (string | Uint8Array)[];
 
   /** The socket is open. */
   onopen: ((this: WebSocket, event: Event) => any) | null;
@@ -187,10 +279,17 @@ export class PeerToPeerWebSocket extends EventTarget {
   onreconnecting: ((this: WebSocket, event: Event) => any) | null;
   /** The way to the peer is found again; nothing was lost, doubled or reordered. */
   onreconnected: ((this: WebSocket, event: Event) => any) | null;
+  /** The server has lost the session, and there is a new one: with the option `redial` only. */
+  onreopened: ((this: WebSocket, event: Event) => any) | null;
 
   /**
-   * Resolves when the socket is open; rejects with a `TunnelError`, or the signal's reason. Once it has been read, messages
-   * wait until somebody listens to `message`, or takes `readable` or an iterator.
+   * Resolves when the socket is open; rejects with a `TunnelError`, or the signal's reason. Messages do not wait for it: listen
+   * to `message` before another `await`, or take `readable` or an iterator, which wait for you.
+   *
+   * @example
+   * const socket = PeerToPeerWebSocket.toPort(80, serverId, relay)
+   * socket.onmessage = ({ data }) => show(data)
+   * await socket.opened
    */
   readonly opened: Promise<SocketConnection>;
   /** Resolves after a clean end; rejects with a `TunnelError`, which has `closeCode` and `reason`, after any other. */
@@ -278,26 +377,51 @@ export interface ServerOptions {
    * `identity-in-use` otherwise. Default: a fresh key. A page that is reloaded keeps its server ID so.
    */
   identity?: string;
-  /** Access token, for relays that want one. */
-  token?: string;
+  /**
+   * How long `parked` is kept after the server's end, in milliseconds: as long as clients wait for it.
+   *
+   * @default 15000
+   */
+  absentTimeout?: number;
+  /**
+   * Access token, for relays that want one. Tokens expire: a function is called at each dial, and may return a promise. One that
+   * throws, rejects or does not settle within 10 seconds counts as a relay that can't be reached: an open socket tries again.
+   *
+   * @default ''
+   * @example
+   * token: async () => (await fetch('/relay-token')).text()
+   */
+  token?: string | Promise<string> | (() => string | Promise<string>);
   /** Gives up registering: the promise rejects with the signal's reason. */
   signal?: AbortSignal;
   /** For all listeners that say nothing about subprotocols. */
   protocols?: ProtocolChoice;
   /**
-   * Whether the relay may speak the livecode dialect, where the server gets a number for an ID and clients can't verify it:
-   * false. Without it, a relay that answers in the dialect ends the server with `livecode-relay`. A server that has an ID
+   * Whether the relay may speak the livecode dialect, where the server gets a number for an ID and clients can't verify it.
+   * Without it, a relay that answers in the dialect ends the server with `livecode-relay`. A server that has an ID
    * never gets another one: it ends instead.
+   *
+   * @default false
    */
   livecode?: boolean;
-  /** Whether clients of the livecode dialect that do not encrypt are let in: false. Their messages are texts. */
+  /**
+   * Whether clients of the livecode dialect that do not encrypt are let in. Their messages are texts.
+   *
+   * @default false
+   */
   allowPlain?: boolean;
   /**
-   * Most clients at once: 1024. Those that are away count, and those that are being let in. A further one is turned away,
+   * Most clients at once. Those that are away count, and those that are being let in. A further one is turned away,
    * tries again some times, and then fails with `try-again-later`.
+   *
+   * @default 1024
    */
   maxClients?: number;
-  /** Longest message that clients may send, in bytes, for all listeners that say nothing about it: 104857600. */
+  /**
+   * Longest message that clients may send, in bytes, for all listeners that say nothing about it.
+   *
+   * @default 104857600
+   */
   maxMessageSize?: number;
 }
 
@@ -357,6 +481,18 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   readonly relayUrl: string;
   /** The identity, if one was asked for. `protected`: the key can be used by this origin's pages, and read by nobody. */
   readonly identity: { readonly name: string; readonly protected: boolean } | null;
+  /**
+   * A value of the application's that outlives a reload of the page, as JSON: the next server of this tab under the same identity
+   * and relay has it, if it is hosted within `absentTimeout` after this one's end. It is written when it is set, and when the
+   * page is left. Any script of the origin can read it. Setting it throws a `TunnelError` (`no-identity`) without an identity,
+   * a `TypeError` for what is no JSON, and a `QuotaExceededError` for some megabytes.
+   *
+   * @example
+   * const server = await ForwardingServerWebSocket.newThrough(relay, { identity: 'game' })
+   * const game = server.parked ?? newGame()
+   * server.parked = game // what it is when the page is left
+   */
+  parked: any;
   /** OPEN from when `newThrough` resolves, also while the relay can't be reached. */
   readonly readyState: 0 | 1 | 2 | 3;
   /** The open sockets. */
@@ -384,6 +520,12 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
    * it has ended for 5 seconds more.
    */
   accept(): Promise<PeerToPeerWebSocket>;
+  /**
+   * The sockets that `accept` would give, until the server is closed.
+   *
+   * @example
+   * for await (const socket of server) greet(socket)
+   */
   [Symbol.asyncIterator](): AsyncGenerator<PeerToPeerWebSocket, void, undefined>;
   /** Closes the clients with 1001 and unregisters. */
   close(): Promise<void>;

@@ -21,7 +21,7 @@ const isPlain = line => /^(private|protected|addEventListener)/.test(line)
 const bare = declarations.filter((line, n) => isDeclared(line) && !isPlain(line) && !declarations[n - 1].endsWith('*/'))
 if (bare.length) throw new Error(`declared without a description:\n${bare.join('\n')}`)
 
-const documents = ['README.md', ...readdirSync(join(root, 'docs/guide')).map(name => `docs/guide/${name}`)]
+const documents = ['README.md', 'docs/reloads.md', ...readdirSync(join(root, 'docs/guide')).map(name => `docs/guide/${name}`)]
 let count = 0
 for (const document of documents) {
   for (const { language, code, line } of samples(join(root, document))) {

@@ -27,6 +27,7 @@ import init, {
   type SocketConnection,
   type SocketOptions,
   type SocketStats,
+  type TunnelErrorCode,
 } from 'tunnel-wasm'
 
 /** Fails to compile unless both types are the same. */
@@ -222,7 +223,28 @@ try {
     void [told, ended]
   }
 }
+same<TunnelError['code'], TunnelErrorCode>(true)
+const advice: Partial<Record<TunnelErrorCode, string>> = { 'server-not-found': 'ask for the link', closed: 'done' }
+// @ts-expect-error There is no such code.
+const misspelt: TunnelErrorCode = 'server-notfound'
 const ofOurs: Error = new TunnelError('nothing works', { code: 'overflow', cause: new Error() })
+
+// ---- Hosts that reload, tokens that expire
+
+const redialling = PeerToPeerWebSocket.toPort(80, 'a'.repeat(56), 'wss://relay.example', {
+  redial: true,
+  token: async () => (await fetch('/relay-token')).text(),
+})
+redialling.onreopened = function (event) {
+  this.send(event.type)
+}
+redialling.addEventListener('reopened', ({ type }) => type)
+for (const message of redialling.unacknowledged()) {
+  same<typeof message, string | Uint8Array>(true)
+  redialling.send(message)
+}
+const reloaded = await ForwardingServerWebSocket.newThrough('/', { identity: 'game', absentTimeout: 5000, token: Promise.resolve('secret') })
+reloaded.parked = { ...reloaded.parked, moves: 1 }
 
 // ---- The livecode dialect
 

@@ -9,10 +9,31 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CloseCode(pub u16);
 
+/// One row of the table of codes, which docs and TypeScript's types are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// The close code, if there is one.
+    pub code: Option<CloseCode>,
+    /// The stable name, as in a `TunnelError`'s `code`.
+    pub name: &'static str,
+    /// What has happened.
+    pub meaning: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
 macro_rules! close_codes {
-    ($($(#[$doc:meta])* $constant:ident = $code:literal, $name:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $constant:ident = $code:literal, $name:literal, $remedy:literal;)*) => {
         impl CloseCode {
-            $($(#[$doc])* pub const $constant: Self = Self($code);)*
+            $($(#[doc = $doc])* pub const $constant: Self = Self($code);)*
+
+            /// All codes with a name.
+            pub const TABLE: &[Described] = &[$(Described {
+                code: Some(Self($code)),
+                name: $name,
+                meaning: concat!($($doc),*),
+                remedy: $remedy,
+            }),*];
 
             /// The stable name of the code, as in a `TunnelError`'s `code`; `None` for codes without one.
             // Once in a page, not in each function that asks.
@@ -30,54 +51,142 @@ macro_rules! close_codes {
 
 close_codes! {
     /// The purpose has been fulfilled.
-    NORMAL = 1000, "normal";
+    NORMAL = 1000, "normal",
+        "Nothing.";
     /// A tab closes, a page navigates away, a server is closed.
-    GOING_AWAY = 1001, "going-away";
+    GOING_AWAY = 1001, "going-away",
+        "Connect again when the server is back; the option `redial` does so.";
     /// The peer broke the protocol.
-    PROTOCOL_ERROR = 1002, "protocol-error";
+    PROTOCOL_ERROR = 1002, "protocol-error",
+        "Look for different versions of the package in the two pages, or report a bug.";
     /// A close without a code; never on the wire.
-    NO_STATUS = 1005, "no-status";
+    NO_STATUS = 1005, "no-status",
+        "Nothing.";
     /// Ended without a close; never on the wire.
-    ABNORMAL = 1006, "abnormal";
+    ABNORMAL = 1006, "abnormal",
+        "Connect again. With the option `resumeTimeout: 0` any lost connection ends like this.";
     /// A limit of the relay was exceeded, or its policy forbids it.
-    POLICY = 1008, "policy";
+    POLICY = 1008, "policy",
+        "Ask the operator of the relay; its log names the limit.";
     /// A message is larger than the receiver takes.
-    TOO_BIG = 1009, "too-big";
+    TOO_BIG = 1009, "too-big",
+        "Send less in one message, or raise `maxMessageSize` of the receiver.";
     /// The relay or the peer failed.
-    INTERNAL = 1011, "internal";
+    INTERNAL = 1011, "internal",
+        "Look at the other side's console, or the relay's log.";
     /// The relay has no room now.
-    TRY_AGAIN_LATER = 1013, "try-again-later";
+    TRY_AGAIN_LATER = 1013, "try-again-later",
+        "Try again later; a server may raise `maxClients`.";
     /// Another link proved possession of the same key more recently.
-    ID_TAKEN_OVER = 3700, "id-taken-over";
+    ID_TAKEN_OVER = 3700, "id-taken-over",
+        "Host under one `identity` in one page at a time. Where nothing locks (an insecure context) use `https:`.";
     /// No server is registered under the server ID.
-    SERVER_NOT_FOUND = 3701, "server-not-found";
+    SERVER_NOT_FOUND = 3701, "server-not-found",
+        "Check the server ID, and whether its page is open. `absentTimeout` is how long an open socket waits for it.";
     /// The server does not listen on the port.
-    PORT_CLOSED = 3702, "port-closed";
+    PORT_CLOSED = 3702, "port-closed",
+        "Have the server `listen` on the port.";
     /// The server's application refused the connection.
-    REFUSED = 3703, "refused";
+    REFUSED = 3703, "refused",
+        "The server's `accept`, its subprotocols or the relay turned the client away: the message says which.";
     /// The session could not be resumed in time.
-    EXPIRED = 3704, "timeout";
+    EXPIRED = 3704, "timeout",
+        "Connect again; raise `resumeTimeout` if pages should survive longer cuts.";
     /// The peer no longer has the session: its page was reloaded or crashed.
-    PEER_RELOADED = 3705, "peer-reloaded";
+    PEER_RELOADED = 3705, "peer-reloaded",
+        "Connect again; the option `redial` does so.";
     /// The receiver or the relay ran out of the memory set aside for this channel.
-    OVERFLOW = 3706, "overflow";
+    OVERFLOW = 3706, "overflow",
+        "Send more slowly (`bufferedAmount`), read what arrives, and take what `unacknowledged()` hands back.";
     /// The relay wants an access token, and the one given is missing, wrong or expired, or does not allow this.
-    BAD_CREDENTIAL = 3707, "bad-credential";
+    BAD_CREDENTIAL = 3707, "bad-credential",
+        "Give the option `token` a token that the relay knows; a function for tokens that expire.";
     /// The relay is being shut down or restarted.
-    DRAINING = 3708, "draining";
+    DRAINING = 3708, "draining",
+        "Nothing: open sockets move to the next relay by themselves. Connect again if one was not open yet.";
     /// A step of the handshake did not come in time.
-    TIMEOUT = 3709, "timeout";
+    TIMEOUT = 3709, "timeout",
+        "Try again; look for a page that is frozen or very busy.";
     /// The handshake failed: the peer does not hold the key that it should.
-    HANDSHAKE_FAILED = 3710, "handshake-failed";
+    HANDSHAKE_FAILED = 3710, "handshake-failed",
+        "Check the server ID. If it is right, somebody in the middle pretends to be the server.";
     /// The other peer's link to the relay is gone.
-    PEER_GONE = 3711, "peer-gone";
+    PEER_GONE = 3711, "peer-gone",
+        "Connect again.";
     /// The relay can't be reached.
-    RELAY_UNREACHABLE = 3712, "relay-unreachable";
+    RELAY_UNREACHABLE = 3712, "relay-unreachable",
+        "The message says what is known: a relay that does not run, an origin that it does not allow, a wrong scheme, a Content Security Policy without it in `connect-src`, the application's own `token` that failed.";
     /// The application gave up: through `abort()`, an `AbortSignal` or a close while connecting.
-    ABORTED = 3713, "aborted";
+    ABORTED = 3713, "aborted",
+        "Nothing: the application of this side or of the other one wanted it.";
     /// The relay speaks the livecode dialect, which the application did not ask for.
-    LIVECODE_RELAY = 3714, "livecode-relay";
+    LIVECODE_RELAY = 3714, "livecode-relay",
+        "Use a relay that speaks `tunnel.v1`, or the option `livecode`, where servers prove nothing.";
 }
+
+/// The errors of the browser library that have no close code.
+pub const LIBRARY_ERRORS: &[Described] = &[
+    Described {
+        code: None,
+        name: "bad-server-id",
+        meaning: "The text is no server ID.",
+        remedy: "Copy the 56 characters again; the message says what is wrong with them.",
+    },
+    Described {
+        code: None,
+        name: "build-mismatch",
+        meaning: "The package's JavaScript and WebAssembly are of two builds.",
+        remedy: "Load both from one copy of the package, and look for a cache that has one of another version.",
+    },
+    Described {
+        code: None,
+        name: "closed",
+        meaning: "The socket or server has been closed, perhaps with a code of the application.",
+        remedy: "`closeCode` and `reason` have what was said.",
+    },
+    Described {
+        code: None,
+        name: "identity-in-use",
+        meaning: "Another page, or another server of this page, is under the `identity`.",
+        remedy: "Use that server, or close it first: the second waits 3 seconds for that.",
+    },
+    Described {
+        code: None,
+        name: "livecode-unavailable",
+        meaning: "The module that speaks the livecode dialect can't be loaded.",
+        remedy: "A service worker imports `tunnel-wasm/livecode` and gives it to `useLivecode`.",
+    },
+    Described {
+        code: None,
+        name: "no-identity",
+        meaning: "A key can't be kept here: the page's storage is denied, or there is none.",
+        remedy: "Do without `identity` there.",
+    },
+    Described {
+        code: None,
+        name: "no-such-channel",
+        meaning: "The server has no open socket of that number.",
+        remedy: "Look among `server.clients`.",
+    },
+    Described {
+        code: None,
+        name: "not-initialised",
+        meaning: "A class was used before the module was loaded.",
+        remedy: "`await init()`, the package's default export, first.",
+    },
+    Described {
+        code: None,
+        name: "port-taken",
+        meaning: "Another listener of the server has the port.",
+        remedy: "Close that `Listener` first.",
+    },
+    Described {
+        code: None,
+        name: "rejected",
+        meaning: "The livecoding server has no such instruction.",
+        remedy: "Send the instruction again.",
+    },
+];
 
 impl CloseCode {
     /// Returns whether the code may be passed to `close()` by an application: 1000, or 3000 to 4999.
