@@ -112,6 +112,16 @@ export function toSignal(value) {
   throw new TypeError('signal is not an AbortSignal');
 }
 
+/** An access token: a text, or a function or a promise that is asked at each dial. */
+export function toToken(value) {
+  if (typeof value === 'function') return value;
+  if (typeof value?.then !== 'function') return `${value ?? ''}`;
+  const promise = Promise.resolve(value);
+  // Who dials hears of a rejection.
+  promise.catch(() => {});
+  return promise;
+}
+
 /** RFC 9110's `token`. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 

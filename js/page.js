@@ -122,6 +122,97 @@ export function copiesWhatItSends(socket) {
   return functions.every(given => NATIVE.test(Reflect.apply(toString, given, [])));
 }
 
+// ---- What a dial may have to ask
+
+/** How long an application's `token` may take, in milliseconds. */
+const TOKEN_TIMEOUT = 10_000;
+
+/** The access token that a function or a promise of the application gives. */
+export async function askToken(source) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it has not settled within ${TOKEN_TIMEOUT / 1000} seconds`)), TOKEN_TIMEOUT);
+  });
+  try {
+    const token = await Promise.race([typeof source === 'function' ? source() : source, late]);
+    return `${token ?? ''}`;
+  } catch (error) {
+    throw new Error(beginning(`${error?.message ?? error}`));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** How long a relay may take to say why a WebSocket did not open, in milliseconds. */
+const ANSWER_TIMEOUT = 3000;
+
+/** How much of a text from elsewhere an error shows, in characters. */
+const SHOWN = 200;
+
+/**
+ * Finds out why a WebSocket did not open, which browsers keep to themselves, with three requests at most. What is answered is
+ * shown in an error and used for nothing else. Returns a sentence, or an empty text; never rejects.
+ */
+export async function askWhy(url) {
+  const signal = AbortSignal.timeout(ANSWER_TIMEOUT);
+  const ask = (scheme, init) =>
+    fetch(url.replace(/^wss?/, scheme), { credentials: 'omit', cache: 'no-store', signal, ...init });
+  const answers = scheme => ask(scheme, { mode: 'no-cors' }).then(() => true, () => false);
+  const [scheme, other] = url.startsWith('wss:') ? ['https', 'http'] : ['http', 'https'];
+  let forbidden = false;
+  const note = ({ effectiveDirective }) => (forbidden ||= effectiveDirective === 'connect-src');
+  globalThis.addEventListener?.('securitypolicyviolation', note);
+  try {
+    // With POST a browser says the page's origin even to the page's own server.
+    const headers = { Accept: 'application/vnd.tunnel-relay' };
+    const answer = await ask(scheme, { method: 'POST', headers, redirect: 'error' }).catch(() => {});
+    if (answer) return await told(answer);
+    if (await answers(scheme)) {
+      return 'a server answers there, but it is no relay, or a proxy before it does not pass WebSockets on';
+    }
+    // The event comes in a task of its own.
+    await new Promise(resolve => setTimeout(resolve));
+    if (forbidden) return "the page's Content Security Policy forbids it: add the relay's URL to connect-src";
+    if (await answers(other)) return `a server answers there by ${other}: use a URL that begins with ${url.startsWith('wss:') ? 'ws:' : 'wss:'}`;
+    if (scheme === 'http') return '';
+    return `nothing answers there, or the browser does not trust its certificate: open ${beginning(url.replace(/^wss/, 'https').split('?', 1)[0])} in a tab to see which`;
+  } catch {
+    return '';
+  } finally {
+    globalThis.removeEventListener?.('securitypolicyviolation', note);
+  }
+}
+
+/** What a server says that lets pages of other origins read it. */
+async function told(answer) {
+  const isText = /^text\/plain\b/i.test(answer.headers.get('content-type') ?? '');
+  let text = '';
+  if (isText && answer.body) {
+    const reader = answer.body.getReader();
+    const decoder = new TextDecoder();
+    try {
+      for (let part; text.length < SHOWN && !(part = await reader.read()).done; ) {
+        text += decoder.decode(part.value.subarray(0, 4 * SHOWN), { stream: true });
+      }
+    } catch {
+      // It took too long: what has come is shown.
+    }
+    reader.cancel().catch(() => {});
+  } else {
+    answer.body?.cancel().catch(() => {});
+  }
+  text = beginning(text);
+  return `it answers with HTTP status ${answer.status}${text && `: ${text}`}`;
+}
+
+/** The beginning of a text as one line, cut between words. */
+function beginning(text) {
+  const line = text.slice(0, 4 * SHOWN).replace(/[\p{C}\s]+/gu, ' ').trim();
+  if (line.length <= SHOWN) return line;
+  const space = line.lastIndexOf(' ', SHOWN);
+  return `${line.slice(0, space > SHOWN / 2 ? space : SHOWN)}…`;
+}
+
 let release;
 
 /** Holds a Web Lock while that is wanted: browsers freeze hidden pages that are silent for minutes, but none with a lock. */
@@ -307,6 +398,7 @@ const COUNTERS = [
 export const GONE = {
   bufferedAmount: 0,
   stats: () => ({ ...Object.fromEntries(COUNTERS.map(name => [name, 0])), free: nothing }),
+  unacknowledged: () => [],
 };
 const SOCKET_COMMANDS = ['dial', 'sendText', 'sendBytes', 'close', 'abort', 'hold', 'park', 'unpark', 'take'];
 const SERVER_COMMANDS = ['beginAccepting', 'refusesSurplus', 'remove', 'unlisten'];

@@ -16,10 +16,12 @@ import {
   report,
   requireArguments,
   toLimit,
+  toMilliseconds,
   toPort,
   toRelayUrl,
   toSignal,
   toStrings,
+  toToken,
   tunnel,
   TunnelError,
   tunnelUrl,
@@ -88,6 +90,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** Callbacks of `connection` events: with one of them and no `listen`, all ports are served. */
   #callbacks = new Set();
   #identity;
+  /** Where the page keeps what is parked; undefined without an identity. */
+  #parking;
   #registered = deferred();
   #ended = deferred();
 
@@ -104,7 +108,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
   static async #open(relay, options) {
     const { identity, token, signal, protocols, livecode, allowPlain } = options;
-    const { maxClients = MAX_CLIENTS, maxMessageSize = MAX_MESSAGE_SIZE } = options;
+    const { maxClients = MAX_CLIENTS, maxMessageSize = MAX_MESSAGE_SIZE, absentTimeout = 15_000 } = options;
     const clients = toLimit(maxClients, 'maxClients');
     const server = new ForwardingServerWebSocket(INTERNAL);
     server.#relay = relay;
@@ -120,8 +124,9 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
         throw error;
       }
       server.#ended.promise.then(server.#identity.release);
+      server.#parking = park(`${identity} ${relay}`, toMilliseconds(absentTimeout, 'absentTimeout'));
     }
-    server.#core = tunnel.host(server, addressOf(relay), `${token ?? ''}`, server.#identity, {
+    server.#core = tunnel.host(server, addressOf(relay), toToken(token), server.#identity, {
       livecode: !!livecode,
       allowPlain: !!allowPlain,
       maxClients: clients,
@@ -182,6 +187,18 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     if (!this.#identity) return null;
     const { name, protected: isProtected } = this.#identity;
     return { name, protected: isProtected };
+  }
+
+  get parked() {
+    return this.#parking?.value();
+  }
+
+  set parked(value) {
+    if (!this.#parking) {
+      const message = 'only a server with an `identity` can park: without one, a reloaded page is another server';
+      throw new TunnelError(message, { code: 'no-identity' });
+    }
+    this.#parking.set(value);
   }
 
   get clients() {
@@ -358,6 +375,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
 
     fireServerClosed = (server, code, name, reason) => {
       unwatch(server);
+      server.#parking?.end();
       const wasClean = server.#readyState > 1 && code !== INTERNAL_ERROR;
       server.#readyState = 3;
       server.#registered.reject(new TunnelError(reason || `the server ended with code ${code}`, { code: name }));
@@ -407,6 +425,57 @@ const isOrdinary = protocol => !protocol.startsWith('tunnel.');
 
 /** Rejects a promise of `accept`: the server has ended. */
 export const dismiss = taker => taker.reject(new TunnelError('the server is closed', { code: 'closed' }));
+
+/**
+ * What a server parks: kept in the tab's own storage, which answers while the page is left, for so many milliseconds after the
+ * server's end.
+ */
+function park(name, timeout) {
+  const key = `tunnel-wasm parked ${name}`;
+  // Workers and runtimes without pages have no such storage, and throw at its name where it is denied.
+  const storage = (() => {
+    try {
+      return globalThis.sessionStorage;
+    } catch {
+      return undefined;
+    }
+  })();
+  let parked;
+  try {
+    const { until, value } = JSON.parse(storage.getItem(key));
+    const left = until - Date.now();
+    if (left > 0 && left <= timeout) parked = value;
+  } catch {
+    // There is nothing, or nothing of ours.
+  }
+  storage?.removeItem(key);
+  const write = value => {
+    // Functions and symbols are no JSON.
+    if (JSON.stringify(value) === undefined) return storage?.removeItem(key);
+    storage?.setItem(key, JSON.stringify({ until: Date.now() + timeout, value }));
+  };
+  const keep = () => {
+    try {
+      if (parked !== undefined) write(parked);
+    } catch (error) {
+      report(error);
+    }
+  };
+  const target = globalThis.addEventListener ? globalThis : undefined;
+  target?.addEventListener('pagehide', keep);
+  return {
+    value: () => parked,
+    set(value) {
+      // Throws what the application should hear now, not when the page is left.
+      write(value);
+      parked = value;
+    },
+    end() {
+      target?.removeEventListener('pagehide', keep);
+      keep();
+    },
+  };
+}
 
 /** A function that chooses a subprotocol: the first one offered of a list, or the application's own. */
 function toChooser(protocols) {

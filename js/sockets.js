@@ -27,6 +27,7 @@ import {
   toSignal,
   toSocketUrl,
   toStrings,
+  toToken,
   tunnel,
   TunnelError,
   tunnelUrl,
@@ -51,8 +52,8 @@ const PATIENCE = 5000;
 /** Time after which the console says that messages wait, in milliseconds. */
 const HINT_AFTER = 10_000;
 
-const NOBODY_LISTENS =
-  'A message came to a socket, and nobody read it: it is gone, as the platform has it. ' +
+const LISTENED_LATE =
+  'Messages came to a socket before anybody read them: they are gone, as the platform has it. ' +
   'Listen to `message` before the first `await`, or read `socket.readable`, which waits for you.';
 const NOBODY_TAKES =
   'Messages have been waiting for 10 seconds on a socket that nobody listens to, and its sender waits, too. ' +
@@ -73,7 +74,7 @@ export let handled;
 export let handedOver;
 /** Closes the socket of a server whose application has failed. */
 export let fail;
-export let fireOpen, fireMessage, fireAvailable, fireDrained, fireEnding, fireClosed;
+export let fireOpen, fireReopened, fireMessage, fireAvailable, fireDrained, fireEnding, fireClosed;
 
 export class PeerToPeerWebSocket extends EventTarget {
   #core;
@@ -95,6 +96,8 @@ export class PeerToPeerWebSocket extends EventTarget {
   #outbox = null;
   /** True when somebody has taken messages: a listener, a stream or an iterator. */
   #isHeard = false;
+  /** Whether a message was dispatched before that. */
+  #hasMissed = false;
   /** While messages wait for that: what ends the waiting. */
   #waits;
   #readable;
@@ -136,7 +139,8 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   #dial(url, { relay, serverId, port, path, livecode }, protocols, options) {
-    const { identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain } = options;
+    const { identity, resumeTimeout = 300_000, absentTimeout = 15_000, signal, token, allowPlain, redial } = options;
+    if (redial && !(resumeTimeout > 0)) throw new TypeError('redial needs a resumeTimeout: it is how long the socket redials');
     toSignal(signal);
     this.#url = url;
     this.#origin = relay.origin;
@@ -145,13 +149,14 @@ export class PeerToPeerWebSocket extends EventTarget {
     const offered = checkProtocols(toStrings(protocols));
     const problem = tunnel.offerProblem(offered, path);
     if (problem) throw new DOMException(`The connection is impossible: ${problem}.`, 'SyntaxError');
-    this.#core = tunnel.connect(this, addressOf(relay), `${token ?? ''}`, serverId, port, {
+    this.#core = tunnel.connect(this, addressOf(relay), toToken(token), serverId, port, {
       path,
       protocols: offered,
       resumeTimeout: toMilliseconds(resumeTimeout, 'resumeTimeout'),
       absentTimeout: toMilliseconds(absentTimeout, 'absentTimeout'),
       livecode: !!livecode,
       allowPlain: !!allowPlain,
+      redial: !!redial,
       maxMessageSize: toLimit(options.maxMessageSize ?? MAX_MESSAGE_SIZE, 'maxMessageSize'),
     });
     watch(this, message => endWithModule(this, message));
@@ -310,19 +315,32 @@ export class PeerToPeerWebSocket extends EventTarget {
   }
 
   #listen() {
-    this.#isHeard = true;
+    this.#hear();
     this.#release();
+  }
+
+  /**
+   * Somebody takes messages from now on. Those who have listened without reading one can't be told from nobody, so that the
+   * console says nothing before.
+   */
+  #hear() {
+    if (this.#hasMissed && !this.#isHeard) warnOnce(LISTENED_LATE);
+    this.#isHeard = true;
   }
 
   /** Messages go to who asks for them from now on. */
   #hold() {
-    this.#isHeard = true;
+    this.#hear();
     this.#stopWaiting();
     this.#core.hold();
   }
 
   get closed() {
     return this.#closed.promise;
+  }
+
+  unacknowledged() {
+    return this.#core.unacknowledged();
   }
 
   get readable() {
@@ -496,14 +514,20 @@ export class PeerToPeerWebSocket extends EventTarget {
       });
     };
 
+    fireReopened = (socket, protocol) => {
+      if (socket.#readyState !== 1) return;
+      socket.#protocol = protocol;
+      socket.dispatchEvent(new Event('reopened'));
+    };
+
     fireMessage = (socket, data) => {
       if (socket.#readyState !== 1) return;
       const event = arrival(socket.#convert(data), socket.#origin);
       socket.dispatchEvent(event);
       if (socket.#isHeard || !EVENTS_ARE_NATIVE) return;
-      // Listeners are EventTarget's own affair: all that shows whether there is one is what it does with the event.
+      // Listeners are EventTarget's own affair: all that shows that there is one is that it reads the event.
       socket.#isHeard = isRead(event);
-      if (!socket.#isHeard) warnOnce(NOBODY_LISTENS);
+      socket.#hasMissed ||= !socket.#isHeard;
     };
 
     fireAvailable = socket => {
@@ -555,7 +579,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     defineEventHandlers(
       PeerToPeerWebSocket.prototype,
       socket => socket.#handlers,
-      ['open', 'message', 'error', 'close', 'reconnecting', 'reconnected'],
+      ['open', 'message', 'error', 'close', 'reconnecting', 'reconnected', 'reopened'],
       (socket, type) => {
         if (type === 'message') socket.#listen();
       },

@@ -4,7 +4,7 @@
 
 use crate::browser::awake;
 use crate::browser::identity;
-use crate::browser::link::{Link, LinkSink, Relay};
+use crate::browser::link::{Link, LinkSink, Relay, Token, why_closed};
 #[cfg(feature = "npm")]
 use crate::browser::livecode;
 use crate::browser::platform::{Timer, now, random};
@@ -60,6 +60,9 @@ pub(crate) trait ServerSink {
 /// at falls as soon, if no message comes before. Browsers' timers don't go lower.
 const RETRY: Duration = Duration::from_millis(4);
 
+/// The time that an application has to give an access token, and a second for whoever keeps it: `js/page.js`.
+const TOKEN_TIME: Duration = Duration::from_secs(11);
+
 /// Number of times that sending and its effects take turns before the page gets its turn; the timer brings the rest.
 const MAX_ROUNDS: usize = 8;
 
@@ -107,7 +110,11 @@ impl Driver {
         allow_plain: bool,
         max_clients: usize,
     ) -> Rc<Self> {
-        let (relay_url, token) = (relay.bound.clone(), relay.token.clone());
+        let relay_url = relay.bound.clone();
+        let token = match &relay.token {
+            Token::Text(token) => token.clone(),
+            Token::Asked(_) => String::new(),
+        };
         let link_grace = Duration::from_millis(link_grace() as u64);
         let session = session::Config { ledger: LEDGER.with(Clone::clone), ..session::Config::default() };
         let livecode = relay.livecode;
@@ -220,6 +227,39 @@ impl Driver {
         self.settle_later();
     }
 
+    /// Opens a WebSocket that the endpoint has asked for.
+    fn open_link(&self, link: LinkId) {
+        let early = self.endpoint.borrow_mut().early_frames(link, now());
+        let sink: Weak<dyn LinkSink> = self.this.clone();
+        let reason = match Link::open(&sink, link, &self.relay, &early) {
+            Ok(opened) if opened.is_stillborn() => String::new(),
+            Ok(opened) => return drop(self.links.borrow_mut().insert(link, opened)),
+            Err(reason) => reason,
+        };
+        if let Some(this) = self.this.upgrade() {
+            spawn_local(async move { this.handle_link_closed(link, CloseCode::ABNORMAL, &reason) });
+        }
+    }
+
+    /// The same with the access token that the application gives for it.
+    async fn open_link_with(self: Rc<Self>, link: LinkId, token: JsValue) {
+        // The WebSocket has its time from when there is a token, which the application may take a while to give.
+        self.endpoint.borrow_mut().set_token(link, "", now() + TOKEN_TIME);
+        match Token::ask(token).await {
+            Ok(token) => {
+                let wanted = self.endpoint.borrow_mut().set_token(link, &token, now());
+                if wanted {
+                    self.open_link(link);
+                    self.settle();
+                }
+            }
+            Err(why) => {
+                let reason = format!("the page's `token` for the relay failed: {why}");
+                self.handle_link_closed(link, CloseCode::ABNORMAL, &reason);
+            }
+        }
+    }
+
     /// Has the livecode dialect spoken on a link, or closes it if nothing speaks it.
     async fn speak_livecode(self: Rc<Self>, link: LinkId) {
         #[cfg(feature = "npm")]
@@ -303,16 +343,10 @@ impl Driver {
     fn handle_event(&self, event: Event) {
         let Some(this) = self.this.upgrade() else { return };
         match event {
-            Event::Dial { link } => {
-                let early = self.endpoint.borrow_mut().early_frames(link, now());
-                let sink: Weak<dyn LinkSink> = self.this.clone();
-                match Link::open(&sink, link, &self.relay, &early) {
-                    Ok(opened) => drop(self.links.borrow_mut().insert(link, opened)),
-                    Err(reason) => spawn_local(async move {
-                        this.handle_link_closed(link, CloseCode::ABNORMAL, &reason);
-                    }),
-                }
-            }
+            Event::Dial { link } => match self.relay.token.clone() {
+                Token::Text(_) => self.open_link(link),
+                Token::Asked(token) => spawn_local(this.open_link_with(link, token)),
+            },
             Event::Livecode { link } => spawn_local(this.speak_livecode(link)),
             Event::HangUp { link, code, reason } => {
                 let link = self.links.borrow_mut().remove(&link);
@@ -339,7 +373,9 @@ impl Driver {
             Event::Opened { socket: id, .. }
             | Event::Message { socket: id, .. }
             | Event::Interrupted { socket: id }
-            | Event::Resumed { socket: id } => {
+            | Event::Resumed { socket: id }
+            | Event::Reopened { socket: id, .. }
+            | Event::Unacknowledged { socket: id, .. } => {
                 let socket = self.sockets.borrow().get(&id).cloned();
                 if let Some(socket) = socket {
                     socket.handle(&this, id, event);
@@ -408,6 +444,15 @@ impl LinkSink for Driver {
     fn handle_link_closed(&self, link: LinkId, code: CloseCode, reason: &str) {
         let gone = self.links.borrow_mut().remove(&link);
         drop(gone);
+        if reason.is_empty()
+            && self.read(|endpoint| endpoint.ends_with(link))
+            && let (Some(this), Some(url)) = (self.this.upgrade(), self.relay.url.clone())
+        {
+            return spawn_local(async move {
+                let why = why_closed(url).await;
+                this.with(|endpoint, now| endpoint.handle_link_failed(link, &why, now));
+            });
+        }
         self.with(|endpoint, now| endpoint.handle_link_closed(link, code, reason, now));
     }
 }
@@ -427,6 +472,8 @@ pub(crate) fn handle_idle() {
 
 /// Called on `pagehide`: tells every peer. There is no later chance.
 pub(crate) fn leave() {
+    // What has been acknowledged reaches its listeners, so that an application can keep it for the page's next load.
+    tasks::run_all();
     for driver in DRIVERS.with_borrow(Clone::clone) {
         driver.with(Endpoint::leave);
         driver.transmit(|_| true, now());

@@ -3,7 +3,7 @@
 use crate::api::{Engine, Error, Server, ServerPlan, ServerState, Socket, SocketPlan, SocketState};
 use crate::browser::driver::{Driver, ServerSink, SocketSink};
 use crate::browser::identity::TakenIdentity;
-use crate::browser::link::{Relay, bound_url};
+use crate::browser::link::{Relay, Token, bound_url};
 use crate::browser::page;
 use crate::browser::platform::random;
 use futures_channel::oneshot;
@@ -51,7 +51,7 @@ fn relay(text: String, token: String) -> Result<Relay, Error> {
     if !url.hash().is_empty() {
         return Err(Error::Url(text));
     }
-    Ok(Relay { bound: bound_url(&url), url: Some(url.href()), token, livecode: false })
+    Ok(Relay { bound: bound_url(&url), url: Some(url.href()), token: Token::Text(token), livecode: false })
 }
 
 /// The key of an identity, and what keeps it.

@@ -26,6 +26,14 @@ extern "C" {
     #[wasm_bindgen(catch)]
     fn dial(url: &str, protocols: Vec<String>) -> Result<WebSocket, JsValue>;
 
+    /// The access token that a function or a promise of the application gives; rejects with an error that says what is wrong.
+    #[wasm_bindgen(catch, js_name = askToken)]
+    async fn ask_token(source: JsValue) -> Result<JsValue, JsValue>;
+
+    /// A sentence, or an empty text; never rejects.
+    #[wasm_bindgen(js_name = askWhy)]
+    async fn ask_why(url: &str) -> JsValue;
+
     #[wasm_bindgen(js_name = runTasksAfter)]
     fn run_tasks_after(target: &EventTarget);
 
@@ -43,14 +51,42 @@ extern "C" {
 /// Longest text of a relay that is taken, in UTF-16 code units.
 const MAX_TEXT: usize = 16 << 20;
 
+/// An access token for a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Token {
+    /// One that is known, or empty.
+    Text(String),
+    /// A function or a promise of the application, which is asked at each dial: tokens expire.
+    Asked(JsValue),
+}
+
+impl Token {
+    /// Asks the application; an error is a sentence.
+    pub(crate) async fn ask(source: JsValue) -> Result<String, String> {
+        let answer = ask_token(source).await.map_err(|error| message_of(&error))?;
+        Ok(answer.as_string().unwrap_or_default())
+    }
+}
+
+impl From<JsValue> for Token {
+    fn from(value: JsValue) -> Self {
+        value.as_string().map_or_else(|| Self::Asked(value), Self::Text)
+    }
+}
+
+/// Finds out why a WebSocket to this URL did not open, which browsers don't tell; empty if nothing is known.
+pub(crate) async fn why_closed(url: String) -> String {
+    ask_why(&url).await.as_string().unwrap_or_default()
+}
+
 /// The way to a relay.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Relay {
     /// Its URL; `None` is the relay of the warm-up, inside the page.
     pub(crate) url: Option<String>,
     /// The URL without its query: what a registration is bound to.
     pub(crate) bound: String,
-    pub(crate) token: String,
+    pub(crate) token: Token,
     /// True if the application allows the livecode dialect.
     pub(crate) livecode: bool,
 }
@@ -91,6 +127,15 @@ impl Link {
             None => Ok(Self::Loopback(LoopbackLink::open(sink, id))),
             #[cfg(not(feature = "npm"))]
             None => Err("there is no URL".to_owned()),
+        }
+    }
+
+    /// Returns whether it was closed as soon as it was made, as where a Content Security Policy forbids it. Chromium says no more of that.
+    pub(crate) fn is_stillborn(&self) -> bool {
+        match self {
+            Self::WebSocket(link) => link.socket.ready_state() == WebSocket::CLOSED,
+            #[cfg(feature = "npm")]
+            Self::Loopback(_) => false,
         }
     }
 

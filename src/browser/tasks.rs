@@ -114,6 +114,14 @@ fn run_one() -> bool {
     }
 }
 
+/// Runs all tasks that wait, at once, because the page is being left: there is no later. What they post does not run any more.
+pub(crate) fn run_all() {
+    for task in QUEUE.take() {
+        task();
+    }
+    run_deferred();
+}
+
 /// Ends a round, and asks for another one if tasks are left.
 fn finish_round() {
     run_deferred();

@@ -121,6 +121,7 @@ const socketEvents: Record<keyof PeerToPeerWebSocketEventMap, true> = {
   close: true,
   reconnecting: true,
   reconnected: true,
+  reopened: true,
 }
 
 const { readable, writable, protocol, extensions }: SocketConnection = await socket.opened

@@ -125,7 +125,7 @@ impl Endpoint {
         if !entry.socket.session.is_open() {
             return Err(SendError::NotOpen);
         }
-        entry.socket.session.send(message);
+        entry.socket.send(message);
         self.mark_ready(socket);
         Ok(())
     }
@@ -138,7 +138,10 @@ impl Endpoint {
 
     /// Ends a socket at once; the peer is told if it can be.
     pub fn abort(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
-        self.step(socket, now, |entry, _| entry.socket.session.abort(code, reason, false));
+        self.step(socket, now, |entry, _| {
+            entry.socket.never_reopen();
+            entry.socket.session.abort(code, reason, false);
+        });
     }
 
     /// The application has taken in messages of a socket that [cost](Message::cost) so much; the peer may send as much more.
@@ -159,6 +162,7 @@ impl Endpoint {
     pub fn leave(&mut self, now: Instant) {
         for socket in self.sockets.keys() {
             self.step(socket, now, |entry, _| {
+                entry.socket.never_reopen();
                 entry.socket.session.abort(CloseCode::GOING_AWAY, "the page was closed", true);
             });
         }
@@ -279,7 +283,7 @@ impl Endpoint {
     /// Payload bytes that [`send`](Self::send) took and that are in no record yet.
     #[must_use]
     pub fn buffered_amount(&self, socket: SocketId) -> usize {
-        self.sockets.get(socket).map_or(0, |entry| entry.socket.session.buffered_amount())
+        self.sockets.get(socket).map_or(0, |entry| entry.socket.buffered_amount())
     }
 
     /// Returns the counters of a socket; `None` when it has ended.
@@ -298,7 +302,7 @@ impl Endpoint {
     /// Bytes of messages held for all sockets.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.sockets.values().map(|entry| entry.socket.session.held()).sum()
+        self.sockets.values().map(|entry| entry.socket.held()).sum()
     }
 
     /// Returns whether there is neither a socket nor a server, so that the owner may let go.

@@ -119,8 +119,6 @@ impl Link {
     /// [`opened`](Self::opened).
     #[must_use]
     pub fn new(token: &str, now: Instant) -> Self {
-        let hello =
-            Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token: token.to_owned() };
         Self {
             welcome: None,
             keep_alive: KeepAlive::Opening { give_up_at: now + DIAL_TIMEOUT },
@@ -129,10 +127,26 @@ impl Link {
             registering: None,
             open: SortedSet::new(),
             paused: SortedSet::new(),
-            control: Control { frames: VecDeque::from([hello.encode_from_peer()]), answers: 0 },
+            control: Control { frames: VecDeque::from([Self::hello(token)]), answers: 0 },
             early: Some(0),
             events: VecDeque::new(),
         }
+    }
+
+    /// Says HELLO with this access token, which the owner did not know before: the WebSocket is opened from `now` on. Does
+    /// nothing once what is said has been [asked for](Self::early_frames).
+    pub fn set_token(&mut self, token: &str, now: Instant) {
+        if self.early == Some(0)
+            && let Some(hello) = self.control.frames.front_mut()
+        {
+            *hello = Self::hello(token);
+            self.keep_alive = KeepAlive::Opening { give_up_at: now + DIAL_TIMEOUT };
+        }
+    }
+
+    fn hello(token: &str) -> Bytes {
+        let token = token.to_owned();
+        Frame::Hello { min_version: VERSION, max_version: VERSION, features: 0, token }.encode_from_peer()
     }
 
     /// Returns those of the queued frames that the WebSocket's handshake can carry, as [`early`] encodes them.

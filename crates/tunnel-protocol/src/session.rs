@@ -6,6 +6,7 @@
 //! next path from where the peer stands.
 
 mod config;
+mod handback;
 mod inbound;
 mod plain;
 mod receive;
@@ -13,6 +14,7 @@ mod record;
 mod send;
 
 pub use config::{Config, DEFAULT_MAX_MESSAGE};
+pub use handback::Handback;
 pub(crate) use record::FEATURES;
 pub use record::{
     Epoch, MAX_OFFER, MAX_PATH, MAX_PROTOCOL, MAX_PROTOCOLS, Open, Opened, Position, SessionId, offer_problem,
@@ -503,7 +505,7 @@ impl Session {
     /// For close reasons: how much of what was sent is known to have arrived.
     #[must_use]
     pub fn certainty(&self) -> String {
-        let (known, open) = (self.send.acknowledged(), self.send.held());
+        let (known, open) = (self.send.acknowledged(), self.send.unacknowledged());
         if open == 0 {
             "all that was sent has arrived".to_owned()
         } else {

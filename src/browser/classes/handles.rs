@@ -45,6 +45,8 @@ extern "C" {
     fn livecode(this: &ConnectDictionary) -> bool;
     #[wasm_bindgen(method, getter, js_name = allowPlain)]
     fn allow_plain(this: &ConnectDictionary) -> bool;
+    #[wasm_bindgen(method, getter)]
+    fn redial(this: &ConnectDictionary) -> bool;
     /// In bytes; `Infinity` is no limit.
     #[wasm_bindgen(method, getter, js_name = maxMessageSize)]
     fn max_message_size(this: &ConnectDictionary) -> f64;
@@ -72,14 +74,15 @@ impl From<&ConnectDictionary> for ConnectOptions {
             resume_timeout: milliseconds(options.resume_timeout()),
             absent_timeout: milliseconds(options.absent_timeout()),
             allow_plain: options.allow_plain(),
+            redial: options.redial(),
         }
     }
 }
 
-/// A relay's URL as JavaScript has checked it; `None` is the relay of the warm-up.
-fn relay(url: Option<&Url>, token: &str, livecode: bool) -> Relay {
+/// A relay's URL as JavaScript has checked it, `None` for the relay of the warm-up; and a token: a text, or who is asked.
+fn relay(url: Option<&Url>, token: JsValue, livecode: bool) -> Relay {
     let bound = url.map(bound_url).unwrap_or_default();
-    Relay { url: url.map(Url::href), bound, token: token.to_owned(), livecode }
+    Relay { url: url.map(Url::href), bound, token: token.into(), livecode }
 }
 
 /// The functions that the classes call before they have a handle.
@@ -94,7 +97,7 @@ impl Tunnel {
         &self,
         target: JsValue,
         url: Option<Url>,
-        token: &str,
+        token: JsValue,
         server_id: &str,
         port: u16,
         options: &ConnectDictionary,
@@ -109,7 +112,7 @@ impl Tunnel {
         &self,
         target: JsValue,
         url: Option<Url>,
-        token: &str,
+        token: JsValue,
         identity: Option<TakenIdentity>,
         options: &HostDictionary,
     ) -> ServerHandle {

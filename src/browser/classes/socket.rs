@@ -47,6 +47,9 @@ extern "C" {
     /// `message` is the whole reason; `reason` is the part of it that a close event may have.
     #[wasm_bindgen(js_name = fireClosed)]
     fn fire_closed(socket: &JsValue, code: u16, name: &str, message: &str, reason: &str, was_clean: bool);
+    /// The socket has a new session.
+    #[wasm_bindgen(js_name = fireReopened)]
+    fn fire_reopened(socket: &JsValue, protocol: &str);
     /// Fires an event that says nothing but its type.
     #[wasm_bindgen(js_name = fire)]
     pub(crate) fn fire(target: &JsValue, event_type: &str);
@@ -79,6 +82,8 @@ pub(crate) struct Socket {
     end: RefCell<Option<Event>>,
     /// Messages that have had no event yet.
     inbox: RefCell<VecDeque<Message>>,
+    /// The messages that were not known to have arrived at its end.
+    leftover: RefCell<Vec<Message>>,
     /// The counters at its end.
     last_stats: Cell<SessionStats>,
 }
@@ -98,6 +103,12 @@ impl Socket {
             }
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
+            Event::Reopened { protocol, .. } => {
+                // What the listeners send goes out before what has waited for them.
+                driver.with_later(|endpoint, _| endpoint.greet(id));
+                fire_reopened(&target, &protocol);
+                driver.with_later(|endpoint, _| endpoint.flush(id));
+            }
             Event::Closed { code, reason, was_clean, failed, stats, .. } => {
                 if !self.inbox.borrow().is_empty() && self.taker.get() != Taker::Reader {
                     let end = Event::Closed { socket: id, code, reason, was_clean, failed, stats };
@@ -148,8 +159,13 @@ impl Socket {
 
 impl SocketSink for Socket {
     fn handle(self: Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
-        if let Event::Closed { stats, .. } = &event {
-            self.last_stats.set(*stats);
+        match event {
+            Event::Unacknowledged { messages, .. } => {
+                self.leftover.replace(messages);
+                return;
+            }
+            Event::Closed { stats, .. } => self.last_stats.set(stats),
+            _ => {}
         }
         self.post(driver, id, event);
     }
@@ -323,6 +339,15 @@ impl SocketCore {
         let message = self.socket.inbox.borrow_mut().pop_front()?;
         self.command(|endpoint, id, now| endpoint.consume(id, message.cost(), now));
         Some(message)
+    }
+
+    /// Takes out what is not known to have arrived, of sessions that are lost.
+    pub(crate) fn take_unacknowledged(&self) -> Vec<Message> {
+        let live =
+            self.id.get().map(|id| self.driver.with_later(|endpoint, _| endpoint.take_unacknowledged(id)));
+        let mut messages = live.unwrap_or_default();
+        messages.append(&mut self.socket.leftover.borrow_mut());
+        messages
     }
 
     /// The counters; of a socket that has ended, the last ones.

@@ -3,7 +3,7 @@
 use super::socket::SocketCore;
 use crate::browser::frames::to_buffer;
 use crate::browser::identity::TakenIdentity;
-use js_sys::ArrayBuffer;
+use js_sys::{ArrayBuffer, Uint8Array};
 use std::rc::Rc;
 use tunnel_protocol::endpoint::Liveness;
 use tunnel_protocol::session::SessionStats;
@@ -71,6 +71,16 @@ impl SocketHandle {
             Message::Text(text) => text.into(),
             Message::Binary(data) => ArrayBuffer::into(to_buffer(&data)),
         })
+    }
+
+    /// Takes out the messages that are not known to have arrived: strings, and `Uint8Array`s.
+    pub fn unacknowledged(&self) -> Vec<JsValue> {
+        let messages = self.0.take_unacknowledged().into_iter();
+        let values = messages.map(|message| match message {
+            Message::Text(text) => text.into(),
+            Message::Binary(data) => Uint8Array::from(&data[..]).into(),
+        });
+        values.collect()
     }
 
     /// The counters; of a socket that has ended, the last ones.

@@ -65,7 +65,7 @@ fn messages_to_a_server_wait_until_its_application_listens() {
 }
 
 #[test]
-fn a_client_that_listens_before_it_awaits_opened_hears_all_and_one_that_never_does_is_warned() {
+fn a_client_that_listens_before_it_awaits_opened_hears_all_and_one_that_listens_late_is_warned() {
     on_stage(async |stage| {
         let tab = stage.tab("both").await?;
         let script = format!(
@@ -73,18 +73,29 @@ fn a_client_that_listens_before_it_awaits_opened_hears_all_and_one_that_never_do
             const said = []
             console.warn = text => said.push(text)
             server.listen(1, socket => {{ for (const text of ['one', 'two', 'three']) socket.send(text) }})
-            server.listen(2, socket => {{ socket.send('one'); socket.close() }})
+            server.listen(2, socket => {{ socket.send('one'); socket.onmessage = () => socket.send('two') }})
             const socket = PeerToPeerWebSocket.toPort(1, server.serverId, relay)
             const heard = []
             socket.addEventListener('message', event => heard.push(event.data))
             await socket.opened
             while (heard.length < 3) await next(socket, 'message')
+            // A listener may ignore what a message says.
+            const counting = PeerToPeerWebSocket.toPort(2, server.serverId, relay)
+            let count = 0
+            counting.addEventListener('message', () => count++)
+            await next(counting, 'message')
+            counting.send('more')
+            await next(counting, 'message')
             const silent = said.length
             // At a client's socket it is the platform's rule, and the console says what to do.
-            const deaf = PeerToPeerWebSocket.toPort(2, server.serverId, relay)
-            await next(deaf, 'close')
+            const late = await opened(PeerToPeerWebSocket.toPort(2, server.serverId, relay))
+            await later()
+            const heardLate = []
+            late.onmessage = event => heardLate.push(event.data)
+            late.send('more')
+            while (heardLate.length < 1) await next(late, 'message')
             await server.close()
-            return [heard, silent, said]"
+            return [heard, silent, said, count, heardLate]"
         );
         let results = tab.run(&script).await?;
         assert_eq!(results[0], json!(["one", "two", "three"]));

@@ -4,7 +4,7 @@ use serde_json::json;
 use tunnel_e2e::on_stage;
 
 #[test]
-fn a_relay_that_the_pages_security_policy_forbids_is_unreachable_within_the_dial_timeout() {
+fn a_relay_that_the_pages_security_policy_forbids_is_unreachable_and_the_error_names_the_policy() {
     on_stage(async |stage| {
         let tab = stage.tab("both").await?;
         let script = "
@@ -14,11 +14,13 @@ fn a_relay_that_the_pages_security_policy_forbids_is_unreachable_within_the_dial
             policy.content = `connect-src 'self' data:`
             document.head.append(policy)
             const far = 'ws://127.0.0.2:9'
-            const failed = promise => promise.then(() => 'nothing', ({ code }) => code)
+            const told = ({ code, message }) => [code, message.includes('Content Security Policy')]
+            const failed = promise => promise.then(() => 'nothing', told)
             const server = await failed(ForwardingServerWebSocket.newThrough(far))
             const socket = PeerToPeerWebSocket.toPort(1, serverId, far)
             return [server, await failed(socket.opened)]";
-        assert_eq!(tab.run(script).await?, json!(["relay-unreachable", "relay-unreachable"]));
+        let told = json!(["relay-unreachable", true]);
+        assert_eq!(tab.run(script).await?, json!([told, told]));
         Ok(())
     });
 }
@@ -97,6 +99,34 @@ fn the_same_identity_twice_in_a_page_waits_for_the_first_server_or_says_so() {
             await third.close()
             return results";
         assert_eq!(tab.run(script).await?, json!([["identity-in-use", 1], true, [1000]]));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_hidden_page_probes_its_links_when_the_network_is_back_and_not_when_it_is_shown_or_hidden() {
+    on_stage(async |stage| {
+        let tab = stage.tab("both").await?;
+        let script = "
+            const server = await ForwardingServerWebSocket.newThrough(relay)
+            const { send } = WebSocket.prototype
+            let sent
+            WebSocket.prototype.send = function (data) { sent++; return send.call(this, data) }
+            Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })
+            const task = () => new Promise(resolve => setTimeout(resolve))
+            const after = async (target, type) => {
+              sent = 0
+              target.dispatchEvent(new Event(type))
+              await task()
+              await task()
+              return sent
+            }
+            const results = [await after(document, 'visibilitychange'), await after(window, 'online')]
+            delete document.hidden
+            WebSocket.prototype.send = send
+            await server.close()
+            return results";
+        assert_eq!(tab.run(script).await?, json!([0, 1]));
         Ok(())
     });
 }

@@ -3,6 +3,7 @@
 //! The endpoint hands it its socket and what arrived for it, and performs the actions that it returns.
 
 mod handshake;
+mod reopen;
 
 use super::action::{Action, Context, Handshake};
 use super::carrier::Carrier;
@@ -18,6 +19,7 @@ use crate::time::Duration;
 use crate::trace::event;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
+pub(super) use reopen::Reopening;
 
 /// The time that the server may take to answer the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +30,9 @@ const PLAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// Longest first handshake message that is sent before the relay has told its limits, in bytes: any relay takes it.
 const MAX_EARLY_MESSAGE: usize = 8_000;
+
+/// Longest wait between two tries while the relay says that the server is not there.
+const LONGEST_ABSENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Tries of a connection that never opened, if it fails for a passing reason.
 const MAX_FIRST_ATTEMPTS: u32 = 4;
@@ -243,6 +248,8 @@ impl ClientSide {
         }
         // The first try is at once: most paths die for reasons that are over by then.
         let wait = if self.attempts == 0 { Duration::ZERO } else { retry_wait(self.attempts, random) };
+        // A server that is reloaded is back within seconds, and its clients after one at most.
+        let wait = if self.absent_since < Instant::NEVER { wait.min(LONGEST_ABSENT_WAIT) } else { wait };
         self.attempts = self.attempts.saturating_add(1);
         event!(DEBUG, socket = socket.id.0, %code, reason, wait_us = wait.as_micros() as u64, "the client tries again");
         self.state = State::Waiting { retry_at: Some(cx.now + wait) };
@@ -322,10 +329,17 @@ impl Endpoint {
         now: Instant,
     ) -> SocketId {
         let problem = offer_problem(options.protocols.iter().map(String::as_str), &options.path);
+        let redials = options.redial && !options.resume_timeout.is_zero() && server.key().is_some();
         let client = ClientSide::new(server, port, options, SessionId(self.keys.entropy.array()));
         let mut session = Session::new(self.next_session());
         session.keep_alive();
+        if redials {
+            session.keep_whole();
+        }
         let socket = self.add_socket(session, Side::Client(Box::new(client)));
+        if let Some(entry) = self.sockets.get_mut(socket).filter(|_| redials) {
+            entry.socket.reopening = Some(Box::default());
+        }
         if let Some(problem) = problem {
             self.step_client(socket, now, |client, socket, _| {
                 client.fail(CloseCode::TOO_BIG, &problem, socket, now);

@@ -97,6 +97,26 @@ pub enum Event {
         /// The socket.
         socket: SocketId,
     },
+    /// The server has lost the session, by a reload for example, and the socket has begun a new one with the same server, as
+    /// [`ConnectOptions::redial`](super::ConnectOptions::redial) wants it. [`Endpoint::take_unacknowledged`] has what may be
+    /// lost. Call [`Endpoint::greet`] before the application hears of it, and [`Endpoint::flush`] when it has.
+    ///
+    /// [`Endpoint::take_unacknowledged`]: super::Endpoint::take_unacknowledged
+    /// [`Endpoint::greet`]: super::Endpoint::greet
+    /// [`Endpoint::flush`]: super::Endpoint::flush
+    Reopened {
+        /// Which socket.
+        socket: SocketId,
+        /// The subprotocol chosen now, or empty.
+        protocol: String,
+    },
+    /// The socket, which would have redialled, ends with the next event. This is not known to have arrived.
+    Unacknowledged {
+        /// Which socket.
+        socket: SocketId,
+        /// The messages, oldest first.
+        messages: Vec<Message>,
+    },
     /// The socket has ended; nothing follows about it.
     Closed {
         /// The socket.
@@ -143,6 +163,10 @@ impl Event {
             }
             Self::Interrupted { socket } => event!(DEBUG, socket = socket.0, "the socket has lost its path"),
             Self::Resumed { socket } => event!(DEBUG, socket = socket.0, "the socket goes on"),
+            Self::Reopened { socket, .. } => event!(DEBUG, socket = socket.0, "the socket has a new session"),
+            Self::Unacknowledged { socket, messages } => {
+                event!(DEBUG, socket = socket.0, messages = messages.len(), "not known to have arrived");
+            }
             Self::Closed { socket, code, reason, was_clean, .. } => {
                 event!(DEBUG, socket = socket.0, %code, reason, was_clean, "the socket has ended");
             }

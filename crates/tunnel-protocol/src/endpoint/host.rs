@@ -54,6 +54,11 @@ enum LostLink {
 }
 
 impl Host {
+    /// Returns whether it was never registered.
+    pub(super) const fn is_new(&self) -> bool {
+        self.server_id.is_none()
+    }
+
     fn new(key: StaticKey) -> Self {
         Self {
             key,

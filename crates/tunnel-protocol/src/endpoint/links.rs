@@ -22,6 +22,39 @@ impl Endpoint {
         self.dial_if_wanted(now);
     }
 
+    /// Tells the access token for a WebSocket that was asked for, where [`Config::token`](super::Config::token) can't have it:
+    /// before the WebSocket is opened, which has its time from `now` on. Returns whether it is still wanted.
+    pub fn set_token(&mut self, id: LinkId, token: &str, now: Instant) -> bool {
+        match self.links.get_mut(id) {
+            Some(Carrier::Tunnel(link)) => link.set_token(token, now),
+            Some(_) => {}
+            None => return false,
+        }
+        true
+    }
+
+    /// Returns whether something ends because this WebSocket could not be opened, so that its owner should find out why and
+    /// tell [`handle_link_failed`](Self::handle_link_failed).
+    #[must_use]
+    pub fn ends_with(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        let is_new = |entry: &Entry| !entry.socket.opened && matches!(entry.side, Side::Client(_));
+        // One that failed with frames in its handshake is followed by one without at once.
+        !link.is_ready()
+            && !link.is_offering()
+            && (self.host.as_ref().is_some_and(Host::is_new) || self.sockets.values().any(is_new))
+    }
+
+    /// A WebSocket could not be opened, and this is known about why, in words: empty for nothing.
+    pub fn handle_link_failed(&mut self, id: LinkId, why: &str, now: Instant) {
+        let reason = if why.is_empty() {
+            String::new()
+        } else {
+            format!("the relay at {} can't be used: {why}", self.config.relay_url)
+        };
+        self.handle_link_closed(id, CloseCode::ABNORMAL, &reason, now);
+    }
+
     /// Returns the early frames for the handshake of a WebSocket that was asked for, as [`early`](crate::early) encodes them. The owner
     /// need not ask for it, nor offer it to the relay. It is empty when the last WebSocket could not be opened: something
     /// on the way may take no long headers. One that failed with frames is followed by one without at once.

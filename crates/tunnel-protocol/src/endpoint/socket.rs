@@ -1,7 +1,7 @@
 //! One socket of an endpoint: its session, its path, and what its side of the connection needs to know.
 
 use super::action::{Action, Context};
-use super::client::ClientSide;
+use super::client::{ClientSide, Reopening};
 use super::redial;
 use super::server::ServerSide;
 use super::{Event, LinkId, SocketId};
@@ -31,6 +31,11 @@ pub struct ConnectOptions {
     pub absent_timeout: Duration,
     /// True if a server that does not encrypt is acceptable (livecode dialect only).
     pub allow_plain: bool,
+    /// Whether the socket, once it was open, begins a new session when the server's page was reloaded, left or closed:
+    /// [`Event::Reopened`](super::Event::Reopened). It does so for as long as a session would be resumed, and as long as the
+    /// server may be absent. It has no effect without resumption, and for servers of the livecode dialect, which can't
+    /// prove that they are the same.
+    pub redial: bool,
 }
 
 impl Default for ConnectOptions {
@@ -42,6 +47,7 @@ impl Default for ConnectOptions {
             resume_timeout: Duration::from_secs(300),
             absent_timeout: Duration::from_secs(15),
             allow_plain: false,
+            redial: false,
         }
     }
 }
@@ -134,6 +140,8 @@ pub(super) struct Socket {
     pub(super) timer: Instant,
     /// True if it waits for its turn to send.
     pub(super) is_ready: bool,
+    /// For sockets that begin a new session when the server has lost theirs.
+    pub(super) reopening: Option<Box<Reopening>>,
 }
 
 #[derive(Debug)]
@@ -155,6 +163,7 @@ impl Socket {
             lingers_until: Instant::NEVER,
             timer: Instant::NEVER,
             is_ready: false,
+            reopening: None,
         }
     }
 
@@ -170,6 +179,8 @@ impl Socket {
         let socket = self.id;
         if !std::mem::replace(&mut self.opened, true) {
             cx.act(Action::Tell(Event::Opened { socket, protocol: self.protocol.clone(), remote }));
+        } else if self.reopening.as_mut().is_some_and(|reopening| reopening.succeed(cx.now)) {
+            cx.act(Action::Tell(Event::Reopened { socket, protocol: self.protocol.clone() }));
         } else if !self.session.has_ended() {
             cx.act(Action::Tell(Event::Resumed { socket }));
         }
@@ -178,7 +189,9 @@ impl Socket {
     /// Closes it behind what is queued on it. If it is still connecting, it fails.
     pub(super) fn close(&mut self, code: Option<CloseCode>, reason: &str, now: Instant) {
         if self.opened {
-            self.session.close(code, reason, now);
+            if !self.close_reopening() {
+                self.session.close(code, reason, now);
+            }
         } else {
             let reason = "closed before the connection was established";
             self.session.abort(CloseCode::ABORTED, reason, false);

@@ -162,9 +162,15 @@ impl Endpoint {
     pub(super) fn touch(&mut self, socket: SocketId, now: Instant) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         while let Some(event) = entry.socket.session.poll_event() {
-            self.events.push_back(match event {
+            let event = match event {
                 SessionEvent::Message(message) => Event::Message { socket, message },
+                SessionEvent::Closed(closed) if entry.socket.reopens_after(closed.code) => {
+                    return self.step_client(socket, now, ClientSide::reopen);
+                }
                 SessionEvent::Closed(closed) => {
+                    if let Some(messages) = entry.socket.leftover() {
+                        self.events.push_back(Event::Unacknowledged { socket, messages });
+                    }
                     entry.socket.lingers_until = now + LINGER;
                     Event::Closed {
                         socket,
@@ -175,7 +181,8 @@ impl Endpoint {
                         stats: entry.socket.session.stats(),
                     }
                 }
-            });
+            };
+            self.events.push_back(event);
         }
         let has_path = entry.socket.path.is_some();
         if entry.socket.session.is_finished()
@@ -199,9 +206,12 @@ impl Endpoint {
 
     /// Forgets a socket and gives its channels back.
     pub(super) fn remove(&mut self, socket: SocketId, now: Instant) {
-        let Some(entry) = self.sockets.remove(socket) else { return };
+        let Some(mut entry) = self.sockets.remove(socket) else { return };
         self.share_out();
         if !entry.socket.session.has_ended() {
+            if let Some(messages) = entry.socket.leftover() {
+                self.events.push_back(Event::Unacknowledged { socket, messages });
+            }
             self.events.push_back(Event::Closed {
                 socket,
                 code: CloseCode::ABNORMAL,

@@ -193,6 +193,14 @@ impl ReceiveStream {
         }
     }
 
+    /// Begins with messages of another session that are handed out and not consumed: they take of this one's window.
+    pub(super) fn inherit(&mut self, other: &Self) {
+        self.unconsumed = other.unconsumed;
+        self.limit = self.window.saturating_sub(self.unconsumed);
+        // What there was room for before has room again as soon as the other session is dropped.
+        let _ = self.charge(0);
+    }
+
     /// The application has taken in messages that cost so much.
     pub(super) fn consume(&mut self, cost: u64) {
         self.unconsumed = self.unconsumed.saturating_sub(cost);
@@ -212,13 +220,13 @@ impl ReceiveStream {
 
     /// The limit to tell the peer now; it never falls.
     pub(super) fn raise_limit(&mut self) -> u64 {
-        self.limit = self.limit.max(self.used() - self.unconsumed + self.window);
+        self.limit = self.limit.max((self.used() + self.window).saturating_sub(self.unconsumed));
         self.limit
     }
 
     /// Returns whether the peer should hear of a new limit: half a window has been consumed since the last.
     pub(super) const fn limit_is_due(&self) -> bool {
-        self.used() - self.unconsumed + self.window >= self.limit + self.window / 2
+        self.used() + self.window >= self.limit + self.window / 2 + self.unconsumed
     }
 
     /// Lets the peer be further ahead, from the next limit on.
@@ -243,7 +251,7 @@ impl ReceiveStream {
 }
 
 /// The kind and the length of the message that begins with `bytes`, and where its payload starts.
-fn header(bytes: &[u8]) -> Option<(u8, u64, usize)> {
+pub(super) fn header(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let (&kind, rest) = bytes.split_first()?;
     let (len, size) = peek_varint(rest)?;
     Some((kind, len, 1 + size))

@@ -1,5 +1,7 @@
 //! The sending half of a session's byte stream: what is queued, what is out, what may have to go out again.
 
+mod whole;
+
 use super::receive::CLOSE;
 use crate::codec::{put_varint, varint_len};
 use crate::message::MESSAGE_OVERHEAD;
@@ -21,10 +23,14 @@ const PIECE: usize = 16 * 1024;
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct SendStream {
-    /// The bytes from `acknowledged` to the start of `tail`.
+    /// The bytes from `kept` to the start of `tail`.
     pieces: VecDeque<Bytes>,
     /// The newest bytes: small messages are still being added.
     tail: BytesMut,
+    /// Offset of the first byte that is held: `acknowledged`, or before it where messages are kept whole.
+    kept: u64,
+    /// Whether each message is kept until all of it is acknowledged, so that it can be given back.
+    keeps_whole: bool,
     acknowledged: u64,
     sent: u64,
     furthest: u64,
@@ -149,11 +155,18 @@ impl SendStream {
             return false;
         }
         self.limit = self.limit.max(limit);
-        let mut released = received.saturating_sub(self.acknowledged);
         self.acknowledged = self.acknowledged.max(received);
         if self.sent < self.acknowledged {
-            self.rewind(self.acknowledged, released);
+            self.rewind(self.acknowledged);
         }
+        self.release(if self.keeps_whole { self.end_of_acknowledged() } else { self.acknowledged });
+        true
+    }
+
+    /// Lets go of the bytes before `offset`, which have been sent.
+    fn release(&mut self, offset: u64) {
+        let mut released = offset - self.kept;
+        self.kept = offset;
         while released > 0 {
             let Some(piece) = self.pieces.front_mut() else { break };
             if (piece.len() as u64) <= released {
@@ -169,7 +182,6 @@ impl SendStream {
                 released = 0;
             }
         }
-        true
     }
 
     /// A new path is there: everything that the peer has not received goes out again. `false` if `received` was
@@ -178,14 +190,14 @@ impl SendStream {
         if received < self.acknowledged || !self.acknowledge(received, limit) {
             return false;
         }
-        self.rewind(received, 0);
+        self.rewind(received);
         true
     }
 
-    /// Puts the cursor at `offset`, which lies `skipped` bytes behind the first byte that is still held.
-    fn rewind(&mut self, offset: u64, skipped: u64) {
+    /// Puts the cursor at `offset`, a byte that is still held.
+    fn rewind(&mut self, offset: u64) {
         self.sent = offset;
-        let mut at = skipped as usize;
+        let mut at = (offset - self.kept) as usize;
         let mut piece = 0;
         while let Some(bytes) = self.pieces.get(piece) {
             if at < bytes.len() {
@@ -220,6 +232,11 @@ impl SendStream {
 
     /// Bytes held: kept for replay or never sent.
     pub(super) const fn held(&self) -> u64 {
+        self.end - self.kept
+    }
+
+    /// Bytes that were pushed and that the peer has not acknowledged.
+    pub(super) const fn unacknowledged(&self) -> u64 {
         self.end - self.acknowledged
     }
 
@@ -332,9 +349,14 @@ mod tests {
         /// Random pushes, takes, acknowledgements and resumptions against a flat copy of the stream.
         #[test]
         fn what_is_taken_is_always_the_stream_at_the_cursor(
-            steps in prop::collection::vec((0_u8..4, 0_usize..9_000), 1..60)
+            steps in prop::collection::vec((0_u8..4, 0_usize..9_000), 1..60),
+            keeps_whole: bool,
         ) {
             let mut stream = SendStream::default();
+            if keeps_whole {
+                stream.keep_whole();
+            }
+            let mut ends = Vec::new();
             let mut model = BytesMut::new();
             for (index, (step, size)) in steps.into_iter().enumerate() {
                 match step {
@@ -343,6 +365,7 @@ mod tests {
                         model.put_u8(2);
                         put_varint(&mut model, size as u64);
                         model.put_slice(&payload);
+                        ends.push((model.len() as u64, payload.clone()));
                         stream.push(2, payload);
                     }
                     1 => {
@@ -363,6 +386,13 @@ mod tests {
                     }
                 }
                 prop_assert!(stream.replay_len() <= 20_000);
+            }
+            if keeps_whole {
+                let (acknowledged, furthest) = (stream.acknowledged(), stream.furthest());
+                let expected = ends.into_iter().filter(|(end, _)| *end > acknowledged);
+                let expected: Vec<_> = expected.map(|(end, payload)| (2, payload, end <= furthest)).collect();
+                prop_assert_eq!(stream.unacknowledged_messages(), expected);
+                return Ok(());
             }
             let rest = model.len() - stream.sent() as usize;
             stream.acknowledge(stream.furthest(), u64::MAX);

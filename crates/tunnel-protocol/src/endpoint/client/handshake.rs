@@ -179,7 +179,7 @@ impl ClientSide {
             }
             Ok(Opened::Refused { code, reason }) => {
                 cx.close(path, CloseCode::NORMAL, "");
-                self.fail(code, &reason, socket, cx.now);
+                self.lose_session(code, &reason, socket, cx);
             }
             Err(error) => {
                 self.refuse_answer(path, CloseCode::PROTOCOL_ERROR, &error.to_string(), socket, cx);
@@ -214,7 +214,7 @@ impl ClientSide {
                 (CloseCode::PROTOCOL_ERROR, "the server claims to have received what was never sent")
             };
             cx.close(path, code, reason);
-            return self.fail(code, reason, socket, cx.now);
+            return self.lose_session(code, reason, socket, cx);
         }
         socket.session.belong_to(self.server_key.map(Owner::Key).into_iter().collect());
         self.server_epoch = Some(answer.epoch);
