@@ -138,7 +138,8 @@ async fn a_server_takes_as_many_clients_as_it_says() {
     let server = Server::builder(RELAY).max_clients(1).host().await.unwrap();
     let accepted = accept_one(server.listen(7).unwrap());
     let socket = Socket::builder(RELAY, server.id(), 7).connect().await.unwrap();
-    accepted.await.unwrap();
+    // Its place is taken as long as the server keeps it.
+    let _peer = accepted.await.unwrap();
     let refused = Socket::builder(RELAY, server.id(), 7).connect().await.unwrap_err();
     assert_eq!(refused.code(), Some(CloseCode::TRY_AGAIN_LATER));
     drop(socket);
@@ -162,14 +163,14 @@ async fn a_message_that_is_longer_than_the_receiver_takes_ends_both_sockets_with
     let (mut client, mut served) = connect().await;
     client.send(of_len(2_000)).await.unwrap();
     assert_eq!(served.next().await, Some(Ok(of_len(2_000))));
-    client.send(of_len(2_001)).await.unwrap();
+    client.feed(of_len(2_001)).await.unwrap();
     assert_eq!(ended(served.next().await), Some(CloseCode::TOO_BIG));
     assert_eq!(ended(client.next().await), Some(CloseCode::TOO_BIG));
 
     let (mut client, mut served) = connect().await;
     served.send(of_len(1_000)).await.unwrap();
     assert_eq!(client.next().await, Some(Ok(of_len(1_000))));
-    served.send(of_len(1_001)).await.unwrap();
+    served.feed(of_len(1_001)).await.unwrap();
     assert_eq!(ended(client.next().await), Some(CloseCode::TOO_BIG));
     assert_eq!(ended(served.next().await), Some(CloseCode::TOO_BIG));
 }
