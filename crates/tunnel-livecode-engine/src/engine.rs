@@ -92,6 +92,8 @@ struct Link {
     about: String,
     commands: VecDeque<Instruct>,
     is_configurer: bool,
+    /// Texts that belong to no command, and so must not come into the middle of an answer.
+    notices: VecDeque<String>,
 }
 
 /// A sandbox with everything around it. Commands go in by [`instruct`](Self::instruct), [`work`](Self::work) runs one call, and
@@ -116,6 +118,8 @@ pub struct Engine {
     kept: VecDeque<(String, Image)>,
     pending: Pending,
     watchers: BTreeSet<LinkId>,
+    /// Whose command runs.
+    running: Option<LinkId>,
     said: VecDeque<Said>,
     stats: Stats,
 }
@@ -178,6 +182,7 @@ impl Engine {
             kept: VecDeque::new(),
             pending: Pending::default(),
             watchers: BTreeSet::new(),
+            running: None,
             said: VecDeque::new(),
             stats: Stats::default(),
             settings,
@@ -191,7 +196,13 @@ impl Engine {
             self.last_number += 1;
             let number = self.last_number;
             let about = self.about(&instruct, number);
-            let link = Link { number, about, commands: VecDeque::new(), is_configurer: false };
+            let link = Link {
+                number,
+                about,
+                commands: VecDeque::new(),
+                is_configurer: false,
+                notices: VecDeque::new(),
+            };
             self.numbers.insert(number, id);
             self.links.insert(id, link);
         }
@@ -240,6 +251,12 @@ impl Engine {
     #[must_use]
     pub fn image(&self) -> Image {
         Image { last_number: self.last_number, ..self.sandbox.image() }
+    }
+
+    /// The image to which a call that is dropped goes back.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Image {
+        Image { last_number: self.last_number, ..self.checkpoint.clone() }
     }
 
     /// The newest sources, as names and bodies: what is left when an image cannot be used.

@@ -331,3 +331,13 @@ fn a_closed_link_is_told_to_those_who_listen() {
     let (closed, code, reason) = rig.closed.pop().expect("a close");
     assert_eq!((closed, code.0, reason.as_str()), (link, 4001, "enough"));
 }
+
+#[test]
+fn what_belongs_to_no_command_comes_between_answers() {
+    let Some(mut rig) = Rig::new() else { return };
+    let link = rig.open();
+    rig.text(link, &privileged("watch", &json!({})));
+    rig.add(link, "logs", "function () { console.log('in between'); this.send('sent'); return 'returned' }");
+    let told = rig.invoke(link, "logs", "[]");
+    assert_eq!(told, ["sent", "server: returned", r#"server: log {"level":"log","text":"in between"}"#]);
+}

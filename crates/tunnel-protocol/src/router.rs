@@ -80,6 +80,8 @@ pub struct Router {
     last_livecode_server: u32,
     /// True if the engine runs the tunnel's instructions.
     is_tunnel_injected: bool,
+    /// Bytes of commands that the engine has.
+    instructed: usize,
     /// The counters; the other fields stay zero here.
     totals: Stats,
     /// The time at which a peer was heard last.
@@ -136,6 +138,7 @@ impl Router {
             pings: 0,
             last_livecode_server: 0,
             is_tunnel_injected: false,
+            instructed: 0,
             totals: Stats::default(),
             clock: Instant::ORIGIN,
             waited_since: None,
@@ -378,8 +381,11 @@ impl Router {
         let Some(state) = self.links.get_mut(link.0) else { return };
         let registered = state.registered.take().map(|(server_id, _)| server_id);
         let seats = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.seats));
-        let instructed = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.is_instructed));
-        if instructed == Some(true) {
+        let is_instructed = state.livecode.as_mut().map(|livecode| {
+            self.instructed -= std::mem::take(&mut livecode.instructed);
+            std::mem::take(&mut livecode.is_instructed)
+        });
+        if is_instructed == Some(true) {
             self.events.push_back(Event::Left(link));
         }
         let ends: Vec<_> = state.channels.values().copied().collect();

@@ -14,6 +14,9 @@ use tunnel_protocol::{CloseCode, Instant};
 /// Longest reason of a close, in bytes.
 const MAX_REASON: usize = 123;
 
+/// How many notices wait for the end of a peer's command; the oldest are dropped beyond it.
+const MAX_NOTICES: usize = 1_024;
+
 /// Whose command a call runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
@@ -83,7 +86,10 @@ impl Engine {
         if !link.commands.is_empty() {
             self.turns.want(id, now);
         }
+        self.running = Some(id);
         self.run(&instruct, now);
+        self.running = None;
+        self.give_notices(id);
         self.said.push_back(Said::Done { link: id });
     }
 
@@ -269,7 +275,7 @@ impl Engine {
         let configurers = self.links.iter().filter(|(id, link)| link.is_configurer && Some(**id) != caller);
         let told: Vec<_> = configurers.map(|(id, _)| *id).collect();
         for link in told {
-            self.say(link, Line::Returned(&line));
+            self.notice(link, Line::Returned(&line).to_string());
         }
     }
 
@@ -350,7 +356,25 @@ impl Engine {
     }
 
     fn say_answered(&mut self, link: LinkId, answer: u64, value: &str, spent: Duration) {
-        self.said.push_back(Said::Text { link, text: answered(answer, value, spent) });
+        self.notice(link, answered(answer, value, spent));
+    }
+
+    /// Tells a peer what is no part of a command's answer: between answers, for those of 2017 read them line by line.
+    fn notice(&mut self, id: LinkId, text: String) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.notices.push_back(text);
+        if link.notices.len() > MAX_NOTICES {
+            link.notices.pop_front();
+        }
+        if link.commands.is_empty() && self.running != Some(id) {
+            self.give_notices(id);
+        }
+    }
+
+    fn give_notices(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let texts = std::mem::take(&mut link.notices);
+        self.said.extend(texts.into_iter().map(|text| Said::Text { link: id, text }));
     }
 
     pub(super) fn say(&mut self, link: LinkId, line: Line<'_>) {
@@ -371,7 +395,7 @@ impl Engine {
         let (level, text) = text.split_once(' ').unwrap_or((text, ""));
         let line = format!("server: log {}", serde_json::json!({ "level": level, "text": text }));
         for link in self.watchers.clone() {
-            self.said.push_back(Said::Text { link, text: line.clone() });
+            self.notice(link, line.clone());
         }
     }
 }

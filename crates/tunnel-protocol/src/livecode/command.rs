@@ -13,6 +13,9 @@ pub const MAX_COMMAND: usize = 1 << 20;
 /// Longest credential that is compared, in bytes.
 pub const MAX_CREDENTIAL: usize = 1 << 10;
 
+/// Largest number of an answer: JavaScript has all integers up to it.
+const MAX_ANSWER: u64 = (1 << 53) - 1;
+
 /// The number of positional parameters that are kept; no instruction takes more.
 const MAX_PARAMETERS: usize = 4;
 
@@ -25,6 +28,7 @@ pub struct Command {
     name: Option<String>,
     credential: Option<String>,
     parameters: Parameters,
+    answer: Option<u64>,
 }
 
 /// The named and the positional parameters; a command has either.
@@ -135,6 +139,12 @@ impl Command {
         Sha256::digest(presented) == Sha256::digest(credential)
     }
 
+    /// The number by which the peer tells this command's answer from others', from 0 to 2^53 - 1.
+    #[must_use]
+    pub const fn answer(&self) -> Option<u64> {
+        self.answer
+    }
+
     /// Returns the request of the command. [`has_credential`](Self::has_credential) says whether it may be done: the first
     /// four requests are for those with the relay's credential.
     #[must_use]
@@ -207,6 +217,10 @@ impl<'de> Visitor<'de> for CommandVisitor {
                 Key::Instruction => command.name = Some(map.next_value::<Name>()?.0),
                 Key::Credential => command.credential = Some(map.next_value::<Text>()?.0),
                 Key::Parameters => command.parameters = map.next_value()?,
+                Key::Answer => {
+                    let Text(number) = map.next_value()?;
+                    command.answer = number.parse().ok().filter(|number| *number <= MAX_ANSWER);
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -246,6 +260,7 @@ enum Key {
     InstructionToAdd,
     Body,
     Package,
+    Answer,
     Other,
 }
 
@@ -268,6 +283,7 @@ impl<'de> Deserialize<'de> for Key {
                     "instructionToAdd" => Key::InstructionToAdd,
                     "body" => Key::Body,
                     "package" => Key::Package,
+                    "answer" => Key::Answer,
                     _ => Key::Other,
                 })
             }

@@ -6,6 +6,9 @@ use crate::CloseCode;
 use crate::close::truncate_reason;
 use crate::livecode::{Command, Instruction, Line, PRIVILEGED, Request};
 
+/// How many bytes of commands may be with the engine; a further one is answered with an error.
+const MAX_INSTRUCTED: usize = 16 << 20;
+
 /// A command of a livecode peer that the owner's engine has to run.
 ///
 /// The link's peer has been told that the command was received. Until [`Said::Done`] comes back, the router
@@ -111,10 +114,23 @@ impl Router {
             Said::Done { link } => {
                 if let Some(livecode) = self.livecode(link) {
                     livecode.is_busy = false;
+                    let instructed = std::mem::take(&mut livecode.instructed);
+                    self.instructed -= instructed;
                     self.events.push_back(Event::Answered(link));
                 }
             }
             Said::Tunnel { is_injected } => self.is_tunnel_injected = is_injected,
+        }
+    }
+
+    /// Ends the answer to one of the tunnel's instructions for a peer that wants to tell answers apart, as the engine does for all others.
+    pub(super) fn say_answered(&mut self, link: LinkId, command: &Command, returned: &str) {
+        if let (Some(answer), true) = (command.answer(), self.config.livecode_programs) {
+            // What they return are numbers and plain words.
+            let text = format!(
+                r#"server: answered {answer} {{"returned":"{returned}","printed":"{returned}","ms":0}}"#
+            );
+            self.tell(link, text);
         }
     }
 
@@ -145,11 +161,19 @@ impl Router {
             && Instruction::named(name).is_some_and(|instruction| instruction.source() == body)
         {
             self.say(link, Line::Adding(name));
+            self.say_answered(link, command, "built in");
+            return true;
+        }
+        let total = self.instructed + text.len();
+        if total > MAX_INSTRUCTED {
+            self.say(link, Line::Returned("Error: too many commands wait for their turn; try again later"));
             return true;
         }
         let Some(state) = self.links.get_mut(link.0) else { return true };
         let Some(livecode) = state.livecode.as_deref_mut() else { return true };
         livecode.is_busy = true;
+        livecode.instructed = text.len();
+        self.instructed = total;
         livecode.is_instructed = true;
         self.events.push_back(Event::Instruct(Box::new(Instruct {
             link,

@@ -68,6 +68,8 @@ pub(super) struct LivecodeLink {
     client: Option<(EndKey, ServerId)>,
     /// True if the engine has a command of its.
     pub(super) is_busy: bool,
+    /// How long that command is, in bytes.
+    pub(super) instructed: usize,
     /// True if the engine had one, and so has to be told when the link is gone.
     pub(super) is_instructed: bool,
 }
@@ -126,6 +128,7 @@ impl Router {
                 self.say(link, Line::Evaluating(name));
                 let returned = self.run(link, request);
                 self.say(link, Line::Returned(&returned));
+                self.say_answered(link, command, &returned);
             }
         }
     }

@@ -134,6 +134,32 @@ fn the_engine_is_told_once_when_a_link_leaves_during_its_call() {
 }
 
 #[test]
+fn commands_that_wait_for_the_engine_are_bounded_in_all() {
+    let mut scripted = Scripted::new();
+    let text = format!(r#"{{"instruction":"say","parameters":["{}"]}}"#, "x".repeat(1 << 19));
+    let links: Vec<_> = (0..40).map(|_| scripted.open()).collect();
+    links.iter().for_each(|link| scripted.send(*link, &text));
+    assert_eq!(scripted.instructs.len(), 31);
+    assert!(scripted.texts(links[31])[1].starts_with("server: Error: too many commands"));
+    scripted.done(links[0]);
+    scripted.net.hang_up(links[1]);
+    for link in &links[31..34] {
+        scripted.send(*link, &text);
+    }
+    assert_eq!(scripted.instructs.len(), 33);
+}
+
+#[test]
+fn the_tunnels_instructions_are_answered_by_number_too() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    scripted.send(link, r#"{"instruction":"initialize","answer":9}"#);
+    let texts = scripted.texts(link);
+    let last = r#"server: answered 9 {"returned":"initialized","printed":"initialized","ms":0}"#;
+    assert_eq!(texts.last().map(String::as_str), Some(last));
+}
+
+#[test]
 fn an_instruction_closes_a_link_after_what_it_sent() {
     let mut scripted = Scripted::new();
     let link = scripted.open();
