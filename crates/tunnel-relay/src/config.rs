@@ -15,7 +15,7 @@ pub use crate::log::LogFormat;
 pub use crate::origins::{Origin, ParseOriginError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
-pub use values::{AccessMode, AddressSource, Mount, ParseMountError, ParseSecretError, Secret};
+pub use values::{AccessMode, AddressSource, Mount, ParseMountError, ParseSecretError, Secret, Switch};
 
 use crate::access::{self, KnownToken, TokenSecret};
 use crate::hosts::Names;
@@ -123,6 +123,32 @@ macros::settings! {
         livecode_credential: Option<Secret> as Optional<SecretText> = None, restart,
             "speaks the livecode dialect with peers that offer no subprotocol; its privileged commands need the secret",
             "off: its servers have numbers for names, which prove nothing";
+    }
+    "Livecoding" {
+        livecode_programs: Switch as Choice = Switch::Off, restart,
+            "`on`: peers with `livecode-credential` add instructions in JavaScript and evaluate it, in a sandbox; `off`: the six of the \
+             tunnel, built in, are all there are. The relay has to be built with the feature `livecode`",
+            "a relay needs no programs, and nothing opens by itself";
+        livecode_call_time: Duration as Time = 100 * MS, [MS, 10 * SECOND], restart,
+            "processor time of one call; it is stopped then, and at 1.5 times as much it is dropped with what happened since the last \
+             checkpoint, which is made every second",
+            "nobody else's call waits for longer than that for one call";
+        livecode_share: u32 as Count = 20, [1, 100], restart,
+            "processor time of all calls together, in percent of one processor; one link may use a quarter of that. Commands wait meanwhile",
+            "four fifths are left for tunnels on the smallest machine";
+        livecode_memory: usize as Bytes = 8 << 20, [2 << 20, 512 << 20], restart,
+            "memory for what instructions keep; the sandbox takes twice as much at most, and as much for each of six checkpoints",
+            "what rooms and lobbies keep is small, and each checkpoint is a copy of it";
+        livecode_eval: Switch as Choice = Switch::On, restart,
+            "whether `eval` is allowed, apart from adding instructions",
+            "whoever may add instructions can do the same by one";
+        livecode_addresses: Switch as Choice = Switch::On, restart,
+            "whether instructions see the addresses of peers; `off`: each link has one of 198.51.100.0/24 instead",
+            "the article's instructions tell a server who its client is";
+        livecode_state: Option<PathBuf> as Optional<File> = None, restart,
+            "a folder that keeps instructions and all that they keep, every minute and when the relay ends; nobody else should be able to \
+             read it",
+            "the relay writes no files unless told to; without it, nothing outlives the relay, as in 2017";
     }
     "Logs" {
         log: String as Filter = "info".to_owned(), restart,
@@ -319,7 +345,7 @@ impl Config {
                 .wants_tokens()
                 .then(|| access::by_tokens(self.access_tokens.clone(), self.token_secret.clone())),
             livecode: None,
-            livecode_programs: false,
+            livecode_programs: self.livecode_programs == Switch::On,
         }
     }
 
@@ -388,6 +414,16 @@ impl Config {
         if self.livecode_credential.is_some() && self.wants_tokens() {
             let why = "the livecode dialect has no place for access tokens: leave one of them out";
             return Some(("livecode_credential", why.to_owned()));
+        }
+        if self.livecode_programs == Switch::On {
+            if cfg!(not(feature = "livecode")) {
+                let why = "this relay is built without livecoding: it takes the feature `livecode`";
+                return Some(("livecode_programs", why.to_owned()));
+            }
+            if self.livecode_credential.is_none() {
+                let why = "livecode-credential has to be set too: it says who may add instructions";
+                return Some(("livecode_programs", why.to_owned()));
+            }
         }
         if self.listen.port() != 0 && self.metrics_listen == Some(self.listen) {
             return Some(("metrics_listen", "it has to be another address than listen".to_owned()));

@@ -172,8 +172,10 @@ impl Connection<'_> {
     /// Reads a batch, has the router decide, writes a batch.
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut ThreadBuffers) -> Result<(), EndReason> {
         self.keep_time(cx)?;
+        // A livecode peer's commands wait for the one before them: nothing is read meanwhile, which holds up the peer.
+        let is_held = self.peer.dialect == Dialect::Livecode && !self.received.is_empty();
         self.socket.borrow(buffers);
-        let read = self.read(cx, buffers);
+        let read = if is_held { Ok(false) } else { self.read(cx, buffers) };
         self.socket.pause(buffers);
         let flushed = if self.stalled.is_some() { self.flush(cx, buffers) } else { Ok(()) };
         let budget = if self.stalled.is_some() { 0 } else { WRITE_BYTES };
@@ -189,7 +191,8 @@ impl Connection<'_> {
         if self.stalled.is_none() {
             self.flush(cx, buffers)?;
         }
-        if more_to_read || next == Next::More && self.stalled.is_none() {
+        let is_let_go = is_held && self.received.is_empty();
+        if more_to_read || is_let_go || next == Next::More && self.stalled.is_none() {
             cx.waker().wake_by_ref(); // the others first
         }
         Ok(())

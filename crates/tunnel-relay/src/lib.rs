@@ -20,6 +20,7 @@
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
 //! | [`config`], [`access`], `hosts`, `origins` | the settings, and values of some of them |
 //! | `echo` | the same stack without a router, for conformance tests |
+//! | `livecode`, `livecode_state` | injected instructions: their thread, and the files that outlive it; with the feature `livecode` |
 //!
 //! No two modules import each other, not even by way of others: `tests/modules.rs` looks.
 //!
@@ -60,6 +61,10 @@ mod half_sent;
 mod hosts;
 mod http;
 mod inquiry;
+#[cfg(feature = "livecode")]
+mod livecode;
+#[cfg(feature = "livecode")]
+mod livecode_state;
 pub mod log;
 mod metrics;
 mod monitor;

@@ -11,6 +11,7 @@ pub(crate) use traffic::Traffic;
 
 use page::{Kind, Page};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tunnel_protocol::router::{Load, Stats};
 
@@ -132,6 +133,7 @@ pub(crate) struct Metrics {
     pub(crate) refused: Family<Refused>,
     pub(crate) ended: Family<Ended>,
     answered: Family<Status>,
+    livecode: Mutex<LivecodeStats>,
 }
 
 /// Counts one thing as long as it lives.
@@ -153,6 +155,21 @@ pub(crate) struct Snapshot {
     pub(crate) traffic: Traffic,
     /// Bytes of the tables beside the router's.
     pub(crate) tasks_memory: usize,
+}
+
+/// What the livecoding engine did, and holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LivecodeStats {
+    pub(crate) calls: u64,
+    pub(crate) errors: u64,
+    pub(crate) interrupted: u64,
+    pub(crate) dropped: u64,
+    /// Processor time.
+    pub(crate) seconds: f64,
+    pub(crate) memory: usize,
+    pub(crate) links: usize,
+    pub(crate) waiting: usize,
+    pub(crate) restarts: u64,
 }
 
 impl<L: Label> Family<L> {
@@ -197,6 +214,7 @@ impl Metrics {
             refused: Family::default(),
             ended: Family::default(),
             answered: Family::default(),
+            livecode: Mutex::default(),
         }
     }
 
@@ -241,6 +259,42 @@ impl Metrics {
         });
     }
 
+    /// What the livecoding engine tells of itself.
+    #[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
+    pub(crate) fn set_livecode(&self, stats: LivecodeStats) {
+        *self.livecode.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    fn write_livecode(&self, page: &mut Page) {
+        let stats = *self.livecode.lock().unwrap_or_else(PoisonError::into_inner);
+        page.counter("tunnel_relay_livecode_calls_total", "Calls of injected instructions.", stats.calls);
+        page.counter(
+            "tunnel_relay_livecode_errors_total",
+            "Of these, the ones that ended with an error.",
+            stats.errors,
+        );
+        page.labelled(
+            "tunnel_relay_livecode_stopped_total",
+            Kind::Counter,
+            "Calls that were stopped at their limits, by what became of what they did.",
+            "work",
+            [("kept", stats.interrupted), ("undone", stats.dropped)],
+        );
+        page.counter("tunnel_relay_livecode_seconds_total", "Processor time of all calls.", stats.seconds);
+        page.gauge("tunnel_relay_livecode_memory_bytes", "Memory of the sandbox.", stats.memory);
+        page.gauge("tunnel_relay_livecode_links", "Links that instructions know.", stats.links);
+        page.gauge(
+            "tunnel_relay_livecode_commands_waiting",
+            "Commands that wait for their turn.",
+            stats.waiting,
+        );
+        page.counter(
+            "tunnel_relay_livecode_restarts_total",
+            "How often the engine failed and was made anew from its last checkpoint.",
+            stats.restarts,
+        );
+    }
+
     /// The page. Reads files of `/proc`, so it is not for a thread that others wait for.
     pub(crate) fn page(
         &self,
@@ -277,6 +331,7 @@ impl Metrics {
         snapshot.write_router(&mut page);
         snapshot.write_traffic(&mut page);
         self.write_memory(&mut page, snapshot);
+        self.write_livecode(&mut page);
         page.gauge("tunnel_relay_tasks", "Tasks of the runtime.", runtime.num_alive_tasks());
         page.gauge(
             "tunnel_relay_tasks_queued",

@@ -51,6 +51,8 @@ pub struct Relay {
     metrics_address: Option<SocketAddr>,
     monitoring: Option<JoinHandle<()>>,
     keeping_certificates: JoinHandle<()>,
+    #[cfg(feature = "livecode")]
+    livecoding: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Relay {
@@ -79,7 +81,12 @@ impl Relay {
             Some((None, _)) | None => None,
         };
         let router = router_config(&config)?;
+        #[cfg(feature = "livecode")]
+        let workshop =
+            router.livecode_programs.then(|| crate::livecode::Workshop::new(&config)).transpose()?;
         let shared = Arc::new(Shared::new(config, router, files, tls));
+        #[cfg(feature = "livecode")]
+        let livecoding = workshop.map(|workshop| livecode(workshop, &shared)).transpose()?;
         info!(%address, tls = shared.tls.is_some(), "listening");
         let listener = Arc::new(listener);
         let accepting = essential("accepting", {
@@ -111,6 +118,8 @@ impl Relay {
             keeping_certificates,
             metrics_address,
             monitoring,
+            #[cfg(feature = "livecode")]
+            livecoding,
         })
     }
 
@@ -166,7 +175,8 @@ impl Relay {
     /// [`drain_timeout`](Config::drain_timeout) are closed, and those that don't answer to that are reset.
     ///
     /// Returns when the last connection has ended. Dropping the future ends the relay at once.
-    pub async fn shut_down(self) {
+    #[cfg_attr(not(feature = "livecode"), allow(unused_mut, reason = "there is no thread to take"))]
+    pub async fn shut_down(mut self) {
         let limits = self.shared.config();
         info!(links = self.stats().links, timeout = ?limits.drain_timeout, "draining");
         self.shared.enter(Phase::Draining);
@@ -179,6 +189,12 @@ impl Relay {
             warn!(links = self.stats().links, "some connections did not end in time and are reset");
             self.shared.kill();
             self.shared.tasks.wait().await;
+        }
+        #[cfg(feature = "livecode")]
+        if let Some(thread) = self.livecoding.take() {
+            self.shared.router.set_engine(None);
+            // It saves what instructions keep.
+            let _panicked = tokio::task::spawn_blocking(|| thread.join()).await;
         }
         info!("ended");
     }
@@ -195,6 +211,17 @@ fn router_config(config: &Config) -> io::Result<router::Config> {
     Ok(router)
 }
 
+/// Starts the thread that runs injected instructions.
+#[cfg(feature = "livecode")]
+fn livecode(
+    workshop: crate::livecode::Workshop,
+    shared: &Arc<Shared>,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    let (engine, inbox) = std::sync::mpsc::channel();
+    shared.router.set_engine(Some(engine));
+    crate::livecode::start(workshop, shared.clone(), inbox)
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -204,6 +231,7 @@ impl Drop for Relay {
         }
         self.keeping_certificates.abort();
         self.shared.kill();
+        self.shared.router.set_engine(None);
     }
 }
 

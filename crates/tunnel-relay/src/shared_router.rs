@@ -4,13 +4,14 @@ use crate::complaints::{Complaints, complain};
 use crate::metrics::{Snapshot, Traffic};
 use bytes::BytesMut;
 use std::collections::HashMap;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, info};
 use tunnel_protocol::router::{
-    Config, Event, LinkId, Peer, ReadCommand, Registration, Router, Stats, Transmit,
+    Config, Event, Instruct, LinkId, Peer, ReadCommand, Registration, Router, Said, Stats, Transmit,
 };
 use tunnel_protocol::{CloseCode, Instant};
 
@@ -33,6 +34,16 @@ struct State {
     armed: Option<Instant>,
     killed: bool,
     traffic: Traffic,
+    /// The thread that runs injected instructions, if there is one.
+    engine: Option<Sender<ToEngine>>,
+}
+
+/// What the thread that runs injected instructions is told.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
+pub(crate) enum ToEngine {
+    Instruct(Box<Instruct>),
+    Left(LinkId),
 }
 
 /// A connection's task, as the others see it.
@@ -95,6 +106,7 @@ impl SharedRouter {
             armed: None,
             killed: false,
             traffic: Traffic::default(),
+            engine: None,
         };
         Self {
             state: Mutex::new(state),
@@ -132,6 +144,19 @@ impl SharedRouter {
     /// Changes the router's limits.
     pub(crate) fn configure(&self, config: Config) {
         self.call(|state, _| state.router.configure(config));
+    }
+
+    /// Has injected instructions run by a thread; `None`: by none, and the one of before ends.
+    pub(crate) fn set_engine(&self, engine: Option<Sender<ToEngine>>) {
+        self.lock().engine = engine;
+    }
+
+    /// Takes what the engine says.
+    #[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
+    pub(crate) fn say(&self, said: Vec<Said>) {
+        if !said.is_empty() {
+            self.call(|state, _| said.into_iter().for_each(|said| state.router.handle_said(said)));
+        }
     }
 
     /// Returns whether so much is held for peers that no new ones are taken in.
@@ -178,7 +203,7 @@ impl SharedRouter {
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         Instant::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
@@ -235,6 +260,8 @@ impl State {
                 self.traffic.received(text.len());
                 self.router.handle_text(link, &text, now);
             }
+            // The rest of what the peer said is not read until the last command is answered.
+            Message::Command { .. } if self.router.is_busy(link) => return Some(message),
             Message::Command { len, command } => {
                 self.traffic.received(len);
                 self.router.handle_read_command(link, command, now);
@@ -265,6 +292,12 @@ impl State {
                         effects.wake.extend(task.waker.take());
                     }
                 }
+                Event::Answered(link) => {
+                    effects.wake.extend(self.tasks.get_mut(&link).and_then(|task| task.waker.take()));
+                }
+                // Under the lock, so that an engine never hears that a link has left before it hears of its command.
+                Event::Instruct(instruct) => self.tell_engine(ToEngine::Instruct(instruct)),
+                Event::Left(link) => self.tell_engine(ToEngine::Left(link)),
                 event => effects.log.push(event),
             }
         }
@@ -274,6 +307,13 @@ impl State {
             effects.earlier = true;
         }
         effects
+    }
+
+    fn tell_engine(&mut self, message: ToEngine) {
+        if let Some(engine) = &self.engine {
+            // It is gone when the relay ends: nothing is answered any more.
+            let _ignored = engine.send(message);
+        }
     }
 
     fn next(&mut self, link: LinkId, drained: bool, waker: &Waker) -> Next {
@@ -297,7 +337,8 @@ impl LinkHandle<'_> {
         self.id
     }
 
-    /// Hands the peer's messages to the router, up to one whose proof has to be checked, and takes up to about `budget` bytes of what it has for the peer.
+    /// Hands the peer's messages to the router, up to one whose proof has to be checked, or that comes before the last command is
+    /// answered, and takes up to about `budget` bytes of what it has for the peer.
     ///
     /// When it has no more, `waker` is woken as soon as it has.
     pub(crate) fn exchange(
@@ -311,7 +352,7 @@ impl LinkHandle<'_> {
         let mut state = self.router.lock();
         let mut left = received.drain(..);
         let unproven = left.by_ref().find_map(|message| state.take(self.id, message, now));
-        let has_unproven = unproven.is_some();
+        let has_unproven = matches!(unproven, Some(Message::Binary(_)));
         let left = unproven.into_iter().chain(left).collect::<Vec<_>>();
         received.extend(left);
         let mut taken = 0;

@@ -57,6 +57,8 @@ impl Siege {
             "--max-waiting-per-address=1_000_000",
             "--livecode-credential=a secret of the siege",
         ]);
+        #[cfg(feature = "livecode")]
+        arguments.push("--livecode-programs=on");
         let process = Process::serve(None, &[&arguments[..], &["--log", "warn"]].concat()).await;
         Self { process, is_full }
     }
@@ -183,6 +185,8 @@ async fn besiege() {
         oversize_frames broken_frames bad_texts confused_subprotocols named_addresses forged_registrations
         slow_readers half_sent_messages credential_guesses noise
     }
+    #[cfg(feature = "livecode")]
+    attack! { livecode_bombs }
     let exchanged = pair.end();
     assert!(exchanged > 100, "the pair exchanged {exchanged} messages");
     let last = within("a link after all that", Peer::link_to(siege.address())).await;

@@ -1,6 +1,6 @@
 //! Reads and writes values, the same in flags, environment and file. The table in `config` names a kind for each setting.
 
-use super::values::{AccessMode, AddressSource, Mount, Secret};
+use super::values::{AccessMode, AddressSource, Mount, Secret, Switch};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::hosts::Host;
 use crate::log::LogFormat;
@@ -369,6 +369,12 @@ impl Named for AccessMode {
     const FORM: &'static str = "MODE";
     const ALLOWED: &'static str = "open or tokens";
     const ALL: &'static [(&'static str, Self)] = &[("open", Self::Open), ("tokens", Self::Tokens)];
+}
+
+impl Named for Switch {
+    const FORM: &'static str = "SWITCH";
+    const ALLOWED: &'static str = "on or off";
+    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("on", Self::On)];
 }
 
 impl Named for AddressSource {

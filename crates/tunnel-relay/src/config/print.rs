@@ -98,7 +98,7 @@ pub(super) fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Secret, Sources, load};
+    use super::super::{Secret, Sources, Switch, load};
     use super::*;
     use std::collections::BTreeSet;
 
@@ -109,6 +109,9 @@ mod tests {
             "7s",
             "12KiB",
             "200",
+            "4MiB",
+            "on",
+            "off",
             "warn",
             "json",
             "relay.example.org",
@@ -146,6 +149,7 @@ mod tests {
         changed.acme_domains = Vec::new();
         changed.metrics_listen = None;
         changed.livecode_credential = None;
+        changed.livecode_programs = Switch::Off;
         let closed = Config { allowed_origins: Vec::new(), ..changed.clone() };
         for config in [Config::default(), changed, closed] {
             let file = tempfile::NamedTempFile::new().unwrap();

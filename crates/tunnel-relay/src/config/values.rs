@@ -25,6 +25,15 @@ pub enum AddressSource {
     ProxyProtocol,
 }
 
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Switch {
+    /// It is not.
+    Off,
+    /// It is.
+    On,
+}
+
 /// A folder and the URL path under which its files are served.
 ///
 /// Written `DIR` (served under `/`) or `/prefix=DIR`.

@@ -485,3 +485,34 @@ fn valid_frame(noise: &mut Noise) -> Frame {
         _ => Frame::Pause { channel: ChannelId(channel) },
     }
 }
+
+/// Instructions that loop, flood, recurse and fill memory, from many links at once.
+#[cfg(feature = "livecode")]
+pub(crate) async fn livecode_bombs(siege: &Siege) {
+    const BOMBS: [&str; 6] = [
+        "function () { for (;;); }",
+        "function f() { return f() + 1 }",
+        "function () { const all = []; for (;;) all.push(new Array(1000).fill(all)) }",
+        "function () { for (;;) this.send('x'.repeat(1000)) }",
+        "function () { return /^(a|a)*$/.test('a'.repeat(60) + '!') }",
+        "function () { const f = () => Promise.resolve().then(f); f() }",
+    ];
+    let mut configurer = Peer::open(siege.address(), None).await.unwrap();
+    for (index, body) in BOMBS.iter().enumerate() {
+        let parameters = serde_json::json!({ "instructionToAdd": index.to_string(), "body": body });
+        let command = serde_json::json!({
+            "instruction": "add instruction", "parameters": parameters, "credential": "a secret of the siege",
+        });
+        configurer.send_text(&command.to_string()).await;
+        while configurer.text().await != format!("server: adding instruction '{index}'") {}
+    }
+    let address = siege.address();
+    each(siege.many(8, 40), AT_ONCE, move |number| async move {
+        let mut peer = Peer::open(address, None).await.unwrap();
+        for index in [number % BOMBS.len(), (number + 1) % BOMBS.len()] {
+            peer.send_text(&format!(r#"{{"instruction":"{index}"}}"#)).await;
+            while !peer.text().await.starts_with("server: evaluating") {}
+        }
+    })
+    .await;
+}
