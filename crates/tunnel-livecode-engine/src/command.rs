@@ -1,4 +1,4 @@
-//! What the sandbox gets of a command: never the credential, which would stay in the memory's garbage and so in images.
+//! The part of a command that the sandbox gets: never the credential, which would stay in the memory's garbage and so in images.
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -17,24 +17,24 @@ use tunnel_protocol::Instant;
 use tunnel_protocol::router::{Instruct, LinkId, Said};
 use turns::Turns;
 
-/// How many labelled checkpoints are kept.
+/// The number of labelled checkpoints that are kept.
 const MAX_KEPT: usize = 4;
 
-/// How much processor time may be saved up.
+/// The processor time that may be saved up.
 const SHARE_BURST: Duration = Duration::from_secs(1);
 const LINK_BURST: Duration = Duration::from_millis(500);
 
 /// A link may use this part of what the namespace may.
 const LINK_PART: f64 = 0.25;
 
-/// What an engine may use, beside the program's limits for each call.
+/// The limits of an engine, beside the program's limits for each call.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Processor time of all calls together: a share of one processor, 0.2 for a fifth. A link's is a quarter of it.
     pub share: f64,
-    /// Whether `eval` is allowed.
+    /// True if `eval` is allowed.
     pub allows_eval: bool,
-    /// Whether instructions see the peers' addresses; else each link has one of 198.51.100.0/24.
+    /// True if instructions see the peers' addresses; else each link has one of 198.51.100.0/24.
     pub shows_addresses: bool,
     /// After how long a checkpoint is made anew, if calls ran.
     pub checkpoint_interval: Duration,
@@ -62,7 +62,7 @@ pub enum Next {
     Idle,
 }
 
-/// What an engine did since it was made.
+/// The counters of an engine since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stats {
     /// Calls into the sandbox.
@@ -88,7 +88,7 @@ pub struct Stats {
 struct Link {
     /// Its number in the sandbox; never used twice.
     number: u32,
-    /// What instructions may know of the peer, in JSON.
+    /// The facts about the peer that instructions may know, in JSON.
     about: String,
     commands: VecDeque<Instruct>,
     is_configurer: bool,
@@ -113,12 +113,12 @@ pub struct Engine {
     timers: BTreeMap<u32, Instant>,
     checkpoint: Image,
     checkpoint_at: Instant,
-    /// Whether calls ran since the checkpoint.
+    /// True if calls ran since the checkpoint.
     is_changed: bool,
     kept: VecDeque<(String, Image)>,
     pending: Pending,
     watchers: BTreeSet<LinkId>,
-    /// Whose command runs.
+    /// The link whose command runs.
     running: Option<LinkId>,
     said: VecDeque<Said>,
     stats: Stats,
@@ -236,7 +236,7 @@ impl Engine {
         self.said.pop_front()
     }
 
-    /// What it did, and holds.
+    /// Returns the counters, and the sizes of what it holds.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {

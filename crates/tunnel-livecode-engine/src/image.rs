@@ -16,7 +16,7 @@ pub struct Image {
     pub(crate) last_number: u32,
 }
 
-/// Why bytes are no image to go on from.
+/// The reason for which bytes are no image to go on from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ImageError {
     /// They are none, or not whole.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wasmi::{Caller, CompilationMode, Config, Engine, Linker, Module};
 
-/// What the module may import, and nothing else.
+/// The functions that the module may import; it may import nothing else.
 pub(crate) const IMPORTS: [(&str, &str); 4] = [
     ("env", "__rquickjs_host_now_us"),
     ("livecode", "emit"),
@@ -23,11 +23,11 @@ pub(crate) const EXPORTS: [&str; 6] = [
     "livecode_version",
 ];
 
-/// How many values WebAssembly's stack may hold, in bytes, and how many calls deep it may be.
+/// The size of WebAssembly's stack, in bytes, and the depth of its calls.
 const MAX_STACK: usize = 1 << 20;
 const MAX_DEPTH: usize = 4_096;
 
-/// Why a module is none that sandboxes can be made of.
+/// The reason for which a module is none that sandboxes can be made of.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// It is not valid, or does not fit the limits.

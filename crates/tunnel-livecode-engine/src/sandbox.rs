@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmi::errors::ErrorKind;
 use wasmi::{Memory, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc, TypedResumableCall};
 
-/// What a call may use.
+/// The limits of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Processor time after which JavaScript is stopped.
@@ -17,9 +17,9 @@ pub struct Limits {
     pub heap: u32,
     /// JavaScript's stack, in bytes.
     pub stack: u32,
-    /// What a call may send, in bytes.
+    /// The bytes that a call may send.
     pub output: usize,
-    /// How many things a call may have done.
+    /// The number of things that a call may have done.
     pub outputs: usize,
     /// Fuel between two looks at the clock.
     pub slice: u64,
@@ -51,7 +51,7 @@ impl Limits {
     }
 }
 
-/// What a sandbox is asked for; the numbers are those of `prelude.js`.
+/// The tasks of a sandbox; the numbers are those of `prelude.js`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Op {
@@ -84,7 +84,7 @@ pub enum Op {
 /// One thing that a call wants done.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Out {
-    /// What.
+    /// The kind of thing.
     pub kind: OutKind,
     /// For which link, or timer; 0: for none.
     pub link: u32,
@@ -92,7 +92,7 @@ pub struct Out {
     pub text: String,
 }
 
-/// What a call can want.
+/// The kinds of things that a call can want.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OutKind {
     /// A text for a link.
@@ -115,9 +115,9 @@ pub enum OutKind {
     StoppedAt,
     /// There is no instruction of this name.
     Unknown,
-    /// What a command's value became: JSON.
+    /// The final value of a command, in JSON.
     Settled,
-    /// Whether there are instructions of the tunnel's names.
+    /// `1` if there are instructions of the tunnel's names, else `0`.
     Tunnel,
 }
 
@@ -141,7 +141,7 @@ impl OutKind {
     }
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum How {
     /// By itself.
@@ -152,18 +152,18 @@ pub enum How {
     Dropped(String),
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Called {
-    /// How it ended.
+    /// The way in which it ended.
     pub how: How,
-    /// What it wants done. Of a call that was dropped, nothing may be.
+    /// The things that it wants done. Of a call that was dropped, nothing may be.
     pub out: Vec<Out>,
     /// The processor time that it took.
     pub spent: Duration,
 }
 
-/// What the imported functions see.
+/// The state that the imported functions see.
 pub(crate) struct Host {
     out: Vec<Out>,
     out_bytes: usize,
@@ -331,7 +331,7 @@ impl Sandbox {
     }
 }
 
-/// Why a call was dropped, in the words of those who wrote instructions.
+/// The reason for which a call was dropped, in the words of those who wrote instructions.
 fn reason(error: &wasmi::Error) -> String {
     match error.kind() {
         ErrorKind::TrapCode(TrapCode::StackOverflow) => "too deep a recursion".to_owned(),

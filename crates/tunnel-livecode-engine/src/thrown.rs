@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Longest text of an error on the wire, in bytes.
 const MAX_TEXT: usize = 2_048;
 
-/// What was thrown, and where.
+/// An error that was thrown, and its stack.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Thrown {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! What injected instructions are told and can do.
+//! Tests of the answers to injected instructions, and of their abilities.
 
 mod support;
 

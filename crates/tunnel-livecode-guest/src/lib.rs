@@ -8,13 +8,13 @@ use rquickjs::context::EvalOptions;
 use rquickjs::{Context, Ctx, Function, Persistent, Runtime, Value};
 use std::cell::RefCell;
 
-/// What is written in JavaScript: the dispatcher, and what instructions find as globals.
+/// The part that is written in JavaScript: the dispatcher, and the globals of instructions.
 const PRELUDE: &str = include_str!("prelude.js");
 
 /// Version of the interface between host and guest.
 const VERSION: u32 = 1;
 
-/// How a call ended.
+/// The ends of a call.
 mod ended {
     pub(super) const WELL: u32 = 0;
     /// The soft limit of time was over: QuickJS stopped the call, and what it did stays.

@@ -1,14 +1,14 @@
-// What runs beside injected instructions, in their realm: the dispatcher, and the globals that instructions find.
+// The code that runs beside injected instructions, in their realm: the dispatcher, and the globals that instructions find.
 //
 // Instructions may change every built-in object. What the dispatcher needs is therefore taken before any of them runs, tables have
 // no prototype, and neither methods nor iterators of built-in objects are called.
 (function (emit, random, run) {
   'use strict';
 
-  // What a call has the host do. 8 is the engine's: where an interrupted call was.
+  // Things that a call has the host do. 8 is the engine's: where an interrupted call was.
   const SEND = 0, RETURNED = 1, THREW = 2, LOG = 3, TIMER = 4, CLOSE = 5, ANSWER = 6, RUNNING = 7, UNKNOWN = 9,
     SETTLED = 10, TUNNEL = 11;
-  // What the host asks for.
+  // Tasks that the host gives.
   const RUN = 0, ADD = 1, EVAL = 2, CLOSED = 3, FIRE = 4, RESUME = 5, LIST = 6, SOURCE = 7, ROLL_BACK = 8, REMOVE = 9,
     GLOBALS = 10, SOURCES = 11;
 
@@ -355,7 +355,7 @@
     return made;
   };
 
-  // What was thrown, as texts. Reading it may run instructions' code, under the call's limits.
+  // An error that was thrown, as texts. Reading it may run instructions' code, under the call's limits.
   const explain = (thrown) => {
     const told = table();
     told.name = 'thrown'; told.message = ''; told.stack = '';

@@ -19,13 +19,13 @@ use tunnel_protocol::router::{LinkId, Said};
 /// The engine's module, which `cargo xtask livecode` builds.
 const MODULE: &[u8] = include_bytes!(env!("TUNNEL_LIVECODE_GUEST"));
 
-/// How often what is kept of the sandbox is written to its folder, if calls ran.
+/// The interval at which the state of the sandbox is written to its folder, if calls ran.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the thread rests when it has nothing to do. It is woken when something comes.
+/// The time for which the thread rests when it has nothing to do. It is woken when something comes.
 const REST: Duration = Duration::from_secs(3_600);
 
-/// What the thread needs to make an engine, and to make it again.
+/// The parts that the thread needs to make an engine, and to make it again.
 pub(crate) struct Workshop {
     program: Arc<Program>,
     settings: Settings,
@@ -110,7 +110,7 @@ struct Worker {
     engine: Engine,
     /// Links whose command is not answered.
     under_way: BTreeSet<LinkId>,
-    /// How often the engine was made anew after a panic.
+    /// The number of times that the engine was made anew after a panic.
     restarts: u64,
 }
 

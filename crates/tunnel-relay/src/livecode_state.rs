@@ -1,4 +1,4 @@
-//! What outlives the relay of injected instructions: an image of the sandbox, and, for when that can't be used, the sources.
+//! The files in which injected instructions outlive the relay: an image of the sandbox, and, for when that can't be used, the sources.
 
 use std::fs;
 use std::io::{self, Write as _};

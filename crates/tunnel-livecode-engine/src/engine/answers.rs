@@ -5,10 +5,10 @@ use std::time::Duration;
 use tunnel_protocol::Instant;
 use tunnel_protocol::router::LinkId;
 
-/// How long a promise may take to become an answer.
+/// The time that a promise may take to become an answer.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// How many answers of one link may wait for a promise.
+/// The number of answers of one link that may wait for a promise.
 const MAX_PENDING: usize = 64;
 
 /// Answers that wait for a promise of an instruction's.
@@ -31,7 +31,7 @@ impl Pending {
         true
     }
 
-    /// Whether the answer was still waited for.
+    /// Returns whether the answer was still waited for.
     pub(super) fn settle(&mut self, link: LinkId, answer: u64) -> bool {
         self.waiting.remove(&(link, answer)).is_some()
     }

@@ -14,17 +14,17 @@ use tunnel_protocol::{CloseCode, Instant};
 /// Longest reason of a close, in bytes.
 const MAX_REASON: usize = 123;
 
-/// How many notices wait for the end of a peer's command; the oldest are dropped beyond it.
+/// The number of notices that wait for the end of a peer's command; the oldest are dropped beyond it.
 const MAX_NOTICES: usize = 1_024;
 
-/// Whose command a call runs.
+/// The link and the name of the command that a call runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
     pub(super) link: LinkId,
     pub(super) name: &'a str,
 }
 
-/// What a call came to.
+/// The result of a call, with its output done.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) returned: Option<String>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tunnel_protocol::Instant;
 use tunnel_protocol::router::LinkId;
 
-/// Whose turn it is: links by turns, and each only as often as its processor time allows.
+/// The order of links: by turns, and each only as often as its processor time allows.
 #[derive(Debug)]
 pub(super) struct Turns {
     share: f64,

@@ -164,7 +164,7 @@ impl Rig {
         }
     }
 
-    /// What is queued for a peer.
+    /// The texts that are queued for a peer.
     pub fn texts(&mut self, link: LinkId) -> Vec<String> {
         let text = |transmit| match transmit {
             Transmit::Text(text) => text,
@@ -190,7 +190,7 @@ impl Rig {
         serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line))
     }
 
-    /// What an instruction's call comes to, without the first two lines.
+    /// The answer to an instruction's call, without the first two lines.
     pub fn invoke(&mut self, link: LinkId, name: &str, parameters: &str) -> Vec<String> {
         let name_json = serde_json::Value::from(name);
         let texts = self.text(link, &format!(r#"{{"instruction":{name_json},"parameters":{parameters}}}"#));

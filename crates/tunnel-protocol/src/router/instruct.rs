@@ -6,7 +6,7 @@ use crate::CloseCode;
 use crate::close::truncate_reason;
 use crate::livecode::{Command, Instruction, Line, PRIVILEGED, Request};
 
-/// How many bytes of commands may be with the engine; a further one is answered with an error.
+/// The bytes of commands that may be with the engine; a further one is answered with an error.
 const MAX_INSTRUCTED: usize = 16 << 20;
 
 /// A command of a livecode peer that the owner's engine has to run.
@@ -15,7 +15,7 @@ const MAX_INSTRUCTED: usize = 16 << 20;
 /// [is busy](Router::is_busy) with the link.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Instruct {
-    /// Whose command it is.
+    /// The link of the peer that sent it.
     pub link: LinkId,
     /// The peer's address, as instructions may see it.
     pub address: String,
@@ -23,13 +23,13 @@ pub struct Instruct {
     pub url: String,
     /// The command's name, as JavaScript makes a text of it.
     pub name: String,
-    /// What is to be done.
+    /// The task.
     pub kind: InstructKind,
     /// The whole command in JSON. It may hold the relay's credential, if that was checked.
     pub text: String,
 }
 
-/// What an engine is asked for.
+/// The tasks of an engine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum InstructKind {
     /// To run the injected instruction of the command's name.
@@ -52,12 +52,12 @@ pub enum InstructKind {
     Manage,
 }
 
-/// What an engine has for the router.
+/// A message of the engine to the router.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Said {
     /// A text for a peer.
     Text {
-        /// Whose.
+        /// The link of the peer.
         link: LinkId,
         /// As it goes onto the wire.
         text: String,
@@ -66,25 +66,25 @@ pub enum Said {
     Close {
         /// Which.
         link: LinkId,
-        /// What the peer is told; a code that applications may not use becomes 1000.
+        /// The code that the peer is told; a code that applications may not use becomes 1000.
         code: CloseCode,
-        /// What the peer is told.
+        /// The reason that the peer is told.
         reason: String,
     },
     /// The link's command is answered: the next one may come.
     Done {
-        /// Whose.
+        /// The link of the peer.
         link: LinkId,
     },
-    /// Whether the engine has an instruction of one of the tunnel's six names: then it runs all six, and the router none.
+    /// Tells whether the engine has an instruction of one of the tunnel's six names: then it runs all six, and the router none.
     Tunnel {
-        /// Whether it has.
+        /// True if it has.
         is_injected: bool,
     },
 }
 
 impl Router {
-    /// Whether a livecode peer's last command is with the engine. The owner hands in no other one of the peer's until
+    /// Returns whether a livecode peer's last command is with the engine. The owner hands in no other one of the peer's until
     /// [`Event::Answered`]: it leaves them unread.
     #[must_use]
     pub fn is_busy(&self, link: LinkId) -> bool {
@@ -98,7 +98,7 @@ impl Router {
             Said::Text { link, text } => self.tell(link, text),
             Said::Close { link, code, reason } => {
                 let code = if code.is_for_applications() { code } else { CloseCode::NORMAL };
-                // What instructions sent before is still sent.
+                // Texts that instructions sent before are still sent.
                 let Some(state) = self.links.get_mut(link.0).filter(|state| state.stage != Stage::Ended)
                 else {
                     return;
@@ -126,7 +126,7 @@ impl Router {
     /// Ends the answer to one of the tunnel's instructions for a peer that wants to tell answers apart, as the engine does for all others.
     pub(super) fn say_answered(&mut self, link: LinkId, command: &Command, returned: &str) {
         if let (Some(answer), true) = (command.answer(), self.config.livecode_programs) {
-            // What they return are numbers and plain words.
+            // They return numbers and plain words.
             let text = format!(
                 r#"server: answered {answer} {{"returned":"{returned}","printed":"{returned}","ms":0}}"#
             );

@@ -68,7 +68,7 @@ pub(super) struct LivecodeLink {
     client: Option<(EndKey, ServerId)>,
     /// True if the engine has a command of its.
     pub(super) is_busy: bool,
-    /// How long that command is, in bytes.
+    /// The length of that command, in bytes.
     pub(super) instructed: usize,
     /// True if the engine had one, and so has to be told when the link is gone.
     pub(super) is_instructed: bool,
