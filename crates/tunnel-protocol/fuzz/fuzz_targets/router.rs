@@ -104,7 +104,7 @@ impl World {
         let challenge = StaticKey::from_secret([message.first().copied().unwrap_or(secret); 32]).public();
         let key = StaticKey::from_secret([1 + secret % 2; 32]);
         let Ok(proof) = registration::prove(&key, &challenge, "wss://relay.example/") else { return };
-        // Which relay it dialled is the server's word.
+        // The URL that it dialled is the server's word.
         let url = String::from_utf8_lossy(message.get(1..).unwrap_or_default()).into_owned();
         self.send(link, &Frame::Register { key: key.public(), proof, url }.encode());
     }

@@ -1,3 +1,5 @@
+//! The name of a command, read from JSON as JavaScript makes a text of any value.
+
 use super::command::OBJECT;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
