@@ -6,6 +6,7 @@
 use crate::codec::Reader;
 use crate::frame::Frame;
 use bytes::{BufMut, Bytes};
+use std::collections::VecDeque;
 
 /// The subprotocol that a relay chooses when it has taken the frames.
 pub const SUBPROTOCOL: &str = "tunnel.v1.early";
@@ -48,6 +49,30 @@ pub fn decode(bytes: Bytes) -> Option<Vec<Bytes>> {
     matches!(Frame::decode(first), Ok(Some(Frame::Hello { .. }))).then_some(frames)
 }
 
+/// What a peer has said early, in case that it says it again.
+///
+/// Pages wrap their WebSocket, to record it or to stand in for a server. Such a wrapper may report another subprotocol than the
+/// relay chose, mostly the first one offered, and the page then says in messages what the relay has taken already.
+#[derive(Debug, Default)]
+pub struct Repetition(VecDeque<Bytes>);
+
+impl Repetition {
+    /// What is to be expected once more, at most.
+    #[must_use]
+    pub fn of(frames: &[Bytes]) -> Self {
+        Self(frames.iter().cloned().collect())
+    }
+
+    /// Whether a message only repeats the next early frame. After the first that does not, none does.
+    pub fn has_next(&mut self, message: &[u8]) -> bool {
+        let is_next = self.0.pop_front().is_some_and(|frame| frame == message);
+        if !is_next {
+            self.0 = VecDeque::new();
+        }
+        is_next
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +102,18 @@ mod tests {
         cut.pop();
         assert_eq!(decode(cut.into()), None);
         assert_eq!(decode(vec![0; MAX_LEN + 1].into()), None);
+    }
+
+    #[test]
+    fn what_repeats_the_frames_in_their_order_is_told_from_all_else() {
+        let frames = [Bytes::from_static(b"one"), Bytes::from_static(b"two"), Bytes::from_static(b"three")];
+        let told = |messages: &[&[u8]]| {
+            let mut repetition = Repetition::of(&frames);
+            messages.iter().map(|message| repetition.has_next(message)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[b"one", b"two", b"three", b"one"]), [true, true, true, false]);
+        assert_eq!(told(&[b"one", b"new", b"two"]), [true, false, false]);
+        assert_eq!(told(&[b"new", b"one"]), [false, false]);
     }
 
     proptest! {

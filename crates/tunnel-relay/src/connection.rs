@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 use tunnel_protocol::CloseCode;
+use tunnel_protocol::early::Repetition;
 use tunnel_protocol::livecode::MAX_COMMAND;
 use tunnel_protocol::router::{Dialect, Peer, ReadCommand, Registration};
 
@@ -69,6 +70,8 @@ struct Connection<'a> {
     peer: Arc<Peer>,
     limits: &'a Config,
     received: Vec<Message>,
+    /// At most `early::MAX_LEN` bytes, until the peer's first message.
+    repetition: Repetition,
     clock: Pin<Box<Sleep>>,
     /// When a message came last, or the connection began.
     heard: Instant,
@@ -116,6 +119,7 @@ pub(crate) async fn run(
         peer: peer.clone(),
         limits,
         received: Vec::new(),
+        repetition: Repetition::of(&early),
         clock: Box::pin(tokio::time::sleep(limits.websocket_ping_interval)),
         heard: now,
         pinged: now,
@@ -239,7 +243,9 @@ impl Connection<'_> {
                     #[cfg(test)]
                     crate::faults::trip(crate::faults::WHILE_READING, &message);
                     *bytes += message.len();
-                    self.received.push(Message::Binary(message));
+                    if !self.repetition.has_next(&message) {
+                        self.received.push(Message::Binary(message));
+                    }
                 }
                 Some(Ok(Received::Text(text))) => {
                     *bytes += text.len();

@@ -52,6 +52,25 @@ async fn frames_in_the_handshake_are_answered_behind_it() {
 }
 
 #[tokio::test]
+async fn a_peer_that_says_the_frames_of_its_handshake_again_is_heard_once() {
+    let relay = relay().await;
+    let mut server = Peer::server(&relay, 1).await;
+    let hello = Frame::Hello { min_version: 1, max_version: 1, features: 0, token: String::new() };
+    let early = [hello.clone(), connect(1, 1)];
+    let mut client = Peer::greet_early(&relay, &early).await.expect("a relay that takes them");
+    for frame in early {
+        client.send(frame).await;
+    }
+    assert!(matches!(client.frame().await, Frame::Welcome(_)));
+    assert!(matches!(server.frame().await, Frame::Incoming { channel: ChannelId(2), .. }));
+    server.send(accept(2)).await;
+    assert_eq!(client.frame().await, accept(1));
+    assert_eq!(server.fence().await, [], "it was connected once");
+    client.send(hello).await;
+    assert_eq!(support::code(&client.frame().await), CloseCode::PROTOCOL_ERROR);
+}
+
+#[tokio::test]
 async fn the_welcome_names_the_limits_that_hold() {
     let relay = relay_with(|config| config.max_frame = 9_000).await;
     let (mut peer, welcome) = Peer::link_to(relay.address()).await;
