@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the npm package, by cargo, wasm-bindgen, wasm-opt and esbuild, in this order.
 
 mod bundle;
+mod imports;
 mod manifest;
 mod stamp;
 mod trap;
@@ -98,9 +99,19 @@ impl Module {
         format!("{}_inline.js", self.name)
     }
 
+    /// File of the same for `require`.
+    pub(crate) fn common(&self) -> String {
+        format!("{}.cjs", self.name)
+    }
+
     /// File of the types.
     pub(crate) fn types(&self) -> String {
         format!("{}.d.ts", self.name)
+    }
+
+    /// File of the types for `require`.
+    pub(crate) fn common_types(&self) -> String {
+        format!("{}.d.cts", self.name)
     }
 }
 
@@ -151,8 +162,10 @@ pub(crate) fn build_into(workspace: &Workspace, target: &Path, package: &Path, f
         bundle::bundle(&build, module, &stamp)?;
         bundle::inline(&build, module, &stamp)?;
     }
-    write(&package.join(MAIN.types()), (CLASS_TYPES.concat() + INIT_TYPES).as_bytes())?;
-    write(&package.join(LIVECODE.types()), INIT_TYPES.as_bytes())?;
+    for (module, types) in [(&MAIN, CLASS_TYPES.concat() + INIT_TYPES), (&LIVECODE, INIT_TYPES.to_owned())] {
+        write(&package.join(module.types()), types.as_bytes())?;
+        write(&package.join(module.common_types()), types.as_bytes())?;
+    }
     for script in SCRIPTS {
         bundle::script(&build, script)?;
         write(&package.join(script.types()), script.types.as_bytes())?;
@@ -231,10 +244,11 @@ fn bind(build: &Build<'_>, module: &Module) -> Result<()> {
     bindgen
         .generate(&folder)
         .with_context(|| format!("wasm-bindgen can't make the JavaScript of {}", module.name))?;
+    let wasm = module.wasm();
     let path = folder.join(module.entry());
     let glue = String::from_utf8(read(&path)?).context("wasm-bindgen writes UTF-8")?;
-    write(&path, trap::guard(&glue, module.guard)?.as_bytes())?;
-    let wasm = module.wasm();
+    let imports = imports::of_wasm(build.workspace, &folder.join(&wasm))?;
+    write(&path, trap::guard(&imports::name(&glue, &imports)?, module.guard)?.as_bytes())?;
     let moved = build.package.join(&wasm);
     fs::copy(folder.join(&wasm), &moved).with_context(|| format!("cannot write {}", moved.display()))?;
     Ok(())

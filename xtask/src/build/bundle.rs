@@ -1,4 +1,4 @@
-//! The JavaScript of the package, by esbuild: each module in two forms, both of them ASCII.
+//! The JavaScript of the package, by esbuild: each module in three forms, all of them ASCII.
 
 use std::process::Command;
 
@@ -15,13 +15,13 @@ pub(super) fn bundle(build: &Build<'_>, module: &Module, stamp: &str) -> Result<
     let mut command = esbuild(build, module, stamp);
     command
         .arg(build.workspace.root.join(module.entry_source))
-        .arg("--sourcemap")
+        .args(["--format=esm", "--sourcemap"])
         .arg(format!("--outfile={}", build.package.join(module.entry()).display()));
     run(&mut command)
 }
 
-/// Makes the same JavaScript with the WebAssembly module inside, for Node and for bundlers that don't copy what lies beside
-/// a module.
+/// Makes the same JavaScript with the WebAssembly module inside: for Node and for bundlers that don't copy what lies beside
+/// a module, and once more for `require`.
 pub(super) fn inline(build: &Build<'_>, module: &Module, stamp: &str) -> Result<()> {
     let wasm = read(&build.package.join(module.wasm()))?;
     let entry = build.workspace.root.join(module.entry_source);
@@ -36,18 +36,25 @@ pub(super) fn inline(build: &Build<'_>, module: &Module, stamp: &str) -> Result<
     );
     let path = build.glue_folder(module).join("inline.js");
     write(&path, source.as_bytes())?;
-    let inline = build.package.join(module.inline());
-    let mut command = esbuild(build, module, stamp);
-    // Nothing is beside this module, and bundlers would look.
-    command
-        .arg(&path)
-        .arg("--define:import.meta.url=undefined")
-        .arg(format!("--outfile={}", inline.display()));
-    run(&mut command)?;
-    if let Some(later) = module.loads_later {
-        let text = String::from_utf8(read(&inline)?).context("esbuild makes ASCII")?;
-        let text = text.replace(&format!("./{}", later.entry()), &format!("./{}", later.inline()));
-        write(&inline, text.as_bytes())?;
+    let forms = [
+        ("--format=esm", module.inline(), Module::inline as fn(&Module) -> String),
+        ("--format=cjs", module.common(), Module::common),
+    ];
+    for (format, file, file_of) in forms {
+        let file = build.package.join(file);
+        let mut command = esbuild(build, module, stamp);
+        // Nothing is beside this module, and bundlers would look. Where `require` is all there is, so is it for what is loaded later.
+        command
+            .arg(&path)
+            .args([format, "--define:import.meta.url=undefined"])
+            .arg(format!("--supported:dynamic-import={}", format == "--format=esm"))
+            .arg(format!("--outfile={}", file.display()));
+        run(&mut command)?;
+        if let Some(later) = module.loads_later {
+            let text = String::from_utf8(read(&file)?).context("esbuild makes ASCII")?;
+            let text = text.replace(&format!("./{}", later.entry()), &format!("./{}", file_of(later)));
+            write(&file, text.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -58,6 +65,7 @@ pub(super) fn script(build: &Build<'_>, script: &Script) -> Result<()> {
     let mut command = bundler(build);
     command
         .arg(build.workspace.root.join(script.source))
+        .arg("--format=esm")
         .arg(format!("--external:./{}", MAIN.entry()))
         .arg(format!("--outfile={}", path.display()));
     if build.form == Form::Release {
@@ -71,7 +79,7 @@ pub(super) fn script(build: &Build<'_>, script: &Script) -> Result<()> {
 
 fn bundler(build: &Build<'_>) -> Command {
     let mut command = build.workspace.command("esbuild");
-    command.args(["--bundle", "--format=esm", "--target=es2022", "--charset=ascii", "--log-level=warning"]);
+    command.args(["--bundle", "--target=es2022", "--charset=ascii", "--log-level=warning"]);
     command
 }
 

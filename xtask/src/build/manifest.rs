@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{LIVECODE, MAIN, MODULES, PACKAGE, SCRIPTS};
+use super::{LIVECODE, MAIN, MODULES, Module, PACKAGE, SCRIPTS};
 use crate::workspace::Workspace;
 
 const KEYWORDS: [&str; 9] = [
@@ -29,6 +29,20 @@ fn exports(types: &str, entry: &str, inline: &str) -> Value {
     json!({ "types": types, "webpack": entry, "module": inline, "node": inline, "default": entry })
 }
 
+/// `require` comes first, for its types. Jest has nothing else unless it is told to.
+fn module_exports(module: &Module) -> Value {
+    let [types, entry, inline, common] =
+        [module.common_types(), module.entry(), module.inline(), module.common()]
+            .map(|file| format!("./{file}"));
+    let mut exports = Map::new();
+    let require = json!({ "types": types, "webpack": entry, "module": inline, "default": common });
+    exports.insert("require".into(), require);
+    if let Value::Object(others) = self::exports(&module.types(), &module.entry(), &module.inline()) {
+        exports.extend(others);
+    }
+    exports.into()
+}
+
 fn inline_exports(types: &str, inline: &str) -> Value {
     json!({ "types": format!("./{types}"), "default": format!("./{inline}") })
 }
@@ -36,14 +50,14 @@ fn inline_exports(types: &str, inline: &str) -> Value {
 /// The entry points of the package, by name.
 fn entry_points() -> Value {
     let mut points = Map::new();
-    let modules = [(".", &MAIN), ("./livecode", &LIVECODE)]
-        .map(|(name, module)| (name.to_owned(), module.types(), module.entry(), module.inline()));
-    let scripts =
-        SCRIPTS.map(|script| (format!("./{}", script.name), script.types(), script.entry(), script.inline()));
-    for (name, types, entry, inline) in modules.into_iter().chain(scripts) {
-        let inline_name = if name == "." { "./inline".to_owned() } else { format!("{name}/inline") };
-        points.insert(inline_name, inline_exports(&types, &inline));
-        points.insert(name, exports(&types, &entry, &inline));
+    for (name, module) in [(".", &MAIN), ("./livecode", &LIVECODE)] {
+        points.insert(name.to_owned(), module_exports(module));
+        points.insert(format!("{name}/inline"), inline_exports(&module.types(), &module.inline()));
+    }
+    for script in SCRIPTS {
+        let (name, types, inline) = (format!("./{}", script.name), script.types(), script.inline());
+        points.insert(format!("{name}/inline"), inline_exports(&types, &inline));
+        points.insert(name, exports(&types, &script.entry(), &inline));
     }
     for module in MODULES {
         let wasm = format!("./{}", module.wasm());
@@ -103,13 +117,15 @@ pub(super) fn complete(workspace: &Workspace, package: &Path) -> Result<()> {
     manifest.insert("exports".into(), entry_points());
     // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
     manifest.insert("sideEffects".into(), false.into());
-    manifest.insert("files".into(), json!(["*.wasm", "*.js", "*.js.map", "*.d.ts", "LICENSE-*"]));
+    manifest.insert(
+        "files".into(),
+        json!(["*.wasm", "*.js", "*.cjs", "*.js.map", "*.d.ts", "*.d.cts", "LICENSE-*"]),
+    );
     manifest.insert("keywords".into(), json!(KEYWORDS));
     manifest.insert("repository".into(), json!({ "type": "git", "url": format!("git+{repository}.git") }));
     manifest.insert("homepage".into(), format!("{repository}#readme").into());
     manifest.insert("bugs".into(), format!("{repository}/issues").into());
-    // The first with a `WebSocket` of its own.
-    manifest.insert("engines".into(), json!({ "node": ">=22" }));
+    // No `engines`: it is a package for pages, and npm would warn whoever bundles it with an older Node.js.
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
     let path = package.join("package.json");
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
