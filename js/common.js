@@ -1,9 +1,19 @@
 // Shared by the classes: errors, the functions of Rust, arguments as WebIDL and the WebSockets standard convert and
 // check them, and members as WebIDL describes them.
 
-import { EVENTS_ARE_NATIVE, isDead, NativeWebSocket, TunnelError } from './page.js';
+import {
+  define,
+  Event,
+  EVENTS_ARE_NATIVE,
+  isDead,
+  MessageEvent,
+  NativeWebSocket,
+  queueMicrotask,
+  setTimeout,
+  TunnelError,
+} from './page.js';
 
-export { TunnelError };
+export { define, Event, TunnelError };
 
 /** Reports an application's error as uncaught. Node.js has no `reportError`: there an uncaught error is one that is thrown. */
 export const report =
@@ -128,7 +138,11 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** `(DOMString or sequence<DOMString>)`. */
 export function toStrings(value = []) {
   const method = isObject(value) ? value[Symbol.iterator] : null;
-  return method == null ? [`${value}`] : Array.from({ [Symbol.iterator]: method.bind(value) }, item => `${item}`);
+  if (method == null) return [`${value}`];
+  // Not by `Array.from`: Prototype.js and MooTools have put theirs in its place, which know no iterators.
+  const strings = [];
+  for (const item of { [Symbol.iterator]: () => Reflect.apply(method, value, []) }) strings.push(`${item}`);
+  return strings;
 }
 
 /** Reads what an object has inside: undefined for those that only look like one of the class. */
@@ -159,6 +173,24 @@ export function toMessage(data) {
   if (size === 0) return new Uint8Array();
   if (size) return isView ? new Uint8Array(buffer, data.byteOffset, data.byteLength) : new Uint8Array(buffer);
   return blobSize(data) === undefined ? `${data}` : data;
+}
+
+/** From this length on it is found out whether there is memory for a message, in bytes. */
+const LARGE = 1 << 20;
+
+export const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
+
+/** A text takes up to three bytes a character while it is encoded. A Blob has a size. */
+export function checkRoom(core, message) {
+  const size = typeof message === 'string' ? 3 * message.length : (message.size ?? message.length);
+  if (size < LARGE || core.hasRoom(size)) return;
+  throw new RangeError('The message does not fit into the memory that is left: send it in parts, and wait while much is buffered.');
+}
+
+export function sendNow(core, message) {
+  checkRoom(core, message);
+  if (typeof message === 'string') core.sendText(message);
+  else core.sendBytes(message);
 }
 
 export function checkProtocols(protocols) {
@@ -216,15 +248,15 @@ export function splitTunnelUrl({ href }, livecode) {
 /** Members are enumerable, as WebIDL has them and classes don't. */
 export function describe(Class, name, constants = {}) {
   // Minifiers change what classes are called.
-  Object.defineProperty(Class, 'name', { value: name, configurable: true });
+  define(Class, 'name', { value: name, configurable: true });
   for (const holder of [Class, Class.prototype]) {
     for (const key of Object.getOwnPropertyNames(holder)) {
       if (['constructor', 'length', 'name', 'prototype'].includes(key)) continue;
-      Object.defineProperty(holder, key, { enumerable: true });
+      define(holder, key, { enumerable: true });
     }
-    for (const key in constants) Object.defineProperty(holder, key, { value: constants[key], enumerable: true });
+    for (const [key, value] of Object.entries(constants)) define(holder, key, { value, enumerable: true });
   }
-  Object.defineProperty(Class.prototype, Symbol.toStringTag, { value: name, configurable: true });
+  define(Class.prototype, Symbol.toStringTag, { value: name, configurable: true });
 }
 
 /**
@@ -297,7 +329,7 @@ export function defineEventHandlers(prototype, handlersOf, types, listened = () 
         }
       },
     };
-    Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(attribute));
+    define(prototype, name, Object.getOwnPropertyDescriptor(attribute, name));
   }
 }
 

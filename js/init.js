@@ -4,11 +4,14 @@
 /** The custom section with the build stamp, which `cargo xtask build` writes, as it does `BUILD` in the JavaScript. */
 const SECTION = 'tunnel-build';
 
+/** jsdom has neither Request nor Response. */
+const isA = (value, name) => globalThis[name] !== undefined && value instanceof globalThis[name];
+
 async function compile(given) {
   let source = await given;
-  if (typeof source === 'string' || source instanceof URL || source instanceof Request) source = await fetch(source);
+  if (typeof source === 'string' || source instanceof URL || isA(source, 'Request')) source = await fetch(source);
   if (source instanceof WebAssembly.Module) return source;
-  if (source instanceof Response) {
+  if (isA(source, 'Response')) {
     const { ok, status, statusText, url, headers } = source;
     if (!ok) throw new Error(`failed to fetch Wasm: ${status} ${statusText} fetching '${url}'`);
     if (headers.get('Content-Type') === 'application/wasm') return WebAssembly.compileStreaming(source);

@@ -5,8 +5,10 @@ import {
   CloseEvent,
   connector,
   deferred,
+  define,
   defineEventHandlers,
   describe,
+  Event,
   INTERNAL,
   post,
   READY_STATES,
@@ -15,7 +17,7 @@ import {
   toRelayUrl,
   TunnelError,
 } from './common.js';
-import { isDead, NativeWebSocket } from './page.js';
+import { isDead, MessageEvent, NativeWebSocket } from './page.js';
 
 const fail = (code, message, cause) => new TunnelError(message, { code, cause });
 
@@ -87,15 +89,14 @@ let openClient, clientOf;
 
 /** Adds methods of clients: how each converts the arguments that it must have. The rest is the other module's. */
 function defineCommands(Class, name, commands) {
-  for (const command in commands) {
-    const converters = commands[command];
+  for (const [command, converters] of Object.entries(commands)) {
     const method = async function (...given) {
       const client = clientOf(this);
       requireArguments(given, converters.length, name, command);
       return client[command](...given.map((value, index) => (converters[index] ? converters[index](value) : value)));
     };
-    Object.defineProperty(method, 'name', { value: command });
-    Object.defineProperty(method, 'length', { value: converters.length });
+    define(method, 'name', { value: command });
+    define(method, 'length', { value: converters.length });
     Class.prototype[command] = method;
   }
 }
@@ -103,7 +104,7 @@ function defineCommands(Class, name, commands) {
 export class NodeJSLivecodingClient extends EventTarget {
   /** The `Client` of the other module. */
   #client;
-  #handlers = {};
+  #handlers = Object.create(null);
 
   constructor(token) {
     super();
@@ -157,7 +158,7 @@ export class NodeJSLivecodingClient extends EventTarget {
 describe(NodeJSLivecodingClient, 'NodeJSLivecodingClient');
 
 export class NodeJSTunnelingClient extends NodeJSLivecodingClient {
-  #handlers = {};
+  #handlers = Object.create(null);
 
   static async configureServerAt(url, credential, options) {
     requireArguments(arguments, 2, 'NodeJSTunnelingClient', 'configureServerAt');
@@ -186,7 +187,7 @@ export class ForwardingWebSocket extends EventTarget {
   #port;
   #relay;
   #readyState = 0;
-  #handlers = {};
+  #handlers = Object.create(null);
   /** Gives up what is still being opened. */
   #giveUp = new AbortController();
 

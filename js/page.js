@@ -10,13 +10,29 @@ export class TunnelError extends Error {
     this.code = code;
   }
 }
-Object.defineProperty(TunnelError, 'name', { value: 'TunnelError', configurable: true });
-Object.defineProperty(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
+
+/** Pages add properties to `Object.prototype`: what a descriptor inherits counts, too. */
+export const define = (object, name, descriptor) => Object.defineProperty(object, name, { __proto__: null, ...descriptor });
+
+define(TunnelError, 'name', { value: 'TunnelError', configurable: true });
+define(TunnelError.prototype, 'name', { value: 'TunnelError', writable: true, configurable: true });
 
 export const tunnelError = (code, message) => new TunnelError(message, { code });
 
 /** The platform's class, even when the page puts another in its place: `window.WebSocket = PeerToPeerWebSocket`. */
 export const NativeWebSocket = globalThis.WebSocket;
+
+/** Where pages are rendered at the edge there is none, and nobody connects. */
+export const MessageEvent = globalThis.MessageEvent ?? class extends globalThis.Event {};
+
+/** The platform's class, where a library has put another in its place, as MooTools does. */
+export const Event = Object.getPrototypeOf(MessageEvent);
+
+// The platform's, as they are when this module is loaded: tests put clocks in their place that stand still, or jump.
+const { setTimeout, clearTimeout, queueMicrotask, requestIdleCallback } = globalThis;
+export { clearTimeout, queueMicrotask, setTimeout };
+
+export const now = performance.now.bind(performance);
 
 /** In Node.js and its like, events are script themselves. */
 export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
@@ -28,26 +44,34 @@ export const linkGrace = () => (EVENTS_ARE_NATIVE ? 5000 : 100);
 let beginRound, runTask, finishRound, runDeferred;
 let tasks;
 
+/**
+ * In Node.js and its like: what begins a task of the event loop, and keeps the process alive until then only. The module's own
+ * is asked for first: tests put another in the global's place.
+ */
+const setImmediate = EVENTS_ARE_NATIVE
+  ? undefined
+  : (process.getBuiltinModule?.('node:timers').setImmediate ?? globalThis.setImmediate);
+
 /** Takes the functions that rounds call. */
 export function prepareTasks(...given) {
   [beginRound, runTask, finishRound, runDeferred] = given;
+  if (setImmediate) return;
   tasks = new MessageChannel();
   const { port1 } = tasks;
-  port1.onmessage = () => {
-    port1.unref?.();
-    beginRound();
-  };
+  port1.onmessage = beginRound;
   runTasksAfter(port1, 256);
-  port1.unref?.();
 }
 
-/**
- * Asks for a round of tasks in a task of the event loop. In Node.js a port that listens keeps the process alive, unless it
- * says that it need not.
- */
+/** Asks for a round of tasks in a task of the event loop. */
 export function postTasks() {
-  tasks.port1.ref?.();
-  tasks.port2.postMessage(null);
+  if (setImmediate) setImmediate(runRound);
+  else tasks.port2.postMessage(null);
+}
+
+/** A round of one task: the next waits until the microtasks of this one have run. */
+function runRound() {
+  beginRound();
+  if (runTask()) finishRound();
 }
 
 /**
@@ -61,14 +85,24 @@ export function postTasks() {
  */
 export function runTasksAfter(target, count = 128) {
   if (!EVENTS_ARE_NATIVE) count = 1;
+  // True if microtasks run between the listeners; undefined until two have been called. They don't where one listener of the
+  // event stands for all, as zone.js has it: then each round has one task.
+  let runsMicrotasks;
+  let haveRun;
   // True when the round of this event has ended: some implementations call the other listeners all the same.
   let isOver;
+  const find = async () => {
+    // Not `queueMicrotask`: zone.js runs what is queued by its own, and nothing that awaits.
+    haveRun = false;
+    await undefined;
+    haveRun = true;
+  };
   const run = (event, index) => {
     if (index === 0) {
       isOver = false;
-      if (runsMicrotasks === undefined) queueMicrotask(() => (runsMicrotasks ??= true));
+      if (runsMicrotasks === undefined) find();
     } else if (index === 1) {
-      runsMicrotasks ??= false;
+      runsMicrotasks ??= haveRun;
     }
     if (isOver) return;
     if (index > 0 && !runsMicrotasks) {
@@ -83,26 +117,49 @@ export function runTasksAfter(target, count = 128) {
   target.addEventListener('message', () => isOver || finishRound());
 }
 
+/** By WebSocket: who takes its messages. */
+const receivers = new WeakMap();
+
 /**
- * True if microtasks run between the listeners of a native event; undefined until two have been called. They don't where one
- * listener stands for all, as zone.js has it: then each round has one task.
+ * Has `receive` called with the data of each message (a text, an ArrayBuffer, or undefined for what is neither), and with whether
+ * nobody else has seen it. A round of tasks runs behind it. It is a listener, too: some implementations call a handler, as
+ * `onmessage`, behind all listeners.
  */
-let runsMicrotasks;
+export function receiveFrom(socket, receive) {
+  receivers.set(socket, receive);
+  const isOurs = copiesWhatItSends(socket);
+  socket.addEventListener('message', ({ data }) => receivers.get(socket)?.(toOwn(data), isOurs));
+  runTasksAfter(socket);
+}
+
+export const stopReceiving = socket => receivers.delete(socket);
+
+/** Some implementations give a view, or an ArrayBuffer of another realm. */
+function toOwn(data) {
+  if (typeof data === 'string' || data instanceof ArrayBuffer) return data;
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice().buffer;
+  return typeof data.byteLength === 'number' ? new Uint8Array(data).slice().buffer : undefined;
+}
+
+const resolved = Promise.resolve();
 
 /** Runs what has been deferred when the script that runs now has ended. */
-export const postDeferred = () => queueMicrotask(runDeferred);
+export const postDeferred = () => void resolved.then(runDeferred);
 
 /** Not every kind of scope and browser says when it is idle. */
 export function whenIdle(task) {
-  if (globalThis.requestIdleCallback) requestIdleCallback(() => task());
+  if (requestIdleCallback) requestIdleCallback(() => task());
   else setTimeout(task, 200);
 }
 
 /** Opens a WebSocket of the platform's class. */
 export function dial(url, protocols) {
-  const socket = new NativeWebSocket(url, protocols);
+  const Native = NativeWebSocket ?? globalThis.WebSocket;
+  if (!Native) throw new Error('there is no WebSocket here: set globalThis.WebSocket, to that of the package `ws`, for example');
+  const socket = new Native(url, protocols);
   watch(socket, () => {
-    socket.onopen = socket.onmessage = socket.onclose = null;
+    stopReceiving(socket);
+    socket.onopen = socket.onclose = null;
     socket.close();
   });
   socket.addEventListener('close', () => unwatch(socket));
@@ -397,6 +454,7 @@ const COUNTERS = [
 /** The handle of a socket or server that has ended with its module: its commands do nothing. */
 export const GONE = {
   bufferedAmount: 0,
+  hasRoom: () => true,
   stats: () => ({ ...Object.fromEntries(COUNTERS.map(name => [name, 0])), free: nothing }),
   unacknowledged: () => [],
 };

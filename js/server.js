@@ -8,6 +8,7 @@ import {
   deferred,
   defineEventHandlers,
   describe,
+  Event,
   INTERNAL,
   isObject,
   MAX_MESSAGE_SIZE,
@@ -81,7 +82,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   #relay;
   #serverId = '';
   #readyState = 0;
-  #handlers = {};
+  #handlers = Object.create(null);
   /** Subprotocols for listeners that name none. */
   #protocols;
   /** Longest message taken by listeners that say nothing about it. */

@@ -5,12 +5,15 @@ import {
   addressOf,
   arrival,
   checkProtocols,
+  checkRoom,
   CloseEvent,
   clampToUnsignedShort,
   connector,
   deferred,
+  define,
   defineEventHandlers,
   describe,
+  Event,
   INTERNAL,
   isRead,
   later,
@@ -18,6 +21,8 @@ import {
   post,
   READY_STATES,
   requireArguments,
+  sendNow,
+  sizeOf,
   splitTunnelUrl,
   toLimit,
   toMessage,
@@ -34,11 +39,7 @@ import {
   utf8Length,
   warnOnce,
 } from './common.js';
-import { EVENTS_ARE_NATIVE, GONE, takeIdentity, unwatch, watch } from './page.js';
-
-const sizeOf = message => (typeof message === 'string' ? utf8Length(message) : (message.size ?? message.length));
-const sendNow = (core, message) =>
-  typeof message === 'string' ? core.sendText(message) : core.sendBytes(message);
+import { clearTimeout, EVENTS_ARE_NATIVE, GONE, takeIdentity, unwatch, watch } from './page.js';
 
 /** The close code of an end that an application did not wait for. */
 const ABORTED = 3713;
@@ -86,7 +87,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   #protocol = '';
   /** The other side. */
   #peer;
-  #handlers = {};
+  #handlers = Object.create(null);
   #opened = deferred();
   #closed = deferred();
   /** Bytes that `send` took after closing began: they count, and go nowhere. */
@@ -133,8 +134,7 @@ export class PeerToPeerWebSocket extends EventTarget {
 
   static throughChannel(channel, server) {
     requireArguments(arguments, 2, 'PeerToPeerWebSocket', 'throughChannel');
-    const socket = Array.from(server.clients).find(client => client.#peer.channel === Number(channel));
-    if (socket) return socket;
+    for (const client of server.clients) if (client.#peer.channel === Number(channel)) return client;
     throw new TunnelError(`the server has no open channel ${channel}`, { code: 'no-such-channel' });
   }
 
@@ -226,6 +226,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     if (this.#readyState !== 1) {
       this.#lost += sizeOf(message);
     } else if (message.size !== undefined || this.#outbox) {
+      checkRoom(core, message);
       this.#sendLater(message instanceof Uint8Array ? message.slice() : message);
     } else {
       sendNow(core, message);
@@ -239,10 +240,8 @@ export class PeerToPeerWebSocket extends EventTarget {
     const read = async () => (message.size === undefined ? message : new Uint8Array(await message.arrayBuffer()));
     const turn = Promise.resolve(this.#outbox)
       .then(read)
-      .then(
-        data => sendNow(this.#core, data),
-        error => this.#core.abort(`a Blob could not be read: ${error}`),
-      )
+      .then(data => sendNow(this.#core, data))
+      .catch(error => this.#core.abort(`a Blob could not be sent: ${error}`))
       .then(() => {
         this.#waiting -= size;
         if (this.#outbox === turn) this.#outbox = null;
@@ -296,7 +295,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       super.addEventListener(type, callback, ...options);
       if (callback && type === 'message') this.#listen();
     };
-    Object.defineProperty(this, 'addEventListener', { value, configurable: true, writable: true });
+    define(this, 'addEventListener', { value, configurable: true, writable: true });
     this.#core.park();
   }
 
@@ -501,7 +500,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       Object.assign(socket.#peer, peer);
       const result = { protocol, extensions: '' };
       for (const name of ['readable', 'writable']) {
-        Object.defineProperty(result, name, { get: () => socket[name], enumerable: true });
+        define(result, name, { get: () => socket[name], enumerable: true });
       }
       socket.#opened.resolve(result);
       const open = () => socket.dispatchEvent(new Event('open'));

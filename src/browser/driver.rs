@@ -285,7 +285,7 @@ impl Driver {
         let this = self.this.clone();
         timer(self).arm(at, move || {
             if let Some(driver) = this.upgrade() {
-                timer(&driver).fired();
+                timer(&driver).stop();
                 driver.settle_buffers();
                 driver.with(Endpoint::handle_timeout);
             }
@@ -323,6 +323,9 @@ impl Driver {
             self.arm(|driver| &driver.retry_timer, now + RETRY);
         }
         if is_idle && self.buffering.borrow().is_empty() {
+            // Otherwise a process of Node.js would wait for it.
+            self.timer.stop();
+            self.retry_timer.stop();
             DRIVERS.with_borrow_mut(|drivers| drivers.retain(|driver| !std::ptr::eq(&**driver, self)));
             awake::stay_awake(DRIVERS.with_borrow(|drivers| !drivers.is_empty()));
             make_keys();

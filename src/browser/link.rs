@@ -15,7 +15,7 @@ use tunnel_protocol::endpoint::{LinkId, LinkMessage};
 use tunnel_protocol::link::{LinkError, MAX_RECEIVED};
 use tunnel_protocol::{CloseCode, SUBPROTOCOL};
 use wasm_bindgen::prelude::*;
-use web_sys::{BinaryType, CloseEvent, EventTarget, MessageEvent, Url, WebSocket};
+use web_sys::{BinaryType, CloseEvent, Url, WebSocket};
 
 /// A WebSocket is given nothing more while it holds this many bytes: data in it can no longer be overtaken or packed better.
 const HIGH_WATER_MARK: u32 = 262_144;
@@ -34,8 +34,13 @@ extern "C" {
     #[wasm_bindgen(js_name = askWhy)]
     async fn ask_why(url: &str) -> JsValue;
 
-    #[wasm_bindgen(js_name = runTasksAfter)]
-    fn run_tasks_after(target: &EventTarget);
+    /// Has the function called with the data of each message, and whether nobody else has seen it; a round of tasks runs behind it.
+    #[wasm_bindgen(js_name = receiveFrom)]
+    fn receive_from(socket: &WebSocket, receive: &JsValue);
+
+    /// Ends that.
+    #[wasm_bindgen(js_name = stopReceiving)]
+    fn stop_receiving(socket: &WebSocket);
 
     /// Returns whether `send` is the platform's own, which is done with the bytes when it returns.
     #[wasm_bindgen(js_name = copiesWhatItSends)]
@@ -187,7 +192,7 @@ pub(crate) struct WebSocketLink {
     /// True if it may be given views of wasm memory.
     takes_views: bool,
     _on_open: Closure<dyn FnMut()>,
-    _on_message: Closure<dyn FnMut(MessageEvent)>,
+    _on_message: Closure<dyn FnMut(JsValue, bool)>,
     _on_close: Closure<dyn FnMut(CloseEvent)>,
 }
 
@@ -203,9 +208,9 @@ impl WebSocketLink {
             }
         });
         let to = sink.clone();
-        let on_message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+        let on_message = Closure::<dyn FnMut(JsValue, bool)>::new(move |data: JsValue, is_ours| {
             if let Some(sink) = to.upgrade() {
-                receive(&*sink, id, &event.data());
+                receive(&*sink, id, &data, is_ours);
             }
         });
         let to = sink.clone();
@@ -214,9 +219,7 @@ impl WebSocketLink {
                 sink.handle_link_closed(id, CloseCode(event.code()), &event.reason());
             }
         });
-        socket.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
-        // Behind the closure that has just been set: the tasks are those that the message brings about.
-        run_tasks_after(&socket);
+        receive_from(&socket, on_message.as_ref());
         socket.set_onopen(Some(on_open.as_ref().unchecked_ref()));
         socket.set_onclose(Some(on_close.as_ref().unchecked_ref()));
         let takes_views = copies_what_it_sends(&socket);
@@ -237,8 +240,8 @@ impl WebSocketLink {
 
 impl Drop for WebSocketLink {
     fn drop(&mut self) {
+        stop_receiving(&self.socket);
         self.socket.set_onopen(None);
-        self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
         // Does nothing to one that is closed or closing.
         let _ = self.socket.close();
@@ -252,7 +255,7 @@ fn offer(early: &[u8]) -> Vec<String> {
     vec![SUBPROTOCOL.to_owned(), early::SUBPROTOCOL.to_owned(), early::PREFIX.to_owned() + &frames]
 }
 
-fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue) {
+fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue, is_ours: bool) {
     let too_long = |len: usize| {
         let error = LinkError::TooLong { len, max: MAX_RECEIVED };
         sink.handle_link_closed(id, error.code(), &error.to_string());
@@ -265,7 +268,11 @@ fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue) {
         }
         let bytes = Uint8Array::new(buffer).to_vec();
         #[cfg(feature = "npm")]
-        frames::keep(buffer, bytes.len());
+        if is_ours {
+            frames::keep(buffer, bytes.len());
+        }
+        #[cfg(not(feature = "npm"))]
+        let _ = is_ours;
         sink.handle_message(id, LinkMessage::Binary(bytes.into()));
     } else if let Some(text) = data.dyn_ref::<JsString>() {
         let len = text.length() as usize;
@@ -274,6 +281,9 @@ fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue) {
         }
         let text = String::from(text);
         sink.handle_message(id, LinkMessage::Text(text));
+    } else {
+        let reason = "the page's WebSocket gave a message that is neither a text nor an ArrayBuffer";
+        sink.handle_link_closed(id, CloseCode::PROTOCOL_ERROR, reason);
     }
 }
 

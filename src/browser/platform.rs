@@ -1,6 +1,5 @@
 //! The clock, randomness and timers, for the driver and the tasks.
 
-use gloo_timers::callback::Timeout;
 use std::cell::RefCell;
 use tunnel_protocol::Instant;
 use wasm_bindgen::prelude::*;
@@ -8,11 +7,21 @@ use wasm_bindgen::prelude::*;
 // web-sys has these as methods of a window or of a worker, and would have to be told which one this is.
 #[wasm_bindgen]
 extern "C" {
-    #[wasm_bindgen(js_namespace = performance, js_name = now)]
-    fn performance_now() -> f64;
-
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
     fn get_random_values(bytes: &mut [u8]);
+}
+
+// The platform's, as they were when the library was loaded.
+#[wasm_bindgen(module = "/js/page.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = now)]
+    fn performance_now() -> f64;
+
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(call: &JsValue, milliseconds: u32) -> JsValue;
+
+    #[wasm_bindgen(js_name = clearTimeout)]
+    fn clear_timeout(timeout: &JsValue);
 }
 
 /// Now, by the browser's monotonic clock.
@@ -36,6 +45,19 @@ pub(crate) struct Timer {
     armed: RefCell<Option<(Timeout, Instant)>>,
 }
 
+/// Cancelled when it is dropped.
+struct Timeout {
+    /// A number, or an object in Node.js.
+    id: JsValue,
+    _call: Closure<dyn FnMut()>,
+}
+
+impl Drop for Timeout {
+    fn drop(&mut self) {
+        clear_timeout(&self.id);
+    }
+}
+
 impl Timer {
     /// Calls `fire` at `at`, or what was to be called before that earlier: it finds out whether it is time.
     pub(crate) fn arm(&self, at: Instant, fire: impl FnOnce() + 'static) {
@@ -44,13 +66,14 @@ impl Timer {
         }
         // Rounded up: a timer that fires too early has to be armed again.
         let wait = at.as_micros().saturating_sub(now().as_micros()).div_ceil(1000).min(LONGEST);
-        let timeout = Timeout::new(wait as u32, fire);
+        let call = Closure::once(fire);
+        let timeout = Timeout { id: set_timeout(call.as_ref(), wait as u32), _call: call };
         // The one that was armed is cancelled when it is dropped.
         self.armed.replace(Some((timeout, at)));
     }
 
-    /// It has fired: nothing is armed.
-    pub(crate) fn fired(&self) {
+    /// Nothing is armed: it has fired, or is not needed.
+    pub(crate) fn stop(&self) {
         self.armed.replace(None);
     }
 }

@@ -4,11 +4,15 @@ use super::socket::SocketCore;
 use crate::browser::frames::to_buffer;
 use crate::browser::identity::TakenIdentity;
 use js_sys::{ArrayBuffer, Uint8Array};
+use std::hint::black_box;
 use std::rc::Rc;
 use tunnel_protocol::endpoint::Liveness;
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::{CloseCode, Message};
 use wasm_bindgen::prelude::*;
+
+/// What is left for all else when a message takes the memory, in bytes.
+const RESERVE: usize = 64 << 20;
 
 /// The Rust half of a `PeerToPeerWebSocket`.
 #[wasm_bindgen(private)]
@@ -20,6 +24,17 @@ impl SocketHandle {
     /// Connects, with the key of an identity, or else one of the page's.
     pub fn dial(&self, identity: Option<TakenIdentity>) {
         self.0.dial(identity.and_then(|identity| identity.static_key()));
+    }
+
+    /// Returns whether a message of so many bytes can be taken: memory that cannot be had ends the module.
+    #[wasm_bindgen(js_name = hasRoom)]
+    pub fn has_room(&self, bytes: f64) -> bool {
+        let mut memory = Vec::<u8>::new();
+        // The cast saturates.
+        let is_there = memory.try_reserve_exact((bytes as usize).saturating_add(RESERVE)).is_ok();
+        // Otherwise the compiler may leave it out, as nobody uses it.
+        black_box(memory.as_ptr());
+        is_there
     }
 
     /// Sends a text message.
