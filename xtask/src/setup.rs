@@ -86,9 +86,11 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
         if let Err(error) = clang(workspace) {
             println!("  the livecoding engine cannot be built: {error:#}");
         }
+        old_libraries(workspace)?;
     }
     if needs.test_tools && workspace.root.join("tests/package.json").is_file() {
-        step("npm packages of the tests", || test_packages(workspace))?;
+        step("npm packages of the tests", || test_packages(workspace, "tests"))?;
+        step("runtimes of others from npm", || test_packages(workspace, "tests/runtimes"))?;
     }
     Ok(())
 }
@@ -233,16 +235,17 @@ fn npm_tool(workspace: &Workspace, name: &str, version: &str) -> Result<Outcome>
     Ok(Outcome::Installed)
 }
 
-/// `npm ci` in `tests/`, again when the lock file has changed since.
-fn test_packages(workspace: &Workspace) -> Result<Outcome> {
-    let tests = workspace.root.join("tests");
-    let lock = fs::read(tests.join("package-lock.json"))
-        .context("tests/package-lock.json is missing: run `npm install --prefix tests`")?;
+/// `npm ci` in a folder of the tests, again when the lock file has changed since.
+fn test_packages(workspace: &Workspace, folder: &str) -> Result<Outcome> {
+    let tests = workspace.root.join(folder);
+    let lock = fs::read(tests.join("package-lock.json")).with_context(|| {
+        format!("{folder}/package-lock.json is missing: run `npm install --prefix {folder}`")
+    })?;
     let stamp = tests.join("node_modules/.installed-lock.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(Outcome::Present);
     }
-    announce("npm ci in tests/");
+    announce(&format!("npm ci in {folder}/"));
     run(workspace.command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&tests))?;
     fs::write(&stamp, lock).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(Outcome::Installed)
@@ -303,6 +306,27 @@ fn deployment(workspace: &Workspace) -> Result<()> {
     step("proxies, promtool, systemd-analyze, pebble and skopeo", || {
         announce(&format!("apt-get install {packages}"));
         without_services(|| apt_install(workspace, &packages))?;
+        Ok(Outcome::Installed)
+    })
+}
+
+/// Libraries of old pages that npm does not have in their form for browsers.
+fn old_libraries(workspace: &Workspace) -> Result<()> {
+    step("Prototype.js and MooTools", || {
+        let is_there = ["prototype/prototype.js", "mootools/mootools.js"]
+            .iter()
+            .all(|file| Path::new("/usr/share/javascript").join(file).is_file());
+        if is_there {
+            return Ok(Outcome::Present);
+        }
+        let packages = "libjs-prototype libjs-mootools";
+        if workspace.locate("apt-get").is_none() || !is_root(workspace) {
+            bail!(
+                "their files are not in /usr/share/javascript: on Debian, `sudo apt-get install {packages}` helps"
+            );
+        }
+        announce(&format!("apt-get install {packages}"));
+        apt_install(workspace, packages)?;
         Ok(Outcome::Installed)
     })
 }

@@ -17,6 +17,7 @@ mod livecode;
 mod memory;
 mod misuse;
 mod offers;
+mod other_libraries;
 mod packaging;
 mod relay;
 mod reloads;
