@@ -8,6 +8,7 @@ mod crates;
 mod demo;
 mod dist;
 mod example;
+mod frameworks;
 mod hostile;
 mod lint;
 mod livecode;
@@ -86,6 +87,8 @@ enum Command {
     },
     /// Attacks the relay, and then a server in a tab, in every way that is known, at full strength, while others go on
     Hostile,
+    /// Installs Next.js, has it build a page with the package, and opens that in a tab
+    Frameworks,
     /// Checks format and lints, and licences and sources of dependencies where cargo-deny is installed
     Lint,
     /// Builds the livecoding engine that the relay has inside, a WebAssembly module; it takes a C compiler that knows wasm32
@@ -184,6 +187,7 @@ fn run(command: Command) -> Result<()> {
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
         Command::Autobahn { cases } => autobahn::autobahn(&workspace, &cases),
         Command::Hostile => hostile::hostile(&workspace),
+        Command::Frameworks => frameworks::frameworks(&workspace),
         Command::Lint => lint::lint(&workspace),
         Command::Livecode => {
             let module = livecode::build(&workspace)?;

@@ -95,6 +95,11 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that a framework is there, in the folder of a test's project.
+pub(crate) fn framework(workspace: &Workspace, name: &str, folder: &str) -> Result<()> {
+    step(name, || test_packages(workspace, folder))
+}
+
 /// Prints what is looked for, and how it was found.
 fn step(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<()> {
     let started = Instant::now();

@@ -5,6 +5,7 @@ mod classes;
 mod conformance;
 mod debug_form;
 mod demo;
+mod frameworks;
 mod harness;
 mod hostile;
 mod identity;

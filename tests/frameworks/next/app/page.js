@@ -1,0 +1,5 @@
+import Tunnel from './tunnel'
+
+export default function Page() {
+  return <Tunnel />
+}
