@@ -248,6 +248,18 @@ fn a_redefinition_takes_effect_between_calls_and_can_be_taken_back() {
 }
 
 #[test]
+fn what_was_added_outlives_a_call_that_is_dropped_right_behind_it() {
+    let Some(mut rig) = Rig::new() else { return };
+    let link = rig.open();
+    rig.add(link, "flood", "function () { for (;;) this.send('x'.repeat(1000)) }");
+    rig.eval(link, "global.kept = 'kept'");
+    rig.add(link, "tell", "function () { return kept }");
+    let flooded = rig.invoke(link, "flood", "[]");
+    assert!(flooded.iter().any(|line| line.contains("too much output")), "{flooded:?}");
+    assert_eq!(rig.invoke(link, "tell", "[]"), ["server: kept"]);
+}
+
+#[test]
 fn a_labelled_checkpoint_brings_everything_back() {
     let Some(mut rig) = Rig::new() else { return };
     let link = rig.open();

@@ -14,10 +14,10 @@ const FILL: &str = "
       }
     }";
 
-/// Sends more than there is memory for then.
+/// Sends more than there is memory for then, in messages that are too short for `send` to look for room before.
 const TRAP: &str = "
     fill(wasmMemory)
-    const data = new Uint8Array(1 << 20)
+    const data = new Uint8Array((1 << 20) - 1)
     for (let n = 0; n < 100; n++) socket.send(data)";
 
 #[test]

@@ -94,14 +94,23 @@ impl Engine {
     }
 
     fn run(&mut self, instruct: &Instruct, now: Instant) {
-        let link = instruct.link;
-        let members = Members::read(&instruct.text);
-        if instruct.kind != InstructKind::Run {
-            if let Some(link) = self.links.get_mut(&link) {
+        let is_privileged = instruct.kind != InstructKind::Run;
+        if is_privileged {
+            if let Some(link) = self.links.get_mut(&instruct.link) {
                 link.is_configurer = true;
             }
             self.keep_checkpoint(now);
         }
+        self.run_kind(instruct, now);
+        // An acknowledged change outlives a later call that is dropped: that one goes back to here.
+        if is_privileged {
+            self.keep_checkpoint(now);
+        }
+    }
+
+    fn run_kind(&mut self, instruct: &Instruct, now: Instant) {
+        let link = instruct.link;
+        let members = Members::read(&instruct.text);
         let caller = Caller { link, name: &instruct.name };
         match &instruct.kind {
             InstructKind::Run => {
