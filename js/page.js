@@ -84,7 +84,8 @@ function runRound() {
  * added, hence no more of them.
  */
 export function runTasksAfter(target, count = 128) {
-  if (!EVENTS_ARE_NATIVE) count = 1;
+  // There several events may come in one task, with no microtasks between them: each task is posted.
+  if (!EVENTS_ARE_NATIVE) count = 0;
   // True if microtasks run between the listeners; undefined until two have been called. They don't where one listener of the
   // event stands for all, as zone.js has it: then each round has one task.
   let runsMicrotasks;

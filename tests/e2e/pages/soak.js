@@ -1,6 +1,6 @@
 // One side of a soak: it sends messages of all sizes as fast as the socket takes them, and checks all that comes.
 
-import { Sha256 } from '/sha256.js'
+import { Sha256 } from '/room/sha256.js'
 
 const POOL = 1 << 22
 

@@ -115,15 +115,6 @@ fn a_fake_clock_that_jumps_an_hour_at_a_time_ends_nothing() {
 }
 
 #[test]
-fn a_fake_clock_that_stands_still_from_before_the_package_was_loaded_holds_nothing_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = fake_clock(folder.path()).unwrap();
-    let install = folder.path().join("install.js");
-    fs::write(&install, "globalThis.clock = FakeTimers.install()").unwrap();
-    talks_behind(&[&clock, install.to_str().unwrap()], "performance.now()", &json!(0));
-}
-
-#[test]
 fn a_hidden_page_probes_its_link_when_the_network_is_back() {
     on_stage(async |stage| {
         let tab = stage.tab("both").await?;
