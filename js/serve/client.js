@@ -41,7 +41,7 @@ export async function fetchThrough(url, init = {}) {
   }
 }
 
-/** Whether a redirection makes a GET of the request, as `fetch` has it. */
+/** True if a redirection makes a GET of the request, as `fetch` has it. */
 const becomesGet = (status, method) =>
   status === 303 ? method !== 'GET' && method !== 'HEAD' : status < 303 && method === 'POST';
 
@@ -171,9 +171,9 @@ function deferred() {
 
 /** One socket, and the exchange that is on it. */
 class Connection {
-  /** Whether an exchange was on it before. */
+  /** True if an exchange was on it before. */
   wasUsed = false;
-  /** Whether nothing of the response to the last request has come. */
+  /** True if nothing of the response to the last request has come. */
   isUnanswered = true;
   #socket;
   #opened;

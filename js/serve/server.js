@@ -163,7 +163,7 @@ async function respond({ method, url, headers }, body, { socket, gone, handler, 
   }
 }
 
-/** How long a handler may take. */
+/** The time that a handler has to answer. */
 class Patience {
   #milliseconds;
   #controller = new AbortController();

@@ -300,7 +300,7 @@ pub(crate) struct ServerState {
     path_events: RefCell<Option<mpsc::UnboundedSender<PathEvent>>>,
     /// Those who wait for the end.
     watchers: RefCell<Vec<oneshot::Sender<Error>>>,
-    /// How it ended.
+    /// The way it ended.
     end: RefCell<Option<Error>>,
     /// Whether this page ends it.
     is_closing: Cell<bool>,

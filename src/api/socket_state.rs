@@ -1,4 +1,4 @@
-//! What the events of a socket change, and what waits for them.
+//! The changes that a socket's events make, and the tasks that wait for them.
 
 use super::halves::{Shared, halves};
 use super::{Engine, Error, PathEvent, Socket};
@@ -23,7 +23,7 @@ pub(crate) struct SocketState {
     pub(super) writer: RefCell<Option<Waker>>,
     /// Those who wait for the end.
     pub(super) watchers: RefCell<Vec<oneshot::Sender<Error>>>,
-    /// How it ended.
+    /// The way it ended.
     pub(super) end: RefCell<Option<Error>>,
     pub(super) is_closing: Cell<bool>,
     /// Bytes that were buffered when the writer was woken last.

@@ -9,7 +9,7 @@ const url = location.hash.slice(1);
 
 /** How often it writes by itself, in milliseconds. */
 const EVERY = 300;
-/** How many lines are shown. */
+/** The number of lines that are shown. */
 const SHOWN = 40;
 
 let socket;

@@ -6,7 +6,7 @@ const parameters = new URLSearchParams(location.search);
 const relayUrl = parameters.get('relay') ?? location.origin.replace(/^http/, 'ws');
 const site = $('site');
 
-/** How many requests the log shows. */
+/** The number of requests that the log shows. */
 const SHOWN = 100;
 
 let server;

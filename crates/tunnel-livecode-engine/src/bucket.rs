@@ -29,7 +29,7 @@ impl Bucket {
         self.left -= spent.as_secs_f64();
     }
 
-    /// When there is something in it; `now` or earlier if there is.
+    /// The time at which there is something in it; `now` or earlier if there is.
     pub(crate) fn ready_at(&mut self, now: Instant) -> Instant {
         self.refill(now);
         if self.left > 0.0 {

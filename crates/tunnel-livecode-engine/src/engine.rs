@@ -51,14 +51,14 @@ impl Default for Settings {
     }
 }
 
-/// When to call [`Engine::work`] again.
+/// The time of the next call of [`Engine::work`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Next {
     /// At once.
     Now,
     /// Then, or when something comes earlier.
     At(Instant),
-    /// When something comes.
+    /// Only after something has come.
     Idle,
 }
 

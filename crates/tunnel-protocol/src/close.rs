@@ -16,9 +16,9 @@ pub struct Described {
     pub code: Option<CloseCode>,
     /// The stable name, as in a `TunnelError`'s `code`.
     pub name: &'static str,
-    /// What has happened.
+    /// The event.
     pub meaning: &'static str,
-    /// What to do.
+    /// The operation.
     pub remedy: &'static str,
 }
 

@@ -49,7 +49,7 @@ pub fn decode(bytes: Bytes) -> Option<Vec<Bytes>> {
     matches!(Frame::decode(first), Ok(Some(Frame::Hello { .. }))).then_some(frames)
 }
 
-/// What a peer has said early, in case that it says it again.
+/// The early frames of a peer, kept in case that it says them again.
 ///
 /// Pages wrap their WebSocket, to record it or to stand in for a server. Such a wrapper may report another subprotocol than the
 /// relay chose, mostly the first one offered, and the page then says in messages what the relay has taken already.
@@ -57,13 +57,13 @@ pub fn decode(bytes: Bytes) -> Option<Vec<Bytes>> {
 pub struct Repetition(VecDeque<Bytes>);
 
 impl Repetition {
-    /// What is to be expected once more, at most.
+    /// The frames that may come once more.
     #[must_use]
     pub fn of(frames: &[Bytes]) -> Self {
         Self(frames.iter().cloned().collect())
     }
 
-    /// Whether a message only repeats the next early frame. After the first that does not, none does.
+    /// True if a message only repeats the next early frame. After the first that does not, none does.
     pub fn has_next(&mut self, message: &[u8]) -> bool {
         let is_next = self.0.pop_front().is_some_and(|frame| frame == message);
         if !is_next {

@@ -13,7 +13,7 @@ use http::{StatusCode, request};
 /// What such a question accepts. `Accept` is one of the headers for which a browser needs no leave of the server.
 const ACCEPTED: &str = "application/vnd.tunnel-relay";
 
-/// Whether a request is such a question.
+/// True if a request is such a question.
 pub(crate) fn is_one(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).is_some_and(|accepted| accepted == ACCEPTED)
 }

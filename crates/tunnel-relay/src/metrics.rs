@@ -157,7 +157,7 @@ pub(crate) struct Snapshot {
     pub(crate) tasks_memory: usize,
 }
 
-/// What the livecoding engine did, and holds.
+/// Counters and sizes of the livecoding engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LivecodeStats {
     pub(crate) calls: u64,
@@ -259,7 +259,7 @@ impl Metrics {
         });
     }
 
-    /// What the livecoding engine tells of itself.
+    /// The livecoding engine's report of itself.
     #[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
     pub(crate) fn set_livecode(&self, stats: LivecodeStats) {
         *self.livecode.lock().unwrap_or_else(PoisonError::into_inner) = stats;

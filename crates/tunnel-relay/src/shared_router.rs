@@ -38,7 +38,7 @@ struct State {
     engine: Option<Sender<ToEngine>>,
 }
 
-/// What the thread that runs injected instructions is told.
+/// The messages to the thread that runs injected instructions.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
 pub(crate) enum ToEngine {

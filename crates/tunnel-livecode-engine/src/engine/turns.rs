@@ -57,7 +57,7 @@ impl Turns {
         Err(earliest)
     }
 
-    /// When timers and closed links may have their turn.
+    /// The time at which timers and closed links may have their turn.
     pub(super) fn own_at(&mut self, now: Instant) -> Instant {
         self.bucket(None, now).ready_at(now)
     }

@@ -2,7 +2,7 @@
 
 use super::{Message, Session, SessionStats, receive};
 
-/// What a session had not had acknowledged when it ended, oldest first.
+/// The messages that were not acknowledged when a session ended, oldest first.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Handback {
     /// Messages that were sent whole: the peer's application may have had them or not.

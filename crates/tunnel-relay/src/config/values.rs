@@ -25,7 +25,7 @@ pub enum AddressSource {
     ProxyProtocol,
 }
 
-/// Whether something is done.
+/// True if something is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Switch {
     /// It is not.

@@ -10,20 +10,20 @@ use crate::time::Duration;
 use crate::{CloseCode, Instant, Message};
 use std::collections::VecDeque;
 
-/// How long a session has to live before it counts as one that worked. A server that is reloaded for ever would have its
+/// A session has to live for this long before it counts as one that worked. A server that is reloaded for ever would have its
 /// clients dial without end otherwise.
 const WORKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What may be left untaken of what is handed back when the next session is lost, in bytes.
 const MOST_UNTAKEN: usize = 1024 * 1024;
 
-/// What a socket needs that begins a new session when the server has lost the old one.
+/// The state of a socket that begins a new session when the server has lost the old one.
 #[derive(Debug, Default)]
 pub(in crate::endpoint) struct Reopening {
     phase: Phase,
     /// Messages that wait for the new session.
     held: VecDeque<Message>,
-    /// What may have been lost with earlier sessions, until the application takes it.
+    /// Messages that may have been lost with earlier sessions, until the application takes them.
     uncertain: Vec<Message>,
     /// When the session opened that followed another.
     opened_at: Option<Instant>,
