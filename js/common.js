@@ -8,6 +8,7 @@ import {
   isDead,
   MessageEvent,
   NativeWebSocket,
+  numberOf,
   queueMicrotask,
   setTimeout,
   TunnelError,
@@ -49,7 +50,7 @@ export const CloseEvent =
     }
   };
 
-// ---- What Rust hands over in `start()`
+// ---- Functions and objects that Rust hands over in `start()`
 
 /** Undefined before `init()`: ask `connector()` where a page may be that early. */
 export let tunnel;
@@ -127,7 +128,7 @@ export function toToken(value) {
   if (typeof value === 'function') return value;
   if (typeof value?.then !== 'function') return `${value ?? ''}`;
   const promise = Promise.resolve(value);
-  // Who dials hears of a rejection.
+  // The dialler hears of a rejection.
   promise.catch(() => {});
   return promise;
 }
@@ -266,21 +267,18 @@ export function describe(Class, name, constants = {}) {
 class Arrival extends MessageEvent {
   #data;
   #origin;
-  #isRead = false;
+  #read;
 
-  constructor(data, origin) {
+  constructor(data, origin, read) {
     super('message');
     this.#data = data;
     this.#origin = origin;
+    this.#read = read;
   }
 
   get data() {
-    this.#isRead = true;
+    this.#read?.();
     return this.#data;
-  }
-
-  static isRead(event) {
-    return event.#isRead;
   }
 
   get origin() {
@@ -290,12 +288,9 @@ class Arrival extends MessageEvent {
 describe(Arrival, 'MessageEvent');
 delete Arrival.prototype.constructor;
 
-/** Makes a `message` event. Where events are script, as in Deno, their constructor may set members that ours only has getters for. */
-export const arrival = (data, origin) =>
-  EVENTS_ARE_NATIVE ? new Arrival(data, origin) : new MessageEvent('message', { data, origin });
-
-/** Returns whether a listener has read the data of a `message` event. */
-export const isRead = event => Arrival.isRead(event);
+/** Makes a `message` event; `read`, if there is one, hears of each look at its data. Where events are script, as in Deno, their constructor may set members that ours only has getters for. */
+export const arrival = (data, origin, read) =>
+  EVENTS_ARE_NATIVE ? new Arrival(data, origin, read) : new MessageEvent('message', { data, origin });
 
 /**
  * Event handler attributes. The first non-null value takes a place among the listeners, later ones take over that
@@ -342,3 +337,32 @@ export function deferred() {
   ends.promise.catch(() => {});
   return ends;
 }
+
+// ---- The objects of `getLinks()` and `getStats()`; Rust gives the numbers
+
+export const getLinks = () => connector().links();
+
+export const linkStats = (socket, counters) => {
+  const [isReady, isLivecode, channels, channelsPaused, messagesSent, messagesReceived, ...rest] = counters;
+  const [bytesSent, bytesReceived, roundTripTime] = rest;
+  return {
+    id: numberOf(socket),
+    url: socket.url,
+    state: isReady ? 'open' : 'dialling',
+    dialect: isReady ? (isLivecode ? 'livecode' : 'tunnel.v1') : null,
+    channels,
+    channelsPaused,
+    messagesSent,
+    messagesReceived,
+    bytesSent,
+    bytesReceived,
+    bufferedAmount: socket.bufferedAmount,
+    roundTripTime: Number.isNaN(roundTripTime) ? null : roundTripTime,
+  };
+};
+
+export const serverStats = (link, counters) => {
+  const [isRegistered, clients = 0, clientsWaiting = 0, clientsAdmitted = 0, clientsRefused = 0, reconnects = 0] = counters;
+  const state = isRegistered ? 'hosting' : 'interrupted';
+  return { state, clients, clientsWaiting, clientsAdmitted, clientsRefused, reconnects, link: link ?? null };
+};

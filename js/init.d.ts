@@ -1,10 +1,10 @@
 
-/** Where the WebAssembly module comes from: an address of it, a response, its bytes, or the module itself. */
+/** The source of the WebAssembly module: an address of it, a response, its bytes, or the module itself. */
 export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembly.Module;
 
 /** The exports of the WebAssembly module. They are the library's own, and change from version to version. */
 export interface InitOutput {
-  /** Where it keeps its state. */
+  /** The memory of the module, with its state. */
   readonly memory: WebAssembly.Memory;
 }
 
@@ -14,7 +14,9 @@ export interface InitOptions {
   module_or_path?: InitInput | Promise<InitInput> | undefined;
   /**
    * True lets the page connect to itself when it is idle, which compiles code and halves the time of its first connection.
-   * True unless it is false; the module `tunnel-wasm/livecode` has no warm-up.
+   * The module `tunnel-wasm/livecode` has no warm-up.
+   *
+   * @default true
    */
   warmUp?: boolean;
 }
@@ -25,6 +27,10 @@ export interface InitOptions {
  *
  * Without an argument the module is the one that belongs to the package: inside the script, or beside it. A service
  * worker, or a page whose server has moved the file, may say where it is.
+ *
+ * @example
+ * await init()
+ * await init({ module_or_path: '/assets/tunnel_wasm_bg.wasm' })
  */
 export default function init(
   from?: InitOptions | InitInput | Promise<InitInput>,

@@ -20,6 +20,80 @@ export interface LivecodeAnswer {
   sent: string[];
   /** Its return value, as text. */
   returned: string;
+  /** Its return value, or that of the promise that it returned, if that has a JSON form; only with `capabilities`. */
+  value?: unknown;
+  /** The same as a person reads it; only with `capabilities`. */
+  printed?: string;
+}
+
+/** An instruction that was added. */
+export interface LivecodeInstruction {
+  /** The word by which it is called. */
+  name: string;
+  /** Of the newest source. */
+  version: number;
+  /** The number of versions that are kept. */
+  versions: number;
+  /** Characters of the newest source. */
+  length: number;
+  /** Calls since it was added. */
+  calls: number;
+  /** Of these, the ones that ended with an error. */
+  errors: number;
+  /** The last error: JSON with `name`, `message` and `stack`; empty if there was none. */
+  lastError: string;
+}
+
+/** A value among the globals of instructions. */
+export interface LivecodeGlobal {
+  /** Its name in what it is a part of. */
+  name: string;
+  /** As `typeof` says, or `array`, `null` or `getter`; getters are not called. */
+  type: string;
+  /** The start of its text; of an array, its length. */
+  preview: string;
+}
+
+/** A line of the log of instructions, an error of theirs, or a change of one. */
+export interface LivecodeLogEntry {
+  /** `log`, `info`, `debug`, `warn`, `error`, or `change`: somebody has saved, rolled back, removed or restored something. */
+  level: string;
+  /** The line, or the error, or the change, for people. */
+  text: string;
+  /** The place of an error, if it is in an instruction. */
+  at?: { instruction: string; version: number; line: number; column: number } | null;
+  /** The instruction that was changed; not there if everything was restored. */
+  instruction?: string;
+  /** Its version now; null: it is gone. */
+  version?: number | null;
+}
+
+/** Limits of a relay for instructions, and what of them is used. */
+export interface LivecodeQuota {
+  /** Processor time of one call, in milliseconds. */
+  callTime: number;
+  /** Processor time of all calls together: a share of one processor. */
+  share: number;
+  /** Bytes that instructions keep. */
+  heap: number;
+  /** The most that they may keep. */
+  maxHeap: number;
+  /** Bytes of the sandbox. */
+  memory: number;
+  /** Calls since the relay started. */
+  calls: number;
+  /** Of these, the ones that ended with an error. */
+  errors: number;
+  /** Of these, the ones that were stopped at a limit. */
+  stopped: number;
+  /** Processor time of all calls, in milliseconds. */
+  spent: number;
+  /** Connections that instructions know. */
+  links: number;
+  /** Timers that wait. */
+  timers: number;
+  /** The labels of the checkpoints that are kept, the oldest first. */
+  checkpoints: string[];
 }
 
 /** Options of connecting. */
@@ -43,7 +117,9 @@ export interface NodeJSLivecodingClientEventMap {
  *
  * Whoever has the server's credential runs code on it. Promises reject with a `TunnelError`: `rejected` (no such
  * instruction), `bad-credential`, `relay-unreachable`, `closed`, `timeout`, `protocol-error`, `not-initialised`,
- * `livecode-unavailable` (the module that speaks the dialect can't be loaded).
+ * `livecode-unavailable` (the module that speaks the dialect can't be loaded). A relay with `capabilities` also tells of errors in
+ * instructions: `source` (a source does not compile) and `instruction-threw`; `cause` has `name`, `message`, `stack` and `at` with
+ * instruction, version, line and column. On other servers, what only such a relay has rejects with `unsupported`.
  */
 export class NodeJSLivecodingClient extends EventTarget {
   protected constructor();
@@ -59,12 +135,55 @@ export class NodeJSLivecodingClient extends EventTarget {
   readonly url: string;
   /** The WebSocket's: 0 to 3. */
   readonly readyState: 0 | 1 | 2 | 3;
-  /** Adds an instruction, in place of one of the same name. `source` is a function, or the text of a function expression. */
+  /**
+   * Adds an instruction, in place of one of the same name. `source` is a function, or the text of a function expression.
+   *
+   * @example
+   * await livecode.addInstruction('greet', 'function greet(name) { return `hello ${name}` }')
+   */
   addInstruction(name: string, source: string | ((...parameters: any[]) => unknown)): Promise<LivecodeAnswer>;
-  /** Runs an instruction; the parameters travel as JSON. */
+  /**
+   * Runs an instruction; the parameters travel as JSON.
+   *
+   * @example
+   * const { returned } = await livecode.invoke('greet', 'Ann')
+   */
   invoke(name: string, ...parameters: unknown[]): Promise<LivecodeAnswer>;
   /** Evaluates source. Resolves with what it sent before it ended; a server ends when it throws. */
   eval(source: string): Promise<LivecodeAnswer>;
+  /** The additions of the server to those of 2017; null: none, or no credential was given. */
+  readonly capabilities: { readonly version: number } | null;
+  /** Evaluates source; resolves with its value as a person reads it. */
+  evaluate(source: string): Promise<string>;
+  /** The instructions that were added; only with `capabilities`, as all that follow up to `logs`. */
+  instructions(): Promise<LivecodeInstruction[]>;
+  /** An instruction's source: the newest, or an older version of the last 16. */
+  source(name: string, version?: number): Promise<{ name: string; version: number; source: string }>;
+  /** Makes an older version the newest again; resolves with the number that it has now. */
+  rollBack(name: string, version: number): Promise<number>;
+  /** Forgets an instruction. */
+  removeInstruction(name: string): Promise<void>;
+  /** Keeps all that instructions keep under a label; the last 4 are kept. */
+  checkpoint(label: string): Promise<void>;
+  /** Makes everything what it was at that checkpoint. */
+  restore(label: string): Promise<void>;
+  /** One level of the globals of instructions, or of the value at a path such as `rooms.tea` or `['rooms', 'tea']`. */
+  inspect(path?: string | string[]): Promise<LivecodeGlobal[]>;
+  /** Limits of the relay for instructions, and what of them is used. */
+  quota(): Promise<LivecodeQuota>;
+  /** Lines of the log as they come. */
+  logs(): AsyncGenerator<LivecodeLogEntry, void, undefined>;
+  /**
+   * Proves to the relay that this page holds a server's key, so that its instructions know whom they list: `this.prove(serverId)` is true in them
+   * for as long as this connection is open. Takes no credential. Resolves with the server's ID. Rejects with a `TunnelError` `unsupported`
+   * where the relay has no such command, `bad-credential` if it does not take the proof, and `bad-server-id` for a server whose ID is a number.
+   *
+   * @example
+   * const server = await ForwardingServerWebSocket.newThrough('wss://relay.example')
+   * await livecode.prove(server)
+   * await livecode.invoke('host game', 'Sparks', server.serverId, 4)
+   */
+  prove(server: ForwardingServerWebSocket): Promise<string>;
   /** Installs an npm package on the server, then evaluates `then`. Resolves when the installation begins. */
   require(name: string, then?: string): Promise<LivecodeAnswer>;
   /** The file names of the modules that the server has loaded. */

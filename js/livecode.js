@@ -56,6 +56,13 @@ export async function openLivecodeLink() {
   return new LivecodeLinkCore();
 }
 
+/** Proves that this page holds a server's key. `js/server.js`, which builds on this file, gives it. */
+let proveKey;
+export const proveBy = prove => (proveKey = prove);
+
+/** The proof of a server of this page, as the other module asks for it: for a challenge of the relay and its URL. */
+const toProof = server => proveKey(server);
+
 /** Lone surrogates, which UTF-8 has no form for, are replaced. */
 const wellFormed = value => {
   const text = `${value}`;
@@ -129,6 +136,14 @@ export class NodeJSLivecodingClient extends EventTarget {
     return this.#client.readyState;
   }
 
+  get capabilities() {
+    return this.#client.capabilities;
+  }
+
+  logs() {
+    return this.#client.logs();
+  }
+
   static {
     openClient = async (Class, url, credential, { signal } = {}, forwards) => {
       signal?.throwIfAborted();
@@ -149,6 +164,16 @@ export class NodeJSLivecodingClient extends EventTarget {
       addInstruction: [toString, toString],
       invoke: [toString],
       eval: [toString],
+      evaluate: [toString],
+      instructions: [],
+      source: [toString],
+      rollBack: [toString],
+      removeInstruction: [toString],
+      checkpoint: [toString],
+      restore: [toString],
+      inspect: [],
+      prove: [toProof],
+      quota: [],
       require: [toString],
       modules: [],
       closeConfigurator: [],

@@ -1,7 +1,8 @@
 // Parts of the platform that Rust cannot use through web-sys: rounds of tasks, a WebSocket of the native class, a lock that
-// keeps the page awake, keys that outlive the page, and traps of the module.
+// keeps the page awake, and traps of the module.
 //
-// It is one module, since the server of wasm-bindgen's test runner sometimes stalls a page that loads more than five.
+// It and kept.js are all that an application in Rust loads: the server of wasm-bindgen's test runner sometimes stalls a page that loads
+// more than five modules.
 
 /** The error of everything that fails. */
 export class TunnelError extends Error {
@@ -22,17 +23,37 @@ export const tunnelError = (code, message) => new TunnelError(message, { code })
 /** The platform's class, even when the page puts another in its place: `window.WebSocket = PeerToPeerWebSocket`. */
 export const NativeWebSocket = globalThis.WebSocket;
 
-/** Where pages are rendered at the edge there is none, and nobody connects. */
-export const MessageEvent = globalThis.MessageEvent ?? class extends globalThis.Event {};
+/** Where pages are rendered at the edge there is none, or, as in Next.js, what is no class of events. Nobody connects there. */
+const { MessageEvent: platforms = () => {} } = globalThis;
+export const MessageEvent = Object.getPrototypeOf(platforms).prototype ? platforms : class extends globalThis.Event {};
 
 /** The platform's class, where a library has put another in its place, as MooTools does. */
 export const Event = Object.getPrototypeOf(MessageEvent);
 
 // The platform's, as they are when this module is loaded: tests put clocks in their place that stand still, or jump.
-const { setTimeout, clearTimeout, queueMicrotask, requestIdleCallback } = globalThis;
-export { clearTimeout, queueMicrotask, setTimeout };
+let { setTimeout, clearTimeout: stopTimeout, queueMicrotask } = globalThis;
+const { performance: clock, requestIdleCallback } = globalThis;
+let readClock = clock.now;
 
-export const now = performance.now.bind(performance);
+/** Whether such a clock was there before this module: those of Sinon, Jest and vitest say so. */
+const isFake = given => !!given?.clock;
+if (isFake(queueMicrotask)) queueMicrotask = task => void Promise.resolve().then(task);
+if (isFake(setTimeout)) {
+  // Events and signals go by the platform's.
+  readClock = () => new Event('now').timeStamp;
+  setTimeout = (call, milliseconds = 0) => {
+    const signal = AbortSignal.timeout(milliseconds);
+    signal.addEventListener('abort', () => signal.isCleared || call());
+    return signal;
+  };
+  stopTimeout = signal => Object.assign(signal ?? {}, { isCleared: true });
+}
+export { queueMicrotask, setTimeout };
+
+// The module imports these two. Engines compile an adapter for native and bound functions while `init` waits; for plain
+// functions they have one ready.
+export const clearTimeout = timer => stopTimeout(timer);
+export const now = () => readClock.call(clock);
 
 /** In Node.js and its like, events are script themselves. */
 export const EVENTS_ARE_NATIVE = !globalThis.process?.versions?.node;
@@ -48,9 +69,18 @@ let tasks;
  * In Node.js and its like: what begins a task of the event loop, and keeps the process alive until then only. The module's own
  * is asked for first: tests put another in the global's place.
  */
-const setImmediate = EVENTS_ARE_NATIVE
-  ? undefined
-  : (process.getBuiltinModule?.('node:timers').setImmediate ?? globalThis.setImmediate);
+const nodes = () => process.getBuiltinModule?.('node:timers').setImmediate ?? globalThis.setImmediate;
+const given = EVENTS_ARE_NATIVE ? undefined : nodes();
+const setImmediate = isFake(given) ? postByChannel : given;
+
+function postByChannel(task) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    task();
+  };
+  port2.postMessage(null);
+}
 
 /** Takes the functions that rounds call. */
 export function prepareTasks(...given) {
@@ -147,22 +177,25 @@ const resolved = Promise.resolve();
 /** Runs what has been deferred when the script that runs now has ended. */
 export const postDeferred = () => void resolved.then(runDeferred);
 
-/** Not every kind of scope and browser says when it is idle. */
+/** Calls `task` once the page is idle. Returns false, and does nothing, where the platform does not say when that is. */
 export function whenIdle(task) {
-  if (requestIdleCallback) requestIdleCallback(() => task());
-  else setTimeout(task, 200);
+  requestIdleCallback?.(() => task());
+  return !!requestIdleCallback;
 }
 
 /** Opens a WebSocket of the platform's class. */
 export function dial(url, protocols) {
   const Native = NativeWebSocket ?? globalThis.WebSocket;
-  if (!Native) throw new Error('there is no WebSocket here: set globalThis.WebSocket, to that of the package `ws`, for example');
-  const socket = new Native(url, protocols);
-  watch(socket, () => {
+  const made = observer?.dial?.(url, protocols, Native);
+  if (!Native && !made) throw new Error('there is no WebSocket here: set globalThis.WebSocket, to that of the package `ws`, for example');
+  const socket = made ?? new Native(url, protocols);
+  numbers.set(socket, ++dialled);
+  const end = () => {
     stopReceiving(socket);
     socket.onopen = socket.onclose = null;
     socket.close();
-  });
+  };
+  watch(socket, end, 'link');
   socket.addEventListener('close', () => unwatch(socket));
   return socket;
 }
@@ -180,9 +213,9 @@ export function copiesWhatItSends(socket) {
   return functions.every(given => NATIVE.test(Reflect.apply(toString, given, [])));
 }
 
-// ---- What a dial may have to ask
+// ---- Questions of a dial
 
-/** How long an application's `token` may take, in milliseconds. */
+/** The time that an application's `token` may take, in milliseconds. */
 const TOKEN_TIMEOUT = 10_000;
 
 /** The access token that a function or a promise of the application gives. */
@@ -201,10 +234,10 @@ export async function askToken(source) {
   }
 }
 
-/** How long a relay may take to say why a WebSocket did not open, in milliseconds. */
+/** The time that a relay may take to say why a WebSocket did not open, in milliseconds. */
 const ANSWER_TIMEOUT = 3000;
 
-/** How much of a text from elsewhere an error shows, in characters. */
+/** The length up to which an error shows a text from elsewhere, in characters. */
 const SHOWN = 200;
 
 /**
@@ -241,7 +274,7 @@ export async function askWhy(url) {
   }
 }
 
-/** What a server says that lets pages of other origins read it. */
+/** The answer of a server that lets pages of other origins read it. */
 async function told(answer) {
   const isText = /^text\/plain\b/i.test(answer.headers.get('content-type') ?? '');
   let text = '';
@@ -298,142 +331,6 @@ export function unlessAborted(promise, signal) {
   });
 }
 
-// Keys are kept under a name in IndexedDB, where the engine can, without anybody ever seeing them.
-
-const DATABASE = 'tunnel-wasm';
-const STORE = 'identities';
-
-/** Time for which a page that is being left may keep its identities, in milliseconds: a reloaded page waits for them. */
-export const HAND_OVER = 3000;
-
-/** Time that IndexedDB may take, in milliseconds: some implementations never answer. */
-const STORAGE_TIMEOUT = 10_000;
-
-const X25519 = { name: 'X25519' };
-
-/** By name: the promise of an identity that this page has taken. */
-const taken = new Map();
-
-/** By public key: what WebCrypto holds. */
-const held = new Map();
-
-/**
- * The key of this name, made when there is none, for as long as `release` is not called.
- *
- * One page at a time has it: two servers with one key would take the server ID from each other for ever. Who waits no longer
- * than for the signal leaves nothing behind.
- */
-export async function takeIdentity(name, signal) {
-  const taking = takeShared(name);
-  try {
-    return await unlessAborted(taking, signal);
-  } catch (error) {
-    if (signal?.aborted) taking.then(identity => identity.release()).catch(() => {});
-    throw error;
-  }
-}
-
-async function takeShared(name) {
-  const found = taken.get(name) ?? { users: 0, promise: take(name) };
-  taken.set(name, found);
-  found.users++;
-  const release = async () => {
-    if (--found.users) return;
-    taken.delete(name);
-    (await found.promise).unlock();
-  };
-  try {
-    const { secret, publicKey, privateKey } = (await found.promise).record;
-    if (privateKey) held.set(`${publicKey}`, privateKey);
-    return { name, key: secret ?? publicKey, protected: !!privateKey, release };
-  } catch (error) {
-    taken.delete(name);
-    throw error;
-  }
-}
-
-const unkept = (name, cause) =>
-  new TunnelError(`the identity '${name}' cannot be kept in this page's IndexedDB: ${cause}`, { code: 'no-identity', cause });
-
-async function take(name) {
-  const unlock = await lock(name);
-  try {
-    // WebKitGTK does not give keys back that nobody may see, where there is no service for secrets.
-    const record = (await read(name)) ?? (await keep(name, await generate())) ?? (await keep(name, secret()));
-    return { record, unlock };
-  } catch (cause) {
-    unlock();
-    throw unkept(name, cause);
-  }
-}
-
-/** Resolves with what unlocks the name. Where there are no Web Locks (an insecure context), nothing is locked. */
-function lock(name) {
-  const locks = globalThis.navigator?.locks;
-  if (!locks) return () => {};
-  return new Promise((resolve, reject) => {
-    const refused = cause => {
-      if (cause?.name !== 'TimeoutError') return reject(unkept(name, cause));
-      const message = `another page uses the identity '${name}': close that page, or choose another name`;
-      reject(new TunnelError(message, { code: 'identity-in-use', cause }));
-    };
-    const held = () => new Promise(unlock => resolve(unlock));
-    // Throws at once where storage is denied.
-    locks.request(`${DATABASE} ${STORE} ${name}`, { signal: AbortSignal.timeout(HAND_OVER) }, held).catch(refused);
-  });
-}
-
-async function generate() {
-  try {
-    const { publicKey, privateKey } = await crypto.subtle.generateKey(X25519, false, ['deriveBits']);
-    return { privateKey, publicKey: new Uint8Array(await crypto.subtle.exportKey('raw', publicKey)) };
-  } catch {
-    return secret();
-  }
-}
-
-const secret = () => ({ secret: crypto.getRandomValues(new Uint8Array(32)) });
-
-async function read(name) {
-  return transaction('readonly', store => store.get(name));
-}
-
-async function keep(name, record) {
-  await transaction('readwrite', store => store.put(record, name));
-  return read(name);
-}
-
-async function transaction(mode, request) {
-  const opening = indexedDB.open(DATABASE, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
-  const database = await settled(opening);
-  try {
-    return await settled(request(database.transaction(STORE, mode).objectStore(STORE)));
-  } finally {
-    database.close();
-  }
-}
-
-const settled = request =>
-  new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-    request.onblocked = () => reject(new Error('another page holds the database'));
-    setTimeout(() => reject(new Error('it does not answer')), STORAGE_TIMEOUT)?.unref?.();
-  });
-
-/** The secret that a key which is held shares with `theirs`: 32 bytes, all zero, which no key shares, if there is none. */
-export async function diffieHellman(ours, theirs) {
-  const privateKey = held.get(`${ours}`);
-  try {
-    const key = await crypto.subtle.importKey('raw', theirs, X25519, false, []);
-    return new Uint8Array(await crypto.subtle.deriveBits({ ...X25519, public: key }, privateKey, 256));
-  } catch {
-    // A point of low order.
-    return new Uint8Array(32);
-  }
-}
-
 // ---- Traps
 //
 // A trap of the WebAssembly module: it is out of memory, or the library has a fault. Nothing of that module can be used any
@@ -442,15 +339,7 @@ export async function diffieHellman(ours, theirs) {
 // `xtask/src/build/trap.rs` has the glue call `guard`, through which all calls of the module go then.
 
 const nothing = () => {};
-const COUNTERS = [
-  'bytesSent',
-  'bytesReceived',
-  'messagesSent',
-  'messagesReceived',
-  'bytesRetransmitted',
-  'bytesUnacknowledged',
-  'reconnects',
-];
+const COUNTERS = ['bytesSent', 'bytesReceived', 'messagesSent', 'messagesReceived', 'bytesRetransmitted', 'bytesUnacknowledged', 'reconnects'];
 
 /** The handle of a socket or server that has ended with its module: its commands do nothing. */
 export const GONE = {
@@ -460,7 +349,7 @@ export const GONE = {
   unacknowledged: () => [],
 };
 const SOCKET_COMMANDS = ['dial', 'sendText', 'sendBytes', 'close', 'abort', 'hold', 'park', 'unpark', 'take'];
-const SERVER_COMMANDS = ['beginAccepting', 'refusesSurplus', 'remove', 'unlisten'];
+const SERVER_COMMANDS = ['beginAccepting', 'hostStats', 'refusesSurplus', 'remove', 'unlisten'];
 for (const name of [...SOCKET_COMMANDS, ...SERVER_COMMANDS]) GONE[name] = nothing;
 
 let dead = false;
@@ -468,7 +357,7 @@ let panic = '';
 /** The fault of the module that has trapped. */
 let failure;
 
-/** All that has not ended, each with a function that ends it. */
+/** All that has not ended, each with a function that ends it, and its kind. */
 const endings = new Map();
 
 /** Returns whether the module has trapped, and none has taken its place. */
@@ -479,8 +368,15 @@ export const notePanic = text => {
   panic = text;
 };
 
-/** Has `end` called with a message if the module traps before `unwatch` is called, or has trapped already. */
-export const watch = (target, end) => (dead ? endLater(end) : endings.set(target, end));
+/**
+ * Has `end` called with a message if the module traps before `unwatch` is called, or has trapped already. Whoever looks on hears
+ * of a target that has a `kind`.
+ */
+export function watch(target, end, kind) {
+  if (dead) return endLater(end);
+  endings.set(target, { end, kind });
+  announce(kind, target);
+}
 export const unwatch = target => endings.delete(target);
 
 /** The build stamp, which `cargo xtask build` writes here and into the WebAssembly; an application in Rust has none. */
@@ -499,7 +395,7 @@ function handleTrap(error) {
   panic = '';
   const ends = [...endings.values()];
   endings.clear();
-  for (const end of ends) endLater(end);
+  for (const { end } of ends) endLater(end);
 }
 
 /** The exports of a module; they do nothing any more once it has trapped. */
@@ -520,4 +416,41 @@ export function guard(exports) {
   }
   dead = false;
   return guarded;
+}
+
+// ---- For whoever looks on: `tunnel-wasm/inspect`, and an application's own tools
+
+/** It is undefined on pages that nobody looks at: messages cost them a comparison. */
+let observer;
+
+/** The WebSockets that were dialled are numbered, which tells them from each other. */
+let dialled = 0;
+const numbers = new WeakMap();
+export const numberOf = socket => numbers.get(socket) ?? null;
+
+/** The page's connection to itself, when it is idle, is nobody's business. */
+const isWarmUp = target => `${target.relayUrl ?? target.url}`.startsWith('ws://warm-up.invalid/');
+
+export function observe(given) {
+  observer = given ?? undefined;
+  for (const [target, { kind }] of [...endings]) announce(kind, target);
+}
+
+function announce(kind, target) {
+  if (observer && kind && !isWarmUp(target)) tell('began', kind, target, numberOf(target));
+}
+
+/** A fault of whoever looks on is none of the application's. */
+function tell(name, ...given) {
+  try {
+    observer[name]?.(...given);
+  } catch (error) {
+    console.error(error);
+  }
+}
+
+/** Tells of a message, and returns it. */
+export function seen(socket, direction, data) {
+  if (observer && !isWarmUp(socket)) tell('message', socket, direction, data);
+  return data;
 }

@@ -1,6 +1,6 @@
 import type { ForwardingServerWebSocket, Listener, PeerToPeerWebSocket, Ports, ConnectionOffer, SocketOptions, ProtocolChoice } from 'tunnel-wasm'
 
-/** What is known of who asks, beside the request. */
+/** The facts about the asker beside the request. */
 export interface AskerInfo {
   /** The server's port that the request came to. */
   readonly port: number
@@ -8,9 +8,9 @@ export interface AskerInfo {
   readonly remoteId: string | null
   /** The asker's address as the relay says: `null` if it says none. */
   readonly remoteAddress: string | null
-  /** Whether the asker's key is proven. */
+  /** True if the asker's key is proven. */
   readonly verified: boolean
-  /** Whether the exchange is encrypted from tab to tab. */
+  /** True if the exchange is encrypted from tab to tab. */
   readonly encrypted: boolean
 }
 
@@ -20,11 +20,11 @@ export interface AskerInfo {
  * with its query.
  *
  * @example
- * async request => new Response(`you asked for ${new URL(request.url).pathname}`)
+ * serve(server, 80, async request => new Response(`you asked for ${new URL(request.url).pathname}`))
  */
 export type RequestHandler = (request: ServedRequest, info: AskerInfo) => Response | Promise<Response>
 
-/** What `serve` takes. */
+/** The options of `serve`. */
 export interface ServeOptions {
   /** Decides who may ask: a client that it refuses gets no socket. */
   accept?: (offer: ConnectionOffer) => unknown
@@ -41,7 +41,7 @@ export interface ServeOptions {
    */
   maxExchanges?: number
   /**
-   * How long the handler may take to answer, and the asker to send the next piece of a body, in milliseconds. The handler's
+   * The time that the handler may take to answer, and the asker to send the next piece of a body, in milliseconds. The handler's
    * time stands still while it waits for the asker.
    *
    * @default 30000
@@ -59,7 +59,7 @@ export interface ServeOptions {
  */
 export function serve(server: ForwardingServerWebSocket, ports: Ports, handler: RequestHandler, options?: ServeOptions): Listener
 
-/** What `fetchThrough` takes: the members of `fetch`'s options that mean something here. */
+/** The options of `fetchThrough`: the members of `fetch`'s options that mean something here. */
 export interface FetchThroughInit {
   /** @default 'GET' */
   method?: string
@@ -68,7 +68,7 @@ export interface FetchThroughInit {
   /** A stream is sent while it is read; a redirection can't send it again. */
   body?: BodyInit | null
   /**
-   * What becomes of redirections. They never leave the server.
+   * The treatment of redirections. They never leave the server.
    *
    * @default 'follow'
    */

@@ -16,6 +16,7 @@ import {
   READY_STATES,
   report,
   requireArguments,
+  serverStats,
   toLimit,
   toMilliseconds,
   toPort,
@@ -28,8 +29,9 @@ import {
   tunnelUrl,
   WARM_UP,
 } from './common.js';
-import { ForwardingWebSocket } from './livecode.js';
-import { EVENTS_ARE_NATIVE, GONE, HAND_OVER, takeIdentity, unlessAborted, unwatch, watch } from './page.js';
+import { HAND_OVER, park, takeIdentity } from './kept.js';
+import { ForwardingWebSocket, proveBy } from './livecode.js';
+import { EVENTS_ARE_NATIVE, GONE, unlessAborted, unwatch, watch } from './page.js';
 import { fail, handedOver, handled, MODULE_FAILED, openIncoming, openOutgoing } from './sockets.js';
 
 // Close codes, as docs/PROTOCOL.md numbers them.
@@ -88,10 +90,12 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /** Longest message taken by listeners that say nothing about it. */
   #maxMessageSize;
   #clients = new Set();
+  /** The ports of each claim, for `getStats`. */
+  #claims = new Set();
   /** Callbacks of `connection` events: with one of them and no `listen`, all ports are served. */
   #callbacks = new Set();
   #identity;
-  /** Where the page keeps what is parked; undefined without an identity. */
+  /** The place where the page keeps what is parked; undefined without an identity. */
   #parking;
   #registered = deferred();
   #ended = deferred();
@@ -132,7 +136,7 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       allowPlain: !!allowPlain,
       maxClients: clients,
     });
-    watch(server, message => endWithModule(server, message));
+    watch(server, message => endWithModule(server, message), 'server');
     const abort = () => {
       server.#registered.reject(signal.reason);
       server.close();
@@ -223,7 +227,11 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
     };
     const bounds = ranges.flatMap(({ first, last }) => [first, last]);
     const claim = this.#core.listen(new Uint16Array(bounds), listener);
-    return new Listener(INTERNAL, ranges, () => this.#core.unlisten(claim));
+    this.#claims.add(ranges);
+    return new Listener(INTERNAL, ranges, () => {
+      this.#claims.delete(ranges);
+      this.#core.unlisten(claim);
+    });
   }
 
   accept() {
@@ -258,6 +266,13 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       }
     };
     return sockets(this);
+  }
+
+  getStats() {
+    // A server whose module has failed has none.
+    const stats = this.#core.hostStats() ?? serverStats(null, []);
+    const ports = [...this.#claims].flat().map(range => ({ ...range }));
+    return { ...stats, ports, ...(this.#readyState === 3 && { state: 'ended', link: null }) };
   }
 
   close() {
@@ -296,7 +311,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       if (isWanted && !offer.protocols.includes(protocol)) {
         return core.refuse(REFUSED, `the server speaks none of the subprotocols offered on port ${port}`);
       }
-      if (this.#core.refusesSurplus(core, port)) return undefined;
+      // A socket of a client that went while the application decided would hear of no end.
+      if (!core.isHere() || this.#core.refusesSurplus(core, port)) return undefined;
       const peer = {
         server: { opened: socket => this.#opened(socket, listener), closed: socket => this.#closed(socket) },
         channel: offer.channel,
@@ -393,6 +409,17 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
       fireServerClosed(server, INTERNAL_ERROR, 'internal', MODULE_FAILED);
     };
 
+    proveBy(server => {
+      if (!isObject(server) || !(#core in server)) throw new TypeError('prove() takes a ForwardingServerWebSocket of this page');
+      if (server.#readyState !== 1) throw new DOMException('The server is closed.', 'InvalidStateError');
+      const serverId = server.#serverId;
+      if (serverId.length !== 56) {
+        const message = `the relay has given this server the number ${serverId}, which proves nothing: host it without { livecode: true }`;
+        throw new TunnelError(message, { code: 'bad-server-id' });
+      }
+      return async (challenge, url) => ({ server: serverId, proof: await server.#core.prove(challenge, new URL(url)) });
+    });
+
     defineEventHandlers(
       ForwardingServerWebSocket.prototype,
       server => server.#handlers,
@@ -426,57 +453,6 @@ const isOrdinary = protocol => !protocol.startsWith('tunnel.');
 
 /** Rejects a promise of `accept`: the server has ended. */
 export const dismiss = taker => taker.reject(new TunnelError('the server is closed', { code: 'closed' }));
-
-/**
- * What a server parks: kept in the tab's own storage, which answers while the page is left, for so many milliseconds after the
- * server's end.
- */
-function park(name, timeout) {
-  const key = `tunnel-wasm parked ${name}`;
-  // Workers and runtimes without pages have no such storage, and throw at its name where it is denied.
-  const storage = (() => {
-    try {
-      return globalThis.sessionStorage;
-    } catch {
-      return undefined;
-    }
-  })();
-  let parked;
-  try {
-    const { until, value } = JSON.parse(storage.getItem(key));
-    const left = until - Date.now();
-    if (left > 0 && left <= timeout) parked = value;
-  } catch {
-    // There is nothing, or nothing of ours.
-  }
-  storage?.removeItem(key);
-  const write = value => {
-    // Functions and symbols are no JSON.
-    if (JSON.stringify(value) === undefined) return storage?.removeItem(key);
-    storage?.setItem(key, JSON.stringify({ until: Date.now() + timeout, value }));
-  };
-  const keep = () => {
-    try {
-      if (parked !== undefined) write(parked);
-    } catch (error) {
-      report(error);
-    }
-  };
-  const target = globalThis.addEventListener ? globalThis : undefined;
-  target?.addEventListener('pagehide', keep);
-  return {
-    value: () => parked,
-    set(value) {
-      // Throws what the application should hear now, not when the page is left.
-      write(value);
-      parked = value;
-    },
-    end() {
-      target?.removeEventListener('pagehide', keep);
-      keep();
-    },
-  };
-}
 
 /** A function that chooses a subprotocol: the first one offered of a list, or the application's own. */
 function toChooser(protocols) {

@@ -14,6 +14,7 @@ export type TunnelErrorCode =
   | 'handshake-failed'
   | 'id-taken-over'
   | 'identity-in-use'
+  | 'instruction-threw'
   | 'internal'
   | 'livecode-relay'
   | 'livecode-unavailable'
@@ -33,11 +34,13 @@ export type TunnelErrorCode =
   | 'rejected'
   | 'relay-unreachable'
   | 'server-not-found'
+  | 'source'
   | 'timeout'
   | 'too-big'
-  | 'try-again-later';
+  | 'try-again-later'
+  | 'unsupported';
 
-/** Why something failed: a stable `code`, and a message that says what was tried and what to do. */
+/** The error of everything that fails: a stable `code`, and a message that says what was tried and what to do. */
 export class TunnelError extends Error {
   /** For applications that fail in the same way. */
   constructor(message: string, options?: { code?: TunnelErrorCode; cause?: unknown });
@@ -59,7 +62,7 @@ export class TunnelError extends Error {
   readonly reason?: string;
 }
 
-/** What `PeerToPeerWebSocket.toPort` takes. */
+/** The options of `PeerToPeerWebSocket.toPort`. */
 export interface SocketOptions {
   /** Subprotocols, in order of preference: 64 of 1,024 bytes at most. */
   protocols?: string | Iterable<string>;
@@ -69,19 +72,19 @@ export interface SocketOptions {
    */
   identity?: string;
   /**
-   * How long the socket survives while the relay can't be reached, in milliseconds; 0 turns resumption off.
+   * The time that the socket survives while the relay can't be reached, in milliseconds; 0 turns resumption off.
    *
    * @default 300000
    */
   resumeTimeout?: number;
   /**
-   * How long it survives while the relay answers and the server is not there, in milliseconds.
+   * The time that it survives while the relay answers and the server is not there, in milliseconds.
    *
    * @default 15000
    */
   absentTimeout?: number;
   /**
-   * Whether the socket begins a new session by itself when the server's page was reloaded, left or closed, instead of closing:
+   * True has the socket begin a new session by itself when the server's page was reloaded, left or closed, instead of closing:
    * it fires `reconnecting`, then `reopened`. `unacknowledged()` has what may be lost. The server must have an `identity`, and
    * the new session proves the same key. It redials for `absentTimeout` while the server is not there, and for
    * `resumeTimeout` in all, which must not be 0. Each message is kept whole until the server has all of it. It has no effect
@@ -90,7 +93,12 @@ export interface SocketOptions {
    * @default false
    */
   redial?: boolean;
-  /** Ends the attempt to connect; an open socket stays open. */
+  /**
+   * Ends the attempt to connect; an open socket stays open.
+   *
+   * @example
+   * const socket = PeerToPeerWebSocket.toPort(80, serverId, relay, { signal: AbortSignal.timeout(5000) })
+   */
   signal?: AbortSignal;
   /**
    * Access token, for relays that want one. Tokens expire: a function is called at each dial, and may return a promise. One that
@@ -102,7 +110,7 @@ export interface SocketOptions {
    */
   token?: string | Promise<string> | (() => string | Promise<string>);
   /**
-   * Whether the relay may speak the livecode dialect, where servers are numbers and nothing proves who answers under one.
+   * True lets the relay speak the livecode dialect, where servers are numbers and nothing proves who answers under one.
    * Without it, a relay that answers in the dialect fails the socket with `livecode-relay`, and a number in a text
    * or URL is no server ID.
    *
@@ -110,7 +118,7 @@ export interface SocketOptions {
    */
   livecode?: boolean;
   /**
-   * Whether a server of the livecode dialect that does not encrypt will do.
+   * True if a server of the livecode dialect that does not encrypt will do.
    *
    * @default false
    */
@@ -124,7 +132,7 @@ export interface SocketOptions {
   maxMessageSize?: number;
 }
 
-/** What `opened` resolves with. Taking `readable` turns `message` events off. */
+/** The value of `opened`. Taking `readable` turns `message` events off. */
 export interface SocketConnection {
   /** The socket's `readable`. */
   readonly readable: ReadableStream<string | Uint8Array>;
@@ -136,7 +144,7 @@ export interface SocketConnection {
   readonly extensions: string;
 }
 
-/** What `closed` resolves with. */
+/** The value of `closed`. */
 export interface SocketCloseInfo {
   /** As a `close` event's `code`. */
   readonly closeCode: number;
@@ -144,7 +152,7 @@ export interface SocketCloseInfo {
   readonly reason: string;
 }
 
-/** What `getStats` counts. */
+/** The counters of `getStats`. */
 export interface SocketStats {
   /** Bytes of messages that `send` took. */
   readonly bytesSent: number;
@@ -158,15 +166,18 @@ export interface SocketStats {
   readonly bytesRetransmitted: number;
   /** Bytes sent that the peer has not acknowledged. */
   readonly bytesUnacknowledged: number;
-  /** How often the way to the peer was found again. */
+  /** The number of times that the way to the peer was found again. */
   readonly reconnects: number;
   /** Round trip from peer to peer in milliseconds; null until measured. */
   readonly roundTripTime: number | null;
   /** `waiting`: the peer has not acknowledged all, it is busy or frozen. `interrupted`: there is no way to it now. */
   readonly state: 'alive' | 'waiting' | 'interrupted' | 'ended';
-  /** What the connection runs over. */
+  /** The carrier of the connection. */
   readonly path: 'relay';
+  /** The `id` of the link that it runs over now; null while there is none. */
+  readonly link: number | null;
 }
+
 
 /** The events of a `PeerToPeerWebSocket`. */
 export interface PeerToPeerWebSocketEventMap extends WebSocketEventMap {
@@ -190,6 +201,9 @@ export class PeerToPeerWebSocket extends EventTarget {
    *
    * Throws a `SyntaxError` for a URL that is no tunnel's or could name two servers: one with two server IDs between its
    * slashes. With the option `livecode` a number counts as a server ID if there is no other one.
+   *
+   * @example
+   * const socket = new PeerToPeerWebSocket(`${server.url}/80/room?name=me`, ['chat'])
    */
   constructor(url: string | URL, protocols?: string | string[], options?: Omit<SocketOptions, 'protocols'>);
   /**
@@ -198,6 +212,9 @@ export class PeerToPeerWebSocket extends EventTarget {
    * A server ID that is a number, and no text, asks for the livecode dialect, like the option `livecode`.
    *
    * Throws a `TypeError` for a bad port, a `TunnelError` for a mistyped server ID, a `SyntaxError` for a bad URL.
+   *
+   * @example
+   * const socket = PeerToPeerWebSocket.toPort(80, serverId, 'wss://relay.example', { protocols: ['chat'] })
    */
   static toPort(
     port: number,
@@ -235,18 +252,33 @@ export class PeerToPeerWebSocket extends EventTarget {
   readonly extensions: string;
   /** The subprotocol that the server chose; empty if it chose none. */
   readonly protocol: string;
-  /** What binary messages arrive as: `blob`, as the platform's, or `arraybuffer`. */
+  /**
+   * The type of binary messages that arrive: `blob`, as the platform's, or `arraybuffer`.
+   *
+   * @default 'blob'
+   * @example
+   * socket.binaryType = 'arraybuffer'
+   * socket.onmessage = ({ data }) => console.log(data instanceof ArrayBuffer ? data.byteLength : data)
+   */
   binaryType: BinaryType;
   /** Sends one message. Throws `InvalidStateError` while connecting; does nothing once closing. */
   send(data: string | ArrayBufferLike | Blob | ArrayBufferView): void;
   /**
    * Closes after what has been sent. Throws `InvalidAccessError` for a code other than 1000 and 3000 to 4999, and a
    * `SyntaxError` for a reason of more than 123 bytes of UTF-8.
+   *
+   * @example
+   * socket.send('the last message')
+   * socket.close(4000, 'done')
+   * await socket.closed // the other side has had all
    */
   close(code?: number, reason?: string): void;
   /**
    * Ends at once, without waiting for the other side: `close` events have 1006 and are not clean on both sides. The other
    * side's `closed` rejects with the reason, under the code `aborted`.
+   *
+   * @example
+   * socket.abort('the game is over')
    */
   abort(reason?: string): void;
   /** `abort()`, under the name that the npm package `ws` has for it. */
@@ -292,13 +324,28 @@ export class PeerToPeerWebSocket extends EventTarget {
    * await socket.opened
    */
   readonly opened: Promise<SocketConnection>;
-  /** Resolves after a clean end; rejects with a `TunnelError`, which has `closeCode` and `reason`, after any other. */
+  /**
+   * Resolves after a clean end; rejects with a `TunnelError`, which has `closeCode` and `reason`, after any other.
+   *
+   * @example
+   * try {
+   *   const { closeCode, reason } = await socket.closed
+   *   console.log('ended', closeCode, reason)
+   * } catch (error) {
+   *   if (error instanceof TunnelError) console.log(error.code, error.closeCode, error.reason)
+   * }
+   */
   readonly closed: Promise<SocketCloseInfo>;
   /** The messages as a stream: the peer is slowed down to how they are read. Turns `message` events off. */
   readonly readable: ReadableStream<string | Uint8Array>;
   /** Sends what is written, as fast as the peer takes it. */
   readonly writable: WritableStream<string | ArrayBufferLike | Blob | ArrayBufferView>;
-  /** The messages one by one, as `binaryType` says. Turns `message` events off. */
+  /**
+   * The messages one by one, as `binaryType` says. Turns `message` events off.
+   *
+   * @example
+   * for await (const message of socket) console.log(message)
+   */
   [Symbol.asyncIterator](): AsyncGenerator<any, void, undefined>;
 
   /** The server's port, 0 to 65535. */
@@ -314,16 +361,22 @@ export class PeerToPeerWebSocket extends EventTarget {
   /** The peer's key, which it has proven to hold; null until it has. A client's is fresh for each socket. */
   readonly remoteId: string | null;
   /**
-   * Whether the peer has proven to hold the key that is its ID and, for a server, whether that is the ID that was asked for.
+   * True if the peer has proven to hold the key that is its ID and, for a server, that this is the ID that was asked for.
    * False until `open`, and for servers of the livecode dialect: anybody whom the relay likes can answer for one.
    */
   readonly verified: boolean;
   /**
-   * Whether the socket is encrypted end to end; always, but with a plain peer of the livecode dialect. It does not say with
+   * True if the socket is encrypted end to end; always, but with a plain peer of the livecode dialect. It does not say with
    * whom: that is `verified`.
    */
   readonly encrypted: boolean;
-  /** Counters; the last ones, once the socket has ended. */
+  /**
+   * Counters; the last ones, once the socket has ended.
+   *
+   * @example
+   * const { roundTripTime, bytesUnacknowledged, state } = socket.getStats()
+   * console.log(`${roundTripTime} ms, ${bytesUnacknowledged} bytes on their way, ${state}`)
+   */
   getStats(): SocketStats;
 
   addEventListener<K extends keyof PeerToPeerWebSocketEventMap>(
@@ -338,7 +391,12 @@ export class PeerToPeerWebSocket extends EventTarget {
   ): void;
 }
 
-/** Ports: one, a range, or several of these. */
+/**
+ * Ports: one, a range, or several of these.
+ *
+ * @example
+ * server.listen([80, { first: 6000, last: 6009 }], socket => socket.send(`port ${socket.port}`))
+ */
 export type Ports = number | { first: number; last: number } | readonly Ports[];
 
 /** A client that wants in. */
@@ -352,7 +410,7 @@ export interface ConnectionOffer {
   /** The key that its handshake was made with; null if it does not encrypt. The socket opens only if it holds that key. */
   readonly remoteId: string | null;
   /**
-   * Whether it has proven already that it holds the key: false, since the handshake may be a recording that somebody plays
+   * True if it has proven already that it holds the key: false, since the handshake may be a recording that somebody plays
    * again, which never becomes an open socket. The socket's own `verified` is true when it opens.
    */
   readonly verified: boolean;
@@ -360,17 +418,22 @@ export interface ConnectionOffer {
   readonly protocols: readonly string[];
   /** Path and query that it asks for: `/` if it names none. */
   readonly path: string;
-  /** Whether it does not encrypt. */
+  /** True if it does not encrypt. */
   readonly plain: boolean;
 }
 
-/** Subprotocols that a server speaks, or a function that chooses one of those offered. Default: the first one offered. */
+/**
+ * Subprotocols that a server speaks, or a function that chooses one of those offered. Default: the first one offered.
+ *
+ * @example
+ * protocols: offered => offered.find(name => name.startsWith('chat.'))
+ */
 export type ProtocolChoice =
   | string
   | Iterable<string>
   | ((offered: readonly string[], offer: ConnectionOffer) => string | undefined | Promise<string | undefined>);
 
-/** What `newThrough` takes. */
+/** The options of `newThrough`. */
 export interface ServerOptions {
   /**
    * A name: the key kept under it in IndexedDB is used, and made when there is none. One page at a time can use it:
@@ -378,7 +441,7 @@ export interface ServerOptions {
    */
   identity?: string;
   /**
-   * How long `parked` is kept after the server's end, in milliseconds: as long as clients wait for it.
+   * The time for which `parked` is kept after the server's end, in milliseconds: as long as clients wait for it.
    *
    * @default 15000
    */
@@ -397,7 +460,7 @@ export interface ServerOptions {
   /** For all listeners that say nothing about subprotocols. */
   protocols?: ProtocolChoice;
   /**
-   * Whether the relay may speak the livecode dialect, where the server gets a number for an ID and clients can't verify it.
+   * True lets the relay speak the livecode dialect, where the server gets a number for an ID and clients can't verify it.
    * Without it, a relay that answers in the dialect ends the server with `livecode-relay`. A server that has an ID
    * never gets another one: it ends instead.
    *
@@ -405,7 +468,7 @@ export interface ServerOptions {
    */
   livecode?: boolean;
   /**
-   * Whether clients of the livecode dialect that do not encrypt are let in. Their messages are texts.
+   * True lets clients of the livecode dialect in that do not encrypt. Their messages are texts.
    *
    * @default false
    */
@@ -425,17 +488,28 @@ export interface ServerOptions {
   maxMessageSize?: number;
 }
 
-/** What `listen` takes besides ports and handler. */
+/** The options of `listen`, besides ports and handler. */
 export interface ListenOptions {
   /** For these ports, instead of the server's. */
   protocols?: ProtocolChoice;
-  /** Decides who may come in, before the connection opens. */
+  /**
+   * Decides who may come in, before the connection opens. Default: everybody.
+   *
+   * @example
+   * accept: ({ remoteId }) => remoteId !== null && friends.has(remoteId)
+   */
   accept?: (offer: ConnectionOffer) => boolean | Promise<boolean>;
-  /** Longest message that clients of these ports may send, in bytes. */
+  /** Longest message that clients of these ports may send, in bytes. Default: the server's. */
   maxMessageSize?: number;
 }
 
-/** A claim on ports. */
+/**
+ * A claim on ports.
+ *
+ * @example
+ * const listener = server.listen(80, socket => greet(socket))
+ * listener.close() // nobody else gets in, and who is in stays
+ */
 export interface Listener {
   /** The ports claimed. */
   readonly ports: readonly { first: number; last: number }[];
@@ -470,10 +544,15 @@ export interface ForwardingServerWebSocketEventMap {
 /** A server in a page: whoever has its ID can connect to its ports. */
 export class ForwardingServerWebSocket extends ForwardingWebSocket {
   private constructor();
-  /** Registers a server. Rejects with a `TunnelError`, or the signal's reason. */
+  /**
+   * Registers a server. Rejects with a `TunnelError`, or the signal's reason.
+   *
+   * @example
+   * const server = await ForwardingServerWebSocket.newThrough('wss://relay.example', { identity: 'my server' })
+   */
   static newThrough(relayUrl: string | URL, options?: ServerOptions): Promise<ForwardingServerWebSocket>;
 
-  /** What clients connect to: 56 characters that name the server's key; a number with the option `livecode`. It never changes. */
+  /** The address for clients: 56 characters that name the server's key; a number with the option `livecode`. It never changes. */
   readonly serverId: string;
   /** The tunnel URL to share: append `/PORT`. It begins with the relay's URL, path and query included. */
   readonly url: string;
@@ -484,8 +563,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /**
    * A value of the application's that outlives a reload of the page, as JSON: the next server of this tab under the same identity
    * and relay has it, if it is hosted within `absentTimeout` after this one's end. It is written when it is set, and when the
-   * page is left. Any script of the origin can read it. Setting it throws a `TunnelError` (`no-identity`) without an identity,
-   * a `TypeError` for what is no JSON, and a `QuotaExceededError` for some megabytes.
+   * page is left. Any script of the origin can read it. Setting it throws a `TunnelError` (`no-identity`) without an identity
+   * and in workers, which have no `sessionStorage`; a `TypeError` for what is no JSON, and a `QuotaExceededError` for some megabytes.
    *
    * @example
    * const server = await ForwardingServerWebSocket.newThrough(relay, { identity: 'game' })
@@ -495,7 +574,12 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   parked: any;
   /** OPEN from when `newThrough` resolves, also while the relay can't be reached. */
   readonly readyState: 0 | 1 | 2 | 3;
-  /** The open sockets. */
+  /**
+   * The open sockets.
+   *
+   * @example
+   * for (const client of server.clients) client.send('to all')
+   */
   readonly clients: ReadonlySet<PeerToPeerWebSocket>;
 
   /**
@@ -518,6 +602,10 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
   /**
    * The next socket that neither a handler nor a `connection` listener takes. Its messages wait until somebody listens, when
    * it has ended for 5 seconds more.
+   *
+   * @example
+   * server.listen(80)
+   * const socket = await server.accept()
    */
   accept(): Promise<PeerToPeerWebSocket>;
   /**
@@ -527,6 +615,8 @@ export class ForwardingServerWebSocket extends ForwardingWebSocket {
    * for await (const socket of server) greet(socket)
    */
   [Symbol.asyncIterator](): AsyncGenerator<PeerToPeerWebSocket, void, undefined>;
+  /** State and counters; the last ones, once the server has ended. */
+  getStats(): ServerStats;
   /** Closes the clients with 1001 and unregisters. */
   close(): Promise<void>;
 

@@ -15,7 +15,6 @@ import {
   describe,
   Event,
   INTERNAL,
-  isRead,
   later,
   MAX_MESSAGE_SIZE,
   post,
@@ -39,7 +38,8 @@ import {
   utf8Length,
   warnOnce,
 } from './common.js';
-import { clearTimeout, EVENTS_ARE_NATIVE, GONE, takeIdentity, unwatch, watch } from './page.js';
+import { takeIdentity } from './kept.js';
+import { clearTimeout, EVENTS_ARE_NATIVE, GONE, numberOf, seen, unwatch, watch } from './page.js';
 
 /** The close code of an end that an application did not wait for. */
 const ABORTED = 3713;
@@ -54,7 +54,7 @@ const PATIENCE = 5000;
 const HINT_AFTER = 10_000;
 
 const LISTENED_LATE =
-  'Messages came to a socket before anybody read them: they are gone, as the platform has it. ' +
+  'Messages came to a socket before anybody read them: unless a listener counted them only, they are gone, as the platform has it. ' +
   'Listen to `message` before the first `await`, or read `socket.readable`, which waits for you.';
 const NOBODY_TAKES =
   'Messages have been waiting for 10 seconds on a socket that nobody listens to, and its sender waits, too. ' +
@@ -97,7 +97,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   #outbox = null;
   /** True when somebody has taken messages: a listener, a stream or an iterator. */
   #isHeard = false;
-  /** Whether a message was dispatched before that. */
+  /** True when a message was dispatched before that. */
   #hasMissed = false;
   /** While messages wait for that: what ends the waiting. */
   #waits;
@@ -159,7 +159,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       redial: !!redial,
       maxMessageSize: toLimit(options.maxMessageSize ?? MAX_MESSAGE_SIZE, 'maxMessageSize'),
     });
-    watch(this, message => endWithModule(this, message));
+    watch(this, message => endWithModule(this, message), 'socket');
     if (identity === undefined) this.#core.dial();
     else this.#dialAs(`${identity}`, signal);
     if (!signal) return;
@@ -226,10 +226,10 @@ export class PeerToPeerWebSocket extends EventTarget {
     if (this.#readyState !== 1) {
       this.#lost += sizeOf(message);
     } else if (message.size !== undefined || this.#outbox) {
-      checkRoom(core, message);
+      checkRoom(core, seen(this, 'sent', message));
       this.#sendLater(message instanceof Uint8Array ? message.slice() : message);
     } else {
-      sendNow(core, message);
+      sendNow(core, seen(this, 'sent', message));
     }
   }
 
@@ -384,7 +384,7 @@ export class PeerToPeerWebSocket extends EventTarget {
   async #next() {
     for (;;) {
       const given = this.#core.take();
-      if (given !== undefined) return given;
+      if (given !== undefined) return seen(this, 'received', given);
       if (this.#end?.wasClean) return undefined;
       if (this.#end) throw this.#endError();
       await (this.#arrival ??= deferred()).promise;
@@ -442,6 +442,7 @@ export class PeerToPeerWebSocket extends EventTarget {
     const { bytesSent, bytesReceived, messagesSent, messagesReceived } = stats;
     const { bytesRetransmitted, bytesUnacknowledged, reconnects, roundTripTime = null } = stats;
     const state = this.#readyState === 3 ? 'ended' : stats.state;
+    const link = numberOf(stats.link);
     stats.free();
     return {
       bytesSent,
@@ -454,6 +455,7 @@ export class PeerToPeerWebSocket extends EventTarget {
       roundTripTime,
       state,
       path: 'relay',
+      link,
     };
   }
 
@@ -467,10 +469,10 @@ export class PeerToPeerWebSocket extends EventTarget {
     openIncoming = (core, url, peer) => {
       const socket = new PeerToPeerWebSocket(INTERNAL);
       socket.#core = core;
-      watch(socket, message => endWithModule(socket, message));
       socket.#url = url;
       socket.#origin = new URL(url).origin;
       socket.#peer = peer;
+      watch(socket, message => endWithModule(socket, message), 'socket');
       socket.#wait({ isPending: true });
       return socket;
     };
@@ -521,12 +523,12 @@ export class PeerToPeerWebSocket extends EventTarget {
 
     fireMessage = (socket, data) => {
       if (socket.#readyState !== 1) return;
-      const event = arrival(socket.#convert(data), socket.#origin);
-      socket.dispatchEvent(event);
-      if (socket.#isHeard || !EVENTS_ARE_NATIVE) return;
-      // Listeners are EventTarget's own affair: all that shows that there is one is that it reads the event.
-      socket.#isHeard = isRead(event);
-      socket.#hasMissed ||= !socket.#isHeard;
+      // Listeners are EventTarget's own affair: all that shows that there is one is that it reads an event, now or later.
+      const hear = () => {
+        socket.#isHeard = true;
+      };
+      socket.dispatchEvent(arrival(socket.#convert(seen(socket, 'received', data)), socket.#origin, socket.#isHeard ? undefined : hear));
+      socket.#hasMissed ||= EVENTS_ARE_NATIVE && !socket.#isHeard;
     };
 
     fireAvailable = socket => {

@@ -1,6 +1,7 @@
 //! The library in a browser: I/O for the core.
 
 mod awake;
+mod claim;
 #[cfg(feature = "npm")]
 mod classes;
 mod driver;
@@ -12,12 +13,15 @@ mod link;
 #[cfg(feature = "npm")]
 mod livecode;
 mod page;
+mod parked;
 mod platform;
 mod tasks;
 #[cfg(any(feature = "debug", feature = "npm"))]
 mod trap;
 #[cfg(feature = "npm")]
 mod warm_up;
+#[cfg(feature = "npm")]
+mod watching;
 
 pub(crate) use engine::{connect, host};
 

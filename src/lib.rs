@@ -38,8 +38,10 @@
 //! }
 //! ```
 //!
-//! The crate compiles for every target. It connects in web pages, workers included, on `wasm32-unknown-unknown`; elsewhere
-//! [`SocketBuilder::connect`] and [`ServerBuilder::host`] return [`Error::Unsupported`].
+//! The crate compiles for every target. It connects in web pages, workers included, on `wasm32-unknown-unknown`; elsewhere with
+//! the feature `native`, over tokio: then sockets, servers and their futures are `Send`. Without the feature
+//! [`SocketBuilder::connect`] and [`ServerBuilder::host`] return [`Error::Unsupported`] there, so that a server that renders
+//! pages compiles. `docs/native.md` in the repository is about programs outside of browsers, and about the command `tunnel`.
 //!
 //! An application needs no flags for it. With `-Ctarget-feature=+simd128` the cipher is three times as fast. One that is
 //! compiled for size (`opt-level = "z"`) should leave the ciphers out of that, which become 30 times slower:
@@ -63,13 +65,22 @@ mod api;
 mod browser;
 #[cfg(any(all(target_family = "wasm", feature = "npm"), test))]
 mod loopback;
+#[cfg(all(not(target_family = "wasm"), feature = "native"))]
+mod native;
 
 pub use api::{
-    Error, Incoming, Listener, PathEvent, Ports, ReceiveHalf, SendHalf, Server, ServerBuilder, Socket,
-    SocketBuilder,
+    Error, Incoming, Listener, PathEvent, Ports, ReceiveHalf, Reopened, SendHalf, Server, ServerBuilder,
+    Socket, SocketBuilder,
 };
 pub use bytes::Bytes;
+#[cfg(all(not(target_family = "wasm"), feature = "native"))]
+pub use native::{ByteStream, Identity, IdentityError, STREAM_SUBPROTOCOL, leave};
 pub use tunnel_protocol::endpoint::{Liveness, Remote, SocketStats};
 pub use tunnel_protocol::server_id::{ParseServerIdError, PublicKey};
 pub use tunnel_protocol::session::SessionStats;
 pub use tunnel_protocol::{CloseCode, Message, ServerId};
+
+/// The samples of the guide, which `cargo test` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/rust.md")]
+struct Guide;

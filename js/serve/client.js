@@ -8,7 +8,7 @@ import { ServedResponse } from './messages.js';
 
 /** Most sockets to one port of a server, as browsers open to one host. */
 const MAX_SOCKETS = 6;
-/** How long an idle socket is kept, in milliseconds. */
+/** The time for which an idle socket is kept, in milliseconds. */
 const KEEP_IDLE = 10_000;
 const MAX_REDIRECTS = 20;
 const REDIRECTS = [301, 302, 303, 307, 308];

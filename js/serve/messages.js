@@ -67,7 +67,7 @@ export class ServedResponse extends Response {
   constructor(body = null, init = {}) {
     super(body, init);
     this.#headers = new Headers(init.headers);
-    // What the platform adds: the type of the body.
+    // The platform adds the type of the body.
     for (const [name, value] of super.headers) if (!this.#headers.has(name)) this.#headers.set(name, value);
   }
 

@@ -16,9 +16,9 @@ import { ServedRequest } from './messages.js';
 
 /** Most exchanges at a time, by default. One address gets no more than half of them. */
 const MAX_EXCHANGES = 32;
-/** How long a handler may take to answer, and an asker to send the next piece of a body, in milliseconds. */
+/** The time that a handler may take to answer, and an asker to send the next piece of a body, in milliseconds. */
 const ANSWER_WITHIN = 30_000;
-/** How much of a body that no handler has read is thrown away, in bytes, before the socket is closed instead. */
+/** The part of a body that no handler has read which is thrown away, in bytes, before the socket is closed instead. */
 const MAX_UNREAD = 1_048_576;
 
 /** Methods that a `Request` can't have. */

@@ -25,13 +25,19 @@ pub enum Error {
     /// The path does not begin with a slash. Nothing was dialled.
     #[error("'{0}' is no path: expected one that begins with /")]
     Path(String),
+    /// The socket should redial, and has no time for it. Nothing was dialled.
+    #[error("a socket that redials needs a resume timeout that is not zero: it is how long it redials")]
+    Redial,
+    /// A text could not be parked, for example because the server has no identity.
+    #[error("nothing was parked: {0}")]
+    Parking(String),
     /// The client does not offer the subprotocol that the server chose, or offers some and the server chose none. The client
     /// was refused.
     #[error("the client offers the subprotocols {offered:?}, which '{chosen}' is not among")]
     NotOffered {
-        /// What the server chose; empty if nothing.
+        /// The subprotocol that the server chose; empty if none.
         chosen: String,
-        /// What the client offers.
+        /// The subprotocols that the client offers.
         offered: Vec<String>,
     },
     /// Another listener of the server has the port. Nothing was claimed.
@@ -40,7 +46,7 @@ pub enum Error {
     /// The range has no port.
     #[error("the port range {0} to {1} is empty")]
     NoPorts(u16, u16),
-    /// The identity could not be taken, for example because another page uses it.
+    /// The identity could not be taken, for example because another page, or another server of this page, uses it.
     #[error("the identity is not available: {0}")]
     Identity(String),
     /// The socket never opened, or the server was never registered.
@@ -61,9 +67,12 @@ pub enum Error {
         /// True if both sides took part in closing.
         was_clean: bool,
     },
-    /// This platform has no driver. There is one for web pages.
-    #[error("there is no driver for this platform: compile for wasm32-unknown-unknown")]
+    /// There is no driver: the crate was compiled for a platform without one, or without its feature `native`.
+    #[error("there is no driver here: compile for wasm32-unknown-unknown, or with the feature `native`")]
     Unsupported,
+    /// The program runs no tokio runtime here, which the driver outside of browsers needs. Nothing was dialled.
+    #[error("there is no tokio runtime here: call this from one of its tasks")]
+    NoRuntime,
 }
 
 impl Error {

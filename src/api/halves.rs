@@ -1,13 +1,13 @@
 //! The two directions of a socket, which different tasks can own.
 
-use super::{Engine, Error, PathEvent, SocketState};
-use futures_channel::{mpsc, oneshot};
+use super::sync::Shared;
+use super::{Engine, Error, SocketState};
+use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tunnel_protocol::endpoint::{SocketId, SocketStats};
 use tunnel_protocol::{CloseCode, Message};
@@ -15,94 +15,83 @@ use tunnel_protocol::{CloseCode, Message};
 /// A socket is ready for another message while fewer bytes than this are buffered: a link's worth.
 const HIGH_WATER_MARK: usize = 262_144;
 
-/// What both halves of a socket command. The socket is closed with 1000 when the last of them is dropped.
-pub(super) struct Shared {
-    pub(super) engine: Rc<dyn Engine>,
+/// The commands of both halves of a socket. The socket is closed with 1000 when the last of them is dropped.
+pub(super) struct Command {
+    pub(super) engine: Shared<dyn Engine>,
     pub(super) id: SocketId,
-    pub(super) state: Rc<SocketState>,
+    pub(super) state: Shared<SocketState>,
 }
 
-impl Shared {
-    pub(super) fn path_events(&self) -> impl Stream<Item = PathEvent> + use<> {
-        let (sender, receiver) = mpsc::unbounded();
-        if !self.state.has_ended() {
-            self.state.path_events.replace(Some(sender));
-        }
-        receiver
-    }
-
-    pub(super) fn closed(&self) -> impl Future<Output = Error> + use<> {
-        let (sender, closed) = oneshot::channel();
-        match self.end() {
-            Some(end) => drop(sender.send(end)),
-            None => {
-                let mut watchers = self.state.watchers.borrow_mut();
-                watchers.retain(|watcher| !watcher.is_canceled());
-                watchers.push(sender);
-            }
-        }
-        // The state keeps the sender until it has sent.
-        async move { closed.await.unwrap_or(Error::Unsupported) }
-    }
-
-    fn end(&self) -> Option<Error> {
-        self.state.end.borrow().clone()
-    }
-}
-
-impl Drop for Shared {
+impl Drop for Command {
     fn drop(&mut self) {
-        if !self.state.has_ended() {
+        if self.state.end().is_none() {
             self.engine.close(self.id, Some(CloseCode::NORMAL), "");
         }
     }
 }
 
 /// Both halves of a socket whose messages come from `inbox`.
-pub(super) fn halves(shared: Shared, inbox: mpsc::UnboundedReceiver<Message>) -> (SendHalf, ReceiveHalf) {
-    let shared = Rc::new(shared);
-    (SendHalf { shared: shared.clone() }, ReceiveHalf { shared, inbox, has_ended: false })
+pub(super) fn halves(command: Command, inbox: mpsc::UnboundedReceiver<Message>) -> (SendHalf, ReceiveHalf) {
+    let command = Shared::new(command);
+    (SendHalf { command: command.clone() }, ReceiveHalf { command, inbox, has_ended: false })
 }
 
 /// The half of a [`Socket`](super::Socket) that sends: a [`Sink`] of messages. Made by [`Socket::split`](super::Socket::split).
 pub struct SendHalf {
-    pub(super) shared: Rc<Shared>,
+    pub(super) command: Shared<Command>,
 }
 
 impl SendHalf {
     /// Bytes that were sent and have not left.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
-        self.shared.engine.buffered_amount(self.shared.id)
+        self.command.engine.buffered_amount(self.command.id)
     }
 
     /// The counters; `None` when the socket has ended.
     #[must_use]
     pub fn stats(&self) -> Option<SocketStats> {
-        self.shared.engine.stats(self.shared.id)
+        self.command.engine.stats(self.command.id)
+    }
+
+    /// Takes out what is not known to have arrived, as [`Socket::unacknowledged`](super::Socket::unacknowledged) does.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Vec<Message> {
+        let Command { engine, id, state } = &*self.command;
+        state.take_unacknowledged(&**engine, *id)
     }
 
     /// Begins to close, behind what has been sent. The other half gives what the other side still sends, and then ends.
     ///
     /// `code` is 1000 or 3000 to 4999, as for a `WebSocket`; a reason of more than 123 bytes is cut between words.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.shared.engine.close(self.shared.id, Some(code), reason);
+        self.command.engine.close(self.command.id, Some(code), reason);
+    }
+
+    /// Ends the socket at once, because of `reason`: what has not arrived is lost. The other side sees an end that is not clean,
+    /// with the code if it can be told.
+    pub fn abort(&self, code: CloseCode, reason: &str) {
+        self.command.engine.abort(self.command.id, code, reason);
     }
 
     /// Waits for the socket's end, as [`Socket::closed`](super::Socket::closed) does.
     pub fn closed(&self) -> impl Future<Output = Error> + use<> {
-        self.shared.closed()
+        self.command.state.closed()
     }
 
     fn poll_buffered(&self, limit: usize, context: &Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(error) = self.shared.end() {
+        if let Some(error) = self.command.state.end() {
             return Poll::Ready(Err(error));
         }
         if self.buffered_amount() < limit {
             return Poll::Ready(Ok(()));
         }
-        self.shared.state.writer.replace(Some(context.waker().clone()));
-        Poll::Pending
+        // Room that was made meanwhile, on another thread, woke nobody.
+        match self.command.state.wait_to_write(context.waker()) {
+            Some(error) => Poll::Ready(Err(error)),
+            None if self.buffered_amount() < limit => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -120,10 +109,10 @@ impl Sink<Message> for SendHalf {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        if let Some(error) = self.shared.end() {
+        if let Some(error) = self.command.state.end() {
             return Err(error);
         }
-        self.shared.engine.send(self.shared.id, self.shared.state.clone(), message);
+        self.command.engine.send(self.command.id, self.command.state.clone(), message);
         Ok(())
     }
 
@@ -132,13 +121,12 @@ impl Sink<Message> for SendHalf {
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Shared { engine, id, state } = &*self.shared;
-        match self.shared.end() {
+        let Command { engine, id, state } = &*self.command;
+        match state.wait_to_write(context.waker()) {
             Some(Error::Closed { was_clean: true, .. }) => Poll::Ready(Ok(())),
             Some(error) => Poll::Ready(Err(error)),
             None => {
-                state.writer.replace(Some(context.waker().clone()));
-                if !state.is_closing.replace(true) {
+                if state.begin_to_close() {
                     engine.close(*id, None, "");
                 }
                 Poll::Pending
@@ -151,9 +139,9 @@ impl Sink<Message> for SendHalf {
 ///
 /// When it is dropped, what still comes is dropped, too, so that the other side is not held up.
 pub struct ReceiveHalf {
-    pub(super) shared: Rc<Shared>,
+    pub(super) command: Shared<Command>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    /// Whether the stream has told the end.
+    /// True when the stream has told the end.
     has_ended: bool,
 }
 
@@ -161,7 +149,7 @@ impl ReceiveHalf {
     /// The counters; `None` when the socket has ended.
     #[must_use]
     pub fn stats(&self) -> Option<SocketStats> {
-        self.shared.engine.stats(self.shared.id)
+        self.command.engine.stats(self.command.id)
     }
 }
 
@@ -180,7 +168,7 @@ impl Drop for ReceiveHalf {
             unread += message.cost();
         }
         if unread > 0 {
-            self.shared.engine.consume(self.shared.id, unread);
+            self.command.engine.consume(self.command.id, unread);
         }
     }
 }
@@ -193,11 +181,12 @@ impl Stream for ReceiveHalf {
             return Poll::Ready(None);
         }
         if let Some(message) = ready!(Pin::new(&mut self.inbox).poll_next(context)) {
-            self.shared.engine.consume(self.shared.id, message.cost());
+            self.command.engine.consume(self.command.id, message.cost());
             return Poll::Ready(Some(Ok(message)));
         }
         self.has_ended = true;
-        let error = self.shared.end().filter(|error| !matches!(error, Error::Closed { was_clean: true, .. }));
+        let error =
+            self.command.state.end().filter(|error| !matches!(error, Error::Closed { was_clean: true, .. }));
         Poll::Ready(error.map(Err))
     }
 }

@@ -1,36 +1,41 @@
 //! A server: listeners on ports, which are streams of clients that want in.
 
 use super::ports::{Claims, MAX_BACKLOG, backlog_is_full, nobody_listens};
-use super::{Engine, Error, PathEvent, Ports, Socket, SocketState};
+use super::sync::{Guard, Shared, Slot};
+use super::{Engine, Error, Parking, PathEvent, Ports, Socket, SocketState};
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
-use tunnel_protocol::endpoint::{self, Config, Event, SocketId};
+use std::time::Duration;
+use tunnel_protocol::endpoint::{self, Config, ConnectOptions, Event, SocketId};
 use tunnel_protocol::server_id::PublicKey;
 use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, ServerId};
 
 /// The options of a server. Made by [`Server::builder`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing is hosted before `host` is called"]
 pub struct ServerBuilder {
     plan: ServerPlan,
 }
 
 /// The options that a [`ServerBuilder`] has collected.
-#[derive(Debug)]
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(target_family = "wasm", feature = "native")),
+    allow(dead_code, reason = "there is no driver without the feature `native`")
+)]
 pub(crate) struct ServerPlan {
     pub(crate) relay: String,
     pub(crate) token: String,
     pub(crate) identity: Option<String>,
     pub(crate) max_clients: usize,
     pub(crate) max_message: u64,
+    pub(crate) absent_timeout: Duration,
+    #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+    pub(crate) taken: Option<crate::native::Identity>,
 }
 
 impl ServerBuilder {
@@ -40,9 +45,22 @@ impl ServerBuilder {
         self
     }
 
+    /// Hosts under an identity that the program has taken already.
+    #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+    pub fn with_identity(mut self, identity: crate::native::Identity) -> Self {
+        self.plan.taken = Some(identity);
+        self
+    }
+
     /// The access token of the relay.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.plan.token = token.into();
+        self
+    }
+
+    /// Time for which a parked text is kept after the server's end: 15 s unless this is called, as long as clients wait.
+    pub const fn absent_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.absent_timeout = timeout;
         self
     }
 
@@ -65,11 +83,14 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`Error::Url`] and [`Error::Identity`] before anything is dialled; [`Error::Failed`] says why the relay did not
-    /// register the server; [`Error::Unsupported`] outside of web pages.
+    /// register the server; [`Error::Unsupported`] outside of web pages without the feature `native`, and with it
+    /// [`Error::NoRuntime`] outside of a tokio runtime.
     pub async fn host(self) -> Result<Server, Error> {
         #[cfg(target_family = "wasm")]
         return crate::browser::host(self.plan).await;
-        #[cfg(not(target_family = "wasm"))]
+        #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+        return crate::native::host(self.plan).await;
+        #[cfg(not(any(target_family = "wasm", feature = "native")))]
         return Err(Error::Unsupported);
     }
 }
@@ -98,15 +119,15 @@ pub struct Server {
     id: ServerId,
 }
 
-/// What unregisters a server when it is dropped, even while it waits to be registered.
+/// Unregisters a server when it is dropped, even while the server waits to be registered.
 struct Hosted {
-    engine: Rc<dyn Engine>,
-    state: Rc<ServerState>,
+    engine: Shared<dyn Engine>,
+    state: Shared<ServerState>,
 }
 
 impl Drop for Hosted {
     fn drop(&mut self) {
-        self.state.is_closing.set(true);
+        self.state.0.with(|state| state.is_closing = true);
         self.engine.unhost();
     }
 }
@@ -120,6 +141,9 @@ impl Server {
             identity: None,
             max_clients: Config::default().max_clients,
             max_message: DEFAULT_MAX_MESSAGE,
+            absent_timeout: ConnectOptions::default().absent_timeout,
+            #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+            taken: None,
         };
         ServerBuilder { plan }
     }
@@ -147,34 +171,74 @@ impl Server {
     pub fn listen(&self, ports: impl Into<Ports>) -> Result<Listener, Error> {
         // Beside these, each sender has room for one.
         let (sender, clients) = mpsc::channel(MAX_BACKLOG - 1);
-        let mut claims = self.hosted.state.claims.borrow_mut();
-        claims.retain(|sender| !sender.is_closed());
-        claims.claim(vec![ports.into()], sender)?;
+        self.hosted.state.0.with(|state| {
+            state.claims.retain(|sender| !sender.is_closed());
+            state.claims.claim(vec![ports.into()], sender)
+        })?;
         Ok(Listener { clients })
+    }
+
+    /// The text that was [parked](Self::park) last: by this server, or by the last one of this tab under the same identity and
+    /// relay, if that has ended less than [`absent_timeout`](ServerBuilder::absent_timeout) ago, by a reload for example.
+    ///
+    /// ```no_run
+    /// # use tunnel_wasm::{Error, Server};
+    /// # async fn serve(new_game: impl Fn() -> String) -> Result<(), Error> {
+    /// let server = Server::builder("wss://relay.example").identity("game").host().await?;
+    /// let game = server.parked().unwrap_or_else(new_game);
+    /// server.park(&game)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn parked(&self) -> Option<String> {
+        self.hosted.state.0.with(|state| state.parking.as_ref()?.text())
+    }
+
+    /// Keeps a text for the next server of this tab under the same identity and relay, in the tab's `sessionStorage`: some
+    /// megabytes, which any script of the origin can read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parking`] for a server without an identity, or that has ended; where there is no such storage, as in workers and
+    /// outside of browsers; for a text that is too long.
+    pub fn park(&self, text: &str) -> Result<(), Error> {
+        let refused = || {
+            let why = match cfg!(target_family = "wasm") {
+                true => "the server has no identity, without which a reloaded page is another server",
+                false => "there is no tab here: keep what your program needs in a file of its own",
+            };
+            why.to_owned()
+        };
+        let parked =
+            self.hosted.state.0.with(|state| {
+                state.parking.as_ref().map_or_else(|| Err(refused()), |parking| parking.set(text))
+            });
+        parked.map_err(Error::Parking)
     }
 
     /// The changes of the server's registration from now on: while it is interrupted, nobody new gets in. A later call takes
     /// the place of an earlier one. The stream ends with the server.
     pub fn path_events(&self) -> impl Stream<Item = PathEvent> + use<> {
         let (sender, receiver) = mpsc::unbounded();
-        if self.hosted.state.end.borrow().is_none() {
-            self.hosted.state.path_events.replace(Some(sender));
-        }
+        self.hosted.state.0.with(|state| {
+            if state.end.is_none() {
+                state.path_events = Some(sender);
+            }
+        });
         receiver
     }
 
     /// Waits for the server's end. [`Error::Closed`] says why; it was clean if this page ended it.
     pub fn closed(&self) -> impl Future<Output = Error> + use<> {
-        let state = &self.hosted.state;
         let (sender, closed) = oneshot::channel();
-        match &*state.end.borrow() {
+        self.hosted.state.0.with(|state| match &state.end {
             Some(end) => drop(sender.send(end.clone())),
             None => {
-                let mut watchers = state.watchers.borrow_mut();
-                watchers.retain(|watcher| !watcher.is_canceled());
-                watchers.push(sender);
+                state.watchers.retain(|watcher| !watcher.is_canceled());
+                state.watchers.push(sender);
             }
-        }
+        });
         // The state keeps the sender until it has sent.
         async move { closed.await.unwrap_or(Error::Unsupported) }
     }
@@ -209,7 +273,7 @@ impl Stream for Listener {
 
 /// A client that wants in. It is refused when this is dropped.
 pub struct Incoming {
-    engine: Rc<dyn Engine>,
+    engine: Shared<dyn Engine>,
     id: SocketId,
     client: endpoint::Incoming,
     max_message: u64,
@@ -264,11 +328,10 @@ impl Incoming {
         }
         self.is_answered = true;
         let (state, opening) = SocketState::new(None);
-        if self.engine.stats(self.id).is_none() {
+        if !self.engine.accept(self.id, state.clone(), protocol, self.max_message) {
             let reason = "the client has gone".to_owned();
             return Err(Error::Failed { code: CloseCode::ABORTED, reason });
         }
-        self.engine.accept(self.id, state.clone(), protocol, self.max_message);
         opening.socket(self.engine.clone(), self.id, state).await
     }
 
@@ -276,6 +339,12 @@ impl Incoming {
     pub fn refuse(mut self, reason: &str) {
         self.is_answered = true;
         self.engine.refuse(self.id, CloseCode::REFUSED, reason);
+    }
+
+    /// Turns the client away with another close code, 3000 to 4999: [`CloseCode::TRY_AGAIN_LATER`] has it try again.
+    pub fn refuse_with(mut self, code: CloseCode, reason: &str) {
+        self.is_answered = true;
+        self.engine.refuse(self.id, code, reason);
     }
 }
 
@@ -294,48 +363,58 @@ impl Drop for Incoming {
 }
 
 /// The state that the events of a server change.
-pub(crate) struct ServerState {
-    claims: RefCell<Claims<mpsc::Sender<Incoming>>>,
-    hosting: RefCell<Option<oneshot::Sender<Result<ServerId, Error>>>>,
-    path_events: RefCell<Option<mpsc::UnboundedSender<PathEvent>>>,
+pub(crate) struct ServerState(Slot<Changing>);
+
+struct Changing {
+    claims: Claims<mpsc::Sender<Incoming>>,
+    hosting: Option<oneshot::Sender<Result<ServerId, Error>>>,
+    path_events: Option<mpsc::UnboundedSender<PathEvent>>,
     /// Those who wait for the end.
-    watchers: RefCell<Vec<oneshot::Sender<Error>>>,
+    watchers: Vec<oneshot::Sender<Error>>,
     /// The way it ended.
-    end: RefCell<Option<Error>>,
-    /// Whether this page ends it.
-    is_closing: Cell<bool>,
+    end: Option<Error>,
+    /// True if this program ends it.
+    is_closing: bool,
     /// Longest message that clients may send, in bytes.
     max_message: u64,
     /// Dropped with the end: for example, what keeps an identity.
-    guard: RefCell<Option<Box<dyn Any>>>,
+    guard: Option<Box<dyn Guard>>,
+    /// The parked state, until the server ends.
+    parking: Option<Box<dyn Parking>>,
 }
 
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
+#[cfg_attr(
+    not(any(target_family = "wasm", feature = "native")),
+    allow(dead_code, reason = "there is no driver without the feature `native`")
+)]
 impl ServerState {
-    /// The state of a new server, which keeps `guard` until it has ended, and what its registration is waited for with.
+    /// The state of a new server, which keeps `guard` and `parking` until it has ended, and what its registration is waited
+    /// for with.
     pub(crate) fn new(
-        guard: Option<Box<dyn Any>>,
+        guard: Option<Box<dyn Guard>>,
+        parking: Option<Box<dyn Parking>>,
         max_message: u64,
-    ) -> (Rc<Self>, oneshot::Receiver<Result<ServerId, Error>>) {
+    ) -> (Shared<Self>, oneshot::Receiver<Result<ServerId, Error>>) {
         let (sender, hosting) = oneshot::channel();
-        let state = Self {
-            claims: RefCell::default(),
-            hosting: RefCell::new(Some(sender)),
-            path_events: RefCell::default(),
-            watchers: RefCell::default(),
-            end: RefCell::default(),
-            is_closing: Cell::new(false),
+        let state = Changing {
+            claims: Claims::default(),
+            hosting: Some(sender),
+            path_events: None,
+            watchers: Vec::new(),
+            end: None,
+            is_closing: false,
             max_message,
-            guard: RefCell::new(guard),
+            guard,
+            parking,
         };
-        (Rc::new(state), hosting)
+        (Shared::new(Self(Slot::new(state))), hosting)
     }
 
     /// Waits until the server is registered. It is unregistered if the future is dropped before.
     pub(crate) async fn server(
-        self: Rc<Self>,
+        self: Shared<Self>,
         hosting: oneshot::Receiver<Result<ServerId, Error>>,
-        engine: Rc<dyn Engine>,
+        engine: Shared<dyn Engine>,
     ) -> Result<Server, Error> {
         let hosted = Hosted { engine, state: self };
         // The state keeps the sender until it has sent.
@@ -344,48 +423,58 @@ impl ServerState {
     }
 
     /// Takes an event of the server.
-    pub(crate) fn handle(&self, engine: Rc<dyn Engine>, event: Event) {
+    pub(crate) fn handle(&self, engine: Shared<dyn Engine>, event: Event) {
         match event {
-            Event::Hosting { server_id, .. } => match self.hosting.take() {
+            Event::Hosting { server_id, .. } => match self.0.with(|state| state.hosting.take()) {
                 // Nobody waits any more if the future was dropped.
                 Some(hosting) => drop(hosting.send(Ok(server_id))),
                 None => self.tell(PathEvent::Resumed),
             },
             Event::HostInterrupted => self.tell(PathEvent::Interrupted),
-            Event::HostClosed { code, reason } => {
-                if let Some(hosting) = self.hosting.take() {
-                    let _ = hosting.send(Err(Error::Failed { code, reason: reason.clone() }));
-                }
-                let end = Error::Closed { code, reason, was_clean: self.is_closing.get() };
-                self.end.replace(Some(end.clone()));
-                for watcher in self.watchers.take() {
-                    let _ = watcher.send(end.clone());
-                }
-                let claims = self.claims.take();
-                drop(claims);
-                self.path_events.take();
-                self.guard.take();
-            }
+            Event::HostClosed { code, reason } => self.finish(code, reason),
             Event::Incoming { socket, incoming } => self.ask(engine, socket, incoming),
             _ => {}
         }
     }
 
+    fn finish(&self, code: CloseCode, reason: String) {
+        // All is dropped behind the change: what that wakes, and clients that are refused so, may look at the state.
+        let (hosting, watchers, was_clean, _others) = self.0.with(|state| {
+            let was_clean = state.is_closing;
+            state.end = Some(Error::Closed { code, reason: reason.clone(), was_clean });
+            let others = (
+                std::mem::take(&mut state.claims),
+                state.path_events.take(),
+                state.parking.take(),
+                state.guard.take(),
+            );
+            (state.hosting.take(), std::mem::take(&mut state.watchers), was_clean, others)
+        });
+        if let Some(hosting) = hosting {
+            let _ = hosting.send(Err(Error::Failed { code, reason: reason.clone() }));
+        }
+        for watcher in watchers {
+            let _ = watcher.send(Error::Closed { code, reason: reason.clone(), was_clean });
+        }
+    }
+
     fn tell(&self, event: PathEvent) {
-        if let Some(listener) = &*self.path_events.borrow() {
+        let listener = self.0.with(|state| state.path_events.clone());
+        if let Some(listener) = listener {
             let _ = listener.unbounded_send(event);
         }
     }
 
-    fn ask(&self, engine: Rc<dyn Engine>, id: SocketId, client: endpoint::Incoming) {
+    fn ask(&self, engine: Shared<dyn Engine>, id: SocketId, client: endpoint::Incoming) {
         let port = client.port;
-        let mut claims = self.claims.borrow_mut();
-        claims.retain(|sender| !sender.is_closed());
-        let Some(listener) = claims.owner(port) else {
+        let (listener, max_message) = self.0.with(|state| {
+            state.claims.retain(|sender| !sender.is_closed());
+            (state.claims.owner(port).cloned(), state.max_message)
+        });
+        let Some(mut listener) = listener else {
             let (code, reason) = nobody_listens(port);
             return engine.refuse(id, code, &reason);
         };
-        let max_message = self.max_message;
         let incoming = Incoming { engine: engine.clone(), id, client, max_message, is_answered: false };
         if let Err(full) = listener.try_send(incoming) {
             full.into_inner().is_answered = true;

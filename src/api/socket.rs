@@ -1,26 +1,29 @@
 //! A socket: a stream and a sink of messages.
 
-use super::{Error, ReceiveHalf, SendHalf};
+use super::{Error, ReceiveHalf, Reopened, SendHalf};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use futures_sink::Sink;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tunnel_protocol::endpoint::{ConnectOptions, Remote, SocketStats};
+use tunnel_protocol::endpoint::{ConnectOptions, MaybeSend, Remote, SocketStats};
 use tunnel_protocol::session::DEFAULT_MAX_MESSAGE;
 use tunnel_protocol::{CloseCode, Message, ServerId};
 
 /// The options of a client. Made by [`Socket::builder`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing is dialled before `connect` is called"]
 pub struct SocketBuilder {
     plan: SocketPlan,
 }
 
 /// The options that a [`SocketBuilder`] has collected.
-#[derive(Debug)]
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only pages have an engine yet"))]
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(target_family = "wasm", feature = "native")),
+    allow(dead_code, reason = "there is no driver without the feature `native`")
+)]
 pub(crate) struct SocketPlan {
     pub(crate) relay: String,
     pub(crate) server_id: String,
@@ -29,6 +32,8 @@ pub(crate) struct SocketPlan {
     pub(crate) identity: Option<String>,
     pub(crate) options: ConnectOptions,
     pub(crate) max_message: u64,
+    #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+    pub(crate) taken: Option<crate::native::Identity>,
 }
 
 impl SocketBuilder {
@@ -56,6 +61,18 @@ impl SocketBuilder {
         self
     }
 
+    /// Whether the socket, once it was open, begins a new session by itself when the server's page was reloaded, left or
+    /// closed, instead of ending: false unless this is called. The server must have an identity, and proves the same key again.
+    /// The socket seeks it for [`absent_timeout`](Self::absent_timeout) while it is not there, and for
+    /// [`resume_timeout`](Self::resume_timeout) in all.
+    ///
+    /// [`PathEvent::Interrupted`] comes first, then [`Socket::on_reopened`]'s function is called and [`PathEvent::Reopened`]
+    /// comes. [`Socket::unacknowledged`] hands back what may be lost. Each message is kept whole until the server has all of it.
+    pub const fn redial(mut self, redial: bool) -> Self {
+        self.plan.options.redial = redial;
+        self
+    }
+
     /// Longest message that the server may send, in bytes: 100 MiB unless this is called. A longer one ends the socket with
     /// [`CloseCode::TOO_BIG`] before it is received.
     pub const fn max_message_size(mut self, bytes: u64) -> Self {
@@ -75,17 +92,27 @@ impl SocketBuilder {
         self
     }
 
+    /// Connects under an identity that the program has taken already.
+    #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+    pub fn with_identity(mut self, identity: crate::native::Identity) -> Self {
+        self.plan.taken = Some(identity);
+        self
+    }
+
     /// Connects, and waits until the socket is open.
     ///
     /// # Errors
     ///
-    /// [`Error::ServerId`], [`Error::Protocols`], [`Error::Path`], [`Error::Url`] and [`Error::Identity`] before anything is
-    /// dialled; [`Error::Failed`] says why the socket did not open; [`Error::Unsupported`] outside of web pages.
+    /// [`Error::ServerId`], [`Error::Protocols`], [`Error::Path`], [`Error::Redial`], [`Error::Url`] and [`Error::Identity`]
+    /// before anything is dialled; [`Error::Failed`] says why the socket did not open; [`Error::Unsupported`] outside of web pages without
+    /// the feature `native`, and with it [`Error::NoRuntime`] outside of a tokio runtime.
     pub async fn connect(self) -> Result<Socket, Error> {
         let server = self.plan.check()?;
         #[cfg(target_family = "wasm")]
         return crate::browser::connect(server, self.plan).await;
-        #[cfg(not(target_family = "wasm"))]
+        #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+        return crate::native::connect(server, self.plan).await;
+        #[cfg(not(any(target_family = "wasm", feature = "native")))]
         return Err({
             let _: ServerId = server;
             Error::Unsupported
@@ -113,17 +140,20 @@ impl SocketPlan {
         if !path.is_empty() && !path.starts_with('/') {
             return Err(Error::Path(path.clone()));
         }
+        if self.options.redial && self.options.resume_timeout.is_zero() {
+            return Err(Error::Redial);
+        }
         Ok(server)
     }
 }
 
-/// Whether a text is a token of HTTP (RFC 9110, section 5.6.2), as subprotocols have to be.
+/// Returns whether a text is a token of HTTP (RFC 9110, section 5.6.2), as subprotocols have to be.
 fn is_token(text: &str) -> bool {
     let is_special = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || is_special(byte))
 }
 
-/// A change of the path underneath an open socket, or of what keeps a server registered. No message is lost.
+/// A change of the path underneath an open socket, or of what keeps a server registered. Only with the last kind may messages be lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PathEvent {
@@ -131,6 +161,9 @@ pub enum PathEvent {
     Interrupted,
     /// The socket or server goes on where it was.
     Resumed,
+    /// The server has lost the session, and the socket, which [redials](SocketBuilder::redial), has a new one:
+    /// [`Socket::unacknowledged`] has what may be lost.
+    Reopened,
 }
 
 /// An open socket to another page.
@@ -170,14 +203,46 @@ impl Socket {
             identity: None,
             options: ConnectOptions::default(),
             max_message: DEFAULT_MAX_MESSAGE,
+            #[cfg(all(not(target_family = "wasm"), feature = "native"))]
+            taken: None,
         };
         SocketBuilder { plan }
     }
 
-    /// The subprotocol that the server has chosen, or empty.
+    /// The subprotocol that the server chose when the socket opened, or empty.
     #[must_use]
     pub fn protocol(&self) -> &str {
         &self.protocol
+    }
+
+    /// Has a function called with each new session of a socket that [redials](SocketBuilder::redial). What it sends goes out
+    /// before all that has waited for the session. A later call takes the place of an earlier one; it goes on when the socket
+    /// is split.
+    ///
+    /// ```no_run
+    /// # use tunnel_wasm::{Error, Socket};
+    /// # async fn join(server_id: &str) -> Result<(), Error> {
+    /// let socket = Socket::builder("wss://relay.example", server_id, 80).redial(true).connect().await?;
+    /// socket.on_reopened(|session| {
+    ///     session.send("join the room again");
+    ///     for message in session.unacknowledged() {
+    ///         session.send(message);
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_reopened(&self, greet: impl FnMut(&Reopened<'_>) + MaybeSend + 'static) {
+        self.sender.command.state.on_reopened(Box::new(greet));
+    }
+
+    /// Takes out what is not known to have arrived, oldest first: of sessions that a server has lost, and, when a socket that
+    /// [redials](SocketBuilder::redial) has ended, also what waited. Nothing of it is sent again by itself: a message that had
+    /// arrived would arrive twice. What is not taken is kept; more than 1 MiB of it ends the socket with
+    /// [`CloseCode::OVERFLOW`] when yet another session is lost.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Vec<Message> {
+        self.sender.unacknowledged()
     }
 
     /// The other side.
@@ -216,7 +281,7 @@ impl Socket {
     /// # }
     /// ```
     pub fn path_events(&self) -> impl Stream<Item = PathEvent> + use<> {
-        self.sender.shared.path_events()
+        self.sender.command.state.path_events()
     }
 
     /// Begins to close, behind what has been sent. The stream gives what the other side still sends, and then ends.
@@ -224,6 +289,12 @@ impl Socket {
     /// `code` is 1000 or 3000 to 4999, as for a `WebSocket`; a reason of more than 123 bytes is cut between words.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.sender.close(code, reason);
+    }
+
+    /// Ends the socket at once, because of `reason`: what has not arrived is lost. The other side sees an end that is not clean,
+    /// with the code if it can be told.
+    pub fn abort(&self, code: CloseCode, reason: &str) {
+        self.sender.abort(code, reason);
     }
 
     /// Waits for the end, which [`Error::Closed`] describes, a clean close too. The future outlives the socket.
@@ -287,6 +358,7 @@ impl Sink<Message> for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "native"))]
     use futures_util::FutureExt;
     use tunnel_protocol::server_id::PublicKey;
 
@@ -306,6 +378,7 @@ mod tests {
             assert_eq!(problem(&builder().protocols(protocols.iter().copied())), expected);
         }
         assert_eq!(problem(&builder().path("room")), Error::Path("room".into()));
+        assert_eq!(problem(&builder().redial(true).resume_timeout(Duration::ZERO)), Error::Redial);
         for id in ["nobody", "7", ""] {
             let error = problem(&Socket::builder("wss://relay.example", id, 80));
             assert!(matches!(&error, Error::ServerId { id: given, .. } if given == id), "{error}");
@@ -313,6 +386,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "native"))]
     fn nothing_connects_or_hosts_where_there_is_no_driver() {
         let connected = builder().connect().now_or_never().unwrap();
         assert_eq!(connected.unwrap_err(), Error::Unsupported);

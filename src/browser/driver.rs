@@ -280,6 +280,17 @@ impl Driver {
         self.with(|endpoint, now| endpoint.handle_diffie_hellman(ours, theirs, shared, now));
     }
 
+    /// Looks at a link, if it is there.
+    #[cfg(feature = "npm")]
+    pub(crate) fn with_link<T>(&self, id: LinkId, look: impl FnOnce(&Link) -> Option<T>) -> Option<T> {
+        self.links.borrow().get(&id).and_then(look)
+    }
+
+    #[cfg(feature = "npm")]
+    pub(crate) fn link_ids(&self) -> Vec<LinkId> {
+        self.links.borrow().keys().copied().collect()
+    }
+
     /// Has one of the timers call the driver at `at`.
     fn arm(&self, timer: fn(&Self) -> &Timer, at: Instant) {
         let this = self.this.clone();
@@ -460,6 +471,11 @@ impl LinkSink for Driver {
     }
 }
 
+/// The drivers of the page.
+pub(crate) fn all() -> Vec<Rc<Driver>> {
+    DRIVERS.with_borrow(Clone::clone)
+}
+
 /// Makes keys for a first connection, while nobody waits for it.
 pub(crate) fn make_keys() {
     SPARE_KEYS.with_borrow_mut(|keys| keys.resize_with(2, || StaticKey::from_secret(random())));
@@ -475,9 +491,9 @@ pub(crate) fn handle_idle() {
 
 /// Called on `pagehide`: tells every peer. There is no later chance.
 pub(crate) fn leave() {
-    // What has been acknowledged reaches its listeners, so that an application can keep it for the page's next load.
+    // Acknowledged messages reach their listeners, so that an application can keep them for the page's next load.
     tasks::run_all();
-    for driver in DRIVERS.with_borrow(Clone::clone) {
+    for driver in all() {
         driver.with(Endpoint::leave);
         driver.transmit(|_| true, now());
     }
@@ -485,7 +501,7 @@ pub(crate) fn leave() {
 
 /// Something happened that the links may not have survived.
 pub(crate) fn probe() {
-    for driver in DRIVERS.with_borrow(Clone::clone) {
+    for driver in all() {
         driver.with(Endpoint::probe);
     }
 }

@@ -1,13 +1,16 @@
 //! The driver as the engine of the API for Rust pages. Called by `src/api/`.
 
-use crate::api::{Engine, Error, Server, ServerPlan, ServerState, Socket, SocketPlan, SocketState};
+use crate::api::{
+    Engine, Error, Guard, Parking, Server, ServerPlan, ServerState, Socket, SocketPlan, SocketState,
+};
+use crate::browser::claim::Claim;
 use crate::browser::driver::{Driver, ServerSink, SocketSink};
 use crate::browser::identity::TakenIdentity;
 use crate::browser::link::{Relay, Token, bound_url};
 use crate::browser::page;
+use crate::browser::parked::Parked;
 use crate::browser::platform::random;
 use futures_channel::oneshot;
-use std::any::Any;
 use std::rc::Rc;
 use tunnel_protocol::endpoint::{Endpoint, Event, SocketId, SocketStats};
 use tunnel_protocol::identity::StaticKey;
@@ -32,8 +35,16 @@ pub(crate) async fn connect(server: ServerId, plan: SocketPlan) -> Result<Socket
 pub(crate) async fn host(plan: ServerPlan) -> Result<Server, Error> {
     page::start();
     let relay = relay(plan.relay, plan.token)?;
-    let (key, guard) = take(plan.identity).await?;
-    let (state, hosting) = ServerState::new(guard, plan.max_message);
+    let at = relay.url.clone().unwrap_or_default();
+    let claim = match &plan.identity {
+        Some(identity) => Some(Claim::take(identity, &at).await?),
+        None => None,
+    };
+    let (key, kept) = take(plan.identity.clone()).await?;
+    let parking = plan
+        .identity
+        .map(|identity| -> Box<dyn Parking> { Box::new(Parked::take(&identity, &at, plan.absent_timeout)) });
+    let (state, hosting) = ServerState::new(Some(Box::new((kept, claim))), parking, plan.max_message);
     let driver = Driver::new(relay, Some(state.clone()), false, plan.max_clients);
     let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
     driver.with(|endpoint, now| endpoint.host(key, now));
@@ -55,7 +66,7 @@ fn relay(text: String, token: String) -> Result<Relay, Error> {
 }
 
 /// The key of an identity, and what keeps it.
-async fn take(name: Option<String>) -> Result<(Option<StaticKey>, Option<Box<dyn Any>>), Error> {
+async fn take(name: Option<String>) -> Result<(Option<StaticKey>, Option<Box<dyn Guard>>), Error> {
     let Some(name) = name else { return Ok((None, None)) };
     let (sender, taken) = oneshot::channel();
     // To its end even if nobody waits any more: who takes an identity has to release it.
@@ -78,7 +89,7 @@ impl Drop for Kept {
 
 impl SocketSink for SocketState {
     fn handle(self: Rc<Self>, driver: &Rc<Driver>, id: SocketId, event: Event) {
-        let unread = Self::handle(&self, event);
+        let unread = Self::handle(&self, &**driver, id, event);
         if unread > 0 {
             driver.consume(id, unread);
         }
@@ -132,16 +143,36 @@ impl Engine for Driver {
         self.read(|endpoint| endpoint.stats(id))
     }
 
-    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str, max_message: u64) {
+    fn abort(&self, id: SocketId, code: CloseCode, reason: &str) {
+        self.with_later(|endpoint, now| endpoint.abort(id, code, reason, now));
+    }
+
+    fn accept(&self, id: SocketId, state: Rc<SocketState>, protocol: &str, max_message: u64) -> bool {
+        if self.stats(id).is_none() {
+            return false;
+        }
         self.insert(id, state);
         self.with_later(|endpoint, now| {
             endpoint.limit_messages(id, max_message);
             endpoint.accept(id, protocol, now);
         });
+        true
     }
 
     fn refuse(&self, id: SocketId, code: CloseCode, reason: &str) {
         self.with_later(|endpoint, now| endpoint.refuse(id, code, reason, now));
+    }
+
+    fn greet(&self, id: SocketId) {
+        self.with_later(|endpoint, _| endpoint.greet(id));
+    }
+
+    fn flush(&self, id: SocketId) {
+        self.with_later(|endpoint, _| endpoint.flush(id));
+    }
+
+    fn take_unacknowledged(&self, id: SocketId) -> Vec<Message> {
+        self.with_later(|endpoint, _| endpoint.take_unacknowledged(id))
     }
 
     fn unhost(&self) {

@@ -1,11 +1,11 @@
-//! Keys that outlive a page, as `js/page.js` keeps them. Called by the driver, the classes and `engine.rs`.
+//! Keys that outlive a page, as `js/kept.js` keeps them. Called by the driver, the classes and `engine.rs`.
 
 use js_sys::Uint8Array;
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::server_id::PublicKey;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(module = "/js/page.js")]
+#[wasm_bindgen(module = "/js/kept.js")]
 extern "C" {
     /// Computes the secret that a key of WebCrypto's shares with `theirs`: 32 bytes, all zero if there is none.
     #[wasm_bindgen(js_name = diffieHellman)]
@@ -18,7 +18,7 @@ extern "C" {
 
 #[wasm_bindgen]
 extern "C" {
-    /// An identity that `takeIdentity` of `js/page.js` has taken for the page.
+    /// An identity that `takeIdentity` of `js/kept.js` has taken for the page.
     #[derive(Debug)]
     pub(crate) type TakenIdentity;
 

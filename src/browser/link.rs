@@ -2,13 +2,15 @@
 
 #[cfg(feature = "npm")]
 pub(crate) mod loopback;
+mod traffic;
 
 #[cfg(feature = "npm")]
 use crate::browser::frames;
 use js_sys::{ArrayBuffer, JsString, Uint8Array};
 #[cfg(feature = "npm")]
 use loopback::LoopbackLink;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
+pub(crate) use traffic::Traffic;
 use tunnel_protocol::close::truncate_reason;
 use tunnel_protocol::early;
 use tunnel_protocol::endpoint::{LinkId, LinkMessage};
@@ -188,7 +190,8 @@ impl Link {
 
 /// A WebSocket with the closures that it calls.
 pub(crate) struct WebSocketLink {
-    socket: WebSocket,
+    pub(crate) socket: WebSocket,
+    pub(crate) traffic: Rc<Traffic>,
     /// True if it may be given views of wasm memory.
     takes_views: bool,
     _on_open: Closure<dyn FnMut()>,
@@ -207,10 +210,11 @@ impl WebSocketLink {
                 sink.handle_link_opened(id, opened.protocol() == early::SUBPROTOCOL);
             }
         });
-        let to = sink.clone();
+        let traffic = Rc::<Traffic>::default();
+        let (to, counts) = (sink.clone(), traffic.clone());
         let on_message = Closure::<dyn FnMut(JsValue, bool)>::new(move |data: JsValue, is_ours| {
             if let Some(sink) = to.upgrade() {
-                receive(&*sink, id, &data, is_ours);
+                receive(&*sink, id, &data, is_ours, &counts);
             }
         });
         let to = sink.clone();
@@ -223,10 +227,18 @@ impl WebSocketLink {
         socket.set_onopen(Some(on_open.as_ref().unchecked_ref()));
         socket.set_onclose(Some(on_close.as_ref().unchecked_ref()));
         let takes_views = copies_what_it_sends(&socket);
-        Ok(Self { socket, takes_views, _on_open: on_open, _on_message: on_message, _on_close: on_close })
+        Ok(Self {
+            socket,
+            traffic,
+            takes_views,
+            _on_open: on_open,
+            _on_message: on_message,
+            _on_close: on_close,
+        })
     }
 
     fn send(&self, message: &LinkMessage) {
+        self.traffic.count_sent(message);
         // None of these fails while the WebSocket is open.
         let _ = match message {
             // Without a copy of our own: one of 64 KiB for each frame, in fresh memory, halves what a page can send.
@@ -255,7 +267,7 @@ fn offer(early: &[u8]) -> Vec<String> {
     vec![SUBPROTOCOL.to_owned(), early::SUBPROTOCOL.to_owned(), early::PREFIX.to_owned() + &frames]
 }
 
-fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue, is_ours: bool) {
+fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue, is_ours: bool, traffic: &Traffic) {
     let too_long = |len: usize| {
         let error = LinkError::TooLong { len, max: MAX_RECEIVED };
         sink.handle_link_closed(id, error.code(), &error.to_string());
@@ -273,14 +285,17 @@ fn receive(sink: &dyn LinkSink, id: LinkId, data: &JsValue, is_ours: bool) {
         }
         #[cfg(not(feature = "npm"))]
         let _ = is_ours;
-        sink.handle_message(id, LinkMessage::Binary(bytes.into()));
+        let message = LinkMessage::Binary(bytes.into());
+        traffic.count_received(&message);
+        sink.handle_message(id, message);
     } else if let Some(text) = data.dyn_ref::<JsString>() {
         let len = text.length() as usize;
         if len > MAX_TEXT {
             return too_long(len);
         }
-        let text = String::from(text);
-        sink.handle_message(id, LinkMessage::Text(text));
+        let message = LinkMessage::Text(String::from(text));
+        traffic.count_received(&message);
+        sink.handle_message(id, message);
     } else {
         let reason = "the page's WebSocket gave a message that is neither a text nor an ArrayBuffer";
         sink.handle_link_closed(id, CloseCode::PROTOCOL_ERROR, reason);

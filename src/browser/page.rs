@@ -2,6 +2,8 @@
 //! `engine.rs` at the first connection of a Rust page; it calls the driver.
 
 use crate::browser::{driver, tasks};
+#[cfg(feature = "npm")]
+use gloo_timers::callback::Timeout;
 use std::cell::Cell;
 use wasm_bindgen::prelude::*;
 use web_sys::{Document, EventTarget};
@@ -9,10 +11,14 @@ use web_sys::{Document, EventTarget};
 #[cfg(feature = "npm")]
 #[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
-    /// Calls the function when the page is idle, or after a while.
+    /// Calls the function once the page is idle. Returns false, and does nothing, where the platform does not say when that is.
     #[wasm_bindgen(js_name = whenIdle)]
-    fn when_idle(task: JsValue);
+    fn when_idle(task: &JsValue) -> bool;
 }
+
+/// Milliseconds after which a page counts as idle where the platform does not say when it is: in workers, Safari and Node.js.
+#[cfg(feature = "npm")]
+const PRESUMED_IDLE: u32 = 200;
 
 thread_local! {
     static STARTED: Cell<bool> = const { Cell::new(false) };
@@ -26,9 +32,21 @@ pub(crate) fn start() -> bool {
     tasks::prepare();
     driver::make_keys();
     #[cfg(feature = "npm")]
-    when_idle(Closure::once_into_js(driver::handle_idle));
+    await_idleness();
     watch();
     true
+}
+
+/// Calls the driver once the page is idle, so that it can warm up. That is not urgent: it may wait for a fake clock of the page's,
+/// as the timer of the protocol may not (`platform.rs`).
+#[cfg(feature = "npm")]
+fn await_idleness() {
+    let call = Closure::once(driver::handle_idle);
+    if when_idle(call.as_ref()) {
+        call.forget();
+    } else {
+        Timeout::new(PRESUMED_IDLE, driver::handle_idle).forget();
+    }
 }
 
 /// Listens to what happens to the page. Workers fire some of these events, Node.js none.

@@ -11,7 +11,8 @@ extern "C" {
     fn get_random_values(bytes: &mut [u8]);
 }
 
-// The platform's, as they were when the library was loaded.
+// The platform's, as they were when the library was loaded. gloo-timers calls those that the page has at the moment: a fake clock
+// of its tests, which stands still or jumps by an hour, would hold up messages or end connections.
 #[wasm_bindgen(module = "/js/page.js")]
 extern "C" {
     #[wasm_bindgen(js_name = now)]

@@ -137,7 +137,7 @@ async fn a_server_that_nobody_waits_for_is_not_hosted_and_its_identity_is_free()
         }
         until_gone(&id).await;
     }
-    // What it held is given back in a task of its own: each try lets some pass.
+    // Its memory is given back in a task of its own: each try lets some pass.
     for tries in 0.. {
         if is_held(name).await == JsValue::FALSE {
             break;

@@ -6,6 +6,7 @@
 mod ends;
 mod messages;
 mod paths;
+mod reloads;
 
 use futures_util::{SinkExt, StreamExt};
 use tunnel_wasm::{CloseCode, Error, Listener, Message, Server, Socket};

@@ -1,4 +1,4 @@
-// What the tests do to the platform underneath the library.
+// Changes that the tests make to the platform underneath the library.
 
 const { send } = WebSocket.prototype
 const said = new Set()
@@ -14,8 +14,11 @@ export const cut = () => {
   said.clear()
 }
 
-/** Whether a page or worker of this origin holds the identity of this name. */
+/** Returns whether a page or worker of this origin holds the identity of this name. */
 export const isHeld = async name => {
   const { held } = await navigator.locks.query()
   return held.some(lock => lock.name.endsWith(` ${name}`))
 }
+
+/** Whether there is storage of this tab: workers have none. */
+export const hasTabStorage = () => 'sessionStorage' in globalThis

@@ -2,7 +2,7 @@
 
 pub(crate) use imp::Lanes;
 
-/// How many blocks are computed at once.
+/// The number of blocks that are computed at once.
 pub(crate) const LANES: usize = 4;
 
 /// The bytes of four blocks.

@@ -1,3 +1,5 @@
+//! A budget of processor time. `engine.rs` keeps one for all links, `turns.rs` one for each.
+
 use std::time::Duration;
 use tunnel_protocol::Instant;
 

@@ -1,3 +1,5 @@
+//! The processor time of a thread. Calls are limited and paid for by it.
+
 use std::time::Duration;
 
 /// Processor time of the calling thread. What other processes do has no part in it.

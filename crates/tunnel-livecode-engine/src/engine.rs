@@ -2,20 +2,28 @@
 
 mod answers;
 mod manage;
+mod proof;
 mod run;
+mod service;
 mod turns;
+mod watch;
+
+pub use service::{SERVICE_URL, Wire};
 
 use crate::bucket::Bucket;
 use crate::image::{Image, ImageError};
 use crate::program::{Program, ProgramError};
 use crate::sandbox::{Op, Sandbox};
 use answers::Pending;
+use run::Caller;
+use service::Service;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tunnel_protocol::Instant;
-use tunnel_protocol::router::{Instruct, LinkId, Said};
-use turns::Turns;
+use tunnel_protocol::identity::StaticKey;
+use tunnel_protocol::router::{Instruct, LinkId, Peer, Said};
+use tunnel_protocol::{Instant, ServerId};
+use turns::{Turns, Who};
 
 /// The number of labelled checkpoints that are kept.
 const MAX_KEPT: usize = 4;
@@ -38,6 +46,19 @@ pub struct Settings {
     pub shows_addresses: bool,
     /// After how long a checkpoint is made anew, if calls ran.
     pub checkpoint_interval: Duration,
+    /// The namespace's name, which is part of its links' URL; empty: the one of links without.
+    pub namespace: String,
+    /// The key of the server that instructions make of the namespace by `serve`; `None`: a fresh one.
+    pub key: Option<StaticKey>,
+    /// Most clients that this server has.
+    pub max_clients: usize,
+}
+
+impl Settings {
+    /// An address as instructions may see it.
+    fn address(&self, address: &str, number: u32) -> String {
+        if self.shows_addresses { address.to_owned() } else { format!("198.51.100.{}", number % 254 + 1) }
+    }
 }
 
 impl Default for Settings {
@@ -47,6 +68,9 @@ impl Default for Settings {
             allows_eval: true,
             shows_addresses: true,
             checkpoint_interval: Duration::from_secs(1),
+            namespace: String::new(),
+            key: None,
+            max_clients: 256,
         }
     }
 }
@@ -81,6 +105,8 @@ pub struct Stats {
     pub links: usize,
     /// Commands that wait for their turn.
     pub waiting: usize,
+    /// Clients of the namespace's own server.
+    pub clients: usize,
 }
 
 /// A link as the engine knows it.
@@ -88,8 +114,11 @@ pub struct Stats {
 struct Link {
     /// Its number in the sandbox; never used twice.
     number: u32,
+    peer: Arc<Peer>,
     /// The facts about the peer that instructions may know, in JSON.
     about: String,
+    /// Servers whose keys the peer has shown to have.
+    proven: Vec<ServerId>,
     commands: VecDeque<Instruct>,
     is_configurer: bool,
     /// Texts that belong to no command, and so must not come into the middle of an answer.
@@ -118,6 +147,7 @@ pub struct Engine {
     kept: VecDeque<(String, Image)>,
     pending: Pending,
     watchers: BTreeSet<LinkId>,
+    service: Service,
     /// The link whose command runs.
     running: Option<LinkId>,
     said: VecDeque<Said>,
@@ -128,7 +158,10 @@ impl Engine {
     /// An engine with nothing in it.
     pub fn new(program: &Arc<Program>, settings: Settings, now: Instant) -> Result<Self, ProgramError> {
         let sandbox = Sandbox::new(program)?;
-        Ok(Self::with_sandbox(program, settings, sandbox, now))
+        let mut engine = Self::with_sandbox(program, settings, sandbox, now);
+        // Instructions have to know the server's ID.
+        engine.resume(now);
+        Ok(engine)
     }
 
     /// An engine that goes on where an image was made. All links that were open then are closed.
@@ -157,8 +190,9 @@ impl Engine {
         for (name, body) in sources {
             let parameters = serde_json::json!({ "instructionToAdd": name, "body": body });
             let text = serde_json::json!({ "parameters": parameters }).to_string();
-            engine.call(Op::Add, 0, &text, None, now);
-            engine.said.clear();
+            engine.call(Op::Add, 0, text.as_bytes(), Caller::Nobody, now);
+            // Nobody asked; but the router has to know whether the tunnel's six are here.
+            engine.said.retain(|said| matches!(said, Said::Tunnel { .. }));
         }
         engine.keep_checkpoint(now);
         Ok(engine)
@@ -166,7 +200,9 @@ impl Engine {
 
     fn with_sandbox(program: &Arc<Program>, settings: Settings, sandbox: Sandbox, now: Instant) -> Self {
         let share = settings.share.clamp(0.001, 1.0);
+        let key = settings.key.clone().unwrap_or_else(fresh_key);
         Self {
+            service: Service::new(key, settings.max_clients),
             program: program.clone(),
             checkpoint: sandbox.image(),
             sandbox,
@@ -195,10 +231,12 @@ impl Engine {
         if !self.links.contains_key(&id) {
             self.last_number += 1;
             let number = self.last_number;
-            let about = self.about(&instruct, number);
+            let about = self.about(&instruct.peer, number, &[]);
             let link = Link {
                 number,
+                peer: instruct.peer.clone(),
                 about,
+                proven: Vec::new(),
                 commands: VecDeque::new(),
                 is_configurer: false,
                 notices: VecDeque::new(),
@@ -208,24 +246,22 @@ impl Engine {
         }
         if let Some(link) = self.links.get_mut(&id) {
             link.commands.push_back(instruct);
-            self.turns.want(id, now);
+            self.turns.want(Who::Link(id), now);
         }
     }
 
-    fn about(&self, instruct: &Instruct, number: u32) -> String {
-        let address = if self.settings.shows_addresses {
-            instruct.address.clone()
-        } else {
-            format!("198.51.100.{}", number % 254 + 1)
-        };
-        serde_json::json!({ "address": address, "url": path(&instruct.url), "headers": {} }).to_string()
+    fn about(&self, peer: &Peer, number: u32, proven: &[ServerId]) -> String {
+        let address = self.settings.address(&peer.address, number);
+        let proven: Vec<_> = proven.iter().map(ServerId::to_string).collect();
+        let url = path(&peer.url);
+        serde_json::json!({ "address": address, "url": url, "headers": {}, "proven": proven }).to_string()
     }
 
     /// Forgets a link: it is closed. Instructions hear of it.
     pub fn link_left(&mut self, id: LinkId) {
         let Some(link) = self.links.remove(&id) else { return };
         self.numbers.remove(&link.number);
-        self.turns.forget(id);
+        self.turns.forget(Who::Link(id));
         self.watchers.remove(&id);
         self.pending.forget(id);
         self.left.push_back(link.number);
@@ -243,6 +279,7 @@ impl Engine {
             memory: self.sandbox.size(),
             links: self.links.len(),
             waiting: self.links.values().map(|link| link.commands.len()).sum(),
+            clients: self.service.clients(),
             ..self.stats
         }
     }
@@ -273,6 +310,14 @@ impl Engine {
         self.checkpoint_at = now;
         self.is_changed = false;
     }
+}
+
+/// A key that nobody has had. Without randomness there is none that could be kept secret, and no server is registered under this one
+/// either: that needs randomness, too.
+fn fresh_key() -> StaticKey {
+    let mut secret = [0; 32];
+    let _failed = getrandom::fill(&mut secret);
+    StaticKey::from_secret(secret)
 }
 
 /// The path of a URL, as a request's line has it.

@@ -1,3 +1,5 @@
+//! A copy of a sandbox's memory, to go back to and to keep. Made and taken in by `sandbox.rs`.
+
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ mod program;
 mod sandbox;
 mod thrown;
 
-pub use engine::{Engine, Next, Settings, Stats};
+pub use engine::{Engine, Next, SERVICE_URL, Settings, Stats, Wire};
 pub use image::{Image, ImageError};
 pub use program::{Program, ProgramError};
-pub use sandbox::{Called, How, Limits, Op, Out, OutKind, Sandbox};
+pub use sandbox::{Called, How, Kept, Limits, Op, Out, OutKind, Sandbox};

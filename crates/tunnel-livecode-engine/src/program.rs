@@ -1,3 +1,5 @@
+//! The WebAssembly module in which instructions run, compiled once for all sandboxes.
+
 use crate::clock::processor_time;
 use crate::sandbox::{Host, Limits, Sandbox};
 use sha2::{Digest, Sha256};

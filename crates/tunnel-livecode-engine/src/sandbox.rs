@@ -1,3 +1,5 @@
+//! One instance of the module, with its limits. `engine.rs` calls it.
+
 use crate::clock::processor_time;
 use crate::image::{Image, ImageError};
 use crate::program::{Program, ProgramError};
@@ -23,6 +25,8 @@ pub struct Limits {
     pub outputs: usize,
     /// Fuel between two looks at the clock.
     pub slice: u64,
+    /// The limits of what instructions keep.
+    pub kept: Kept,
 }
 
 impl Default for Limits {
@@ -35,7 +39,37 @@ impl Default for Limits {
             output: 4 << 20,
             outputs: 4_096,
             slice: 2_000_000,
+            kept: Kept::default(),
         }
+    }
+}
+
+/// The limits of what instructions keep, which the sandbox's own dispatcher obeys. JavaScript's heap bounds all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Characters of all sources, older versions included.
+    pub sources: u32,
+    /// The number of instructions.
+    pub instructions: u32,
+    /// The number of versions of each that are kept, the newest included; at least 1.
+    pub versions: u32,
+    /// The number of timers that run.
+    pub timers: u32,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { sources: 1 << 20, instructions: 256, versions: 16, timers: 64 }
+    }
+}
+
+impl Kept {
+    /// As the dispatcher takes them.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let Self { sources, instructions, versions, timers } = self;
+        serde_json::json!({
+            "sources": sources, "instructions": instructions, "versions": versions, "timers": timers,
+        })
     }
 }
 
@@ -79,6 +113,10 @@ pub enum Op {
     Globals = 10,
     /// To give all sources.
     Sources = 11,
+    /// To tell what happened to a client of the namespace's own server; its number is in the link's place.
+    Served = 12,
+    /// The same of a message in bytes, which follow the JSON after a line feed.
+    ServedBytes = 13,
 }
 
 /// One thing that a call wants done.
@@ -90,6 +128,8 @@ pub struct Out {
     pub link: u32,
     /// With which text.
     pub text: String,
+    /// With which bytes, if there is no text.
+    pub bytes: Vec<u8>,
 }
 
 /// The kinds of things that a call can want.
@@ -119,6 +159,10 @@ pub enum OutKind {
     Settled,
     /// `1` if there are instructions of the tunnel's names, else `0`.
     Tunnel,
+    /// An instruction listens on a port, which is in the link's place; without a text, no longer.
+    Port,
+    /// Bytes for a client.
+    SendBytes,
 }
 
 impl OutKind {
@@ -136,6 +180,8 @@ impl OutKind {
             9 => Self::Unknown,
             10 => Self::Settled,
             11 => Self::Tunnel,
+            12 => Self::Port,
+            13 => Self::SendBytes,
             _ => return None,
         })
     }
@@ -180,7 +226,11 @@ impl Host {
             return Err(wasmi::Error::new("too much output"));
         }
         let Some(kind) = OutKind::of(op) else { return Err(wasmi::Error::new("an unknown output")) };
-        self.out.push(Out { kind, link, text: String::from_utf8_lossy(text).into_owned() });
+        let (text, bytes) = match kind {
+            OutKind::SendBytes => (String::new(), text.to_vec()),
+            _ => (String::from_utf8_lossy(text).into_owned(), Vec::new()),
+        };
+        self.out.push(Out { kind, link, text, bytes });
         Ok(())
     }
 }
@@ -235,8 +285,11 @@ impl Sandbox {
     /// Has the module make itself ready.
     pub(crate) fn init(&mut self) -> Result<(), ProgramError> {
         let limits = self.program.limits;
-        match self.init.call(&mut self.store, (limits.heap, limits.stack))? {
-            0 => Ok(()),
+        if self.init.call(&mut self.store, (limits.heap, limits.stack))? != 0 {
+            return Err(ProgramError::Start);
+        }
+        match self.call(Op::Resume, 0, resume_text(&limits, &[], false, "")).how {
+            How::Well => Ok(()),
             _ => Err(ProgramError::Start),
         }
     }
@@ -283,14 +336,14 @@ impl Sandbox {
     }
 
     /// Runs one call to its end, or to its limits.
-    pub fn call(&mut self, op: Op, link: u32, text: &str) -> Called {
+    pub fn call(&mut self, op: Op, link: u32, text: impl AsRef<[u8]>) -> Called {
         let start = processor_time();
         let limits = self.program.limits;
         let host = self.store.data_mut();
         host.out.clear();
         host.out_bytes = 0;
         host.soft_end = start + limits.soft;
-        let ended = self.run(op, link, text, start + limits.hard);
+        let ended = self.run(op, link, text.as_ref(), start + limits.hard);
         let how = match ended {
             Ok(0) => How::Well,
             Ok(1) => How::Interrupted,
@@ -303,13 +356,13 @@ impl Sandbox {
         Called { how, out, spent: processor_time().saturating_sub(start) }
     }
 
-    fn run(&mut self, op: Op, link: u32, text: &str, end: Duration) -> Result<u32, wasmi::Error> {
+    fn run(&mut self, op: Op, link: u32, text: &[u8], end: Duration) -> Result<u32, wasmi::Error> {
         let slice = self.program.limits.slice;
         self.store.set_fuel(u64::MAX)?;
         let len = u32::try_from(text.len()).map_err(|_| wasmi::Error::new("too long a command"))?;
         let at = self.buffer.call(&mut self.store, len)?;
         self.memory
-            .write(&mut self.store, at as usize, text.as_bytes())
+            .write(&mut self.store, at as usize, text)
             .map_err(|_| wasmi::Error::new("out of memory"))?;
         self.store.set_fuel(slice)?;
         let mut state = self.call.call_resumable(&mut self.store, (op as u32, link))?;
@@ -339,4 +392,10 @@ fn reason(error: &wasmi::Error) -> String {
         ErrorKind::TrapCode(trap) => format!("the sandbox failed: {trap}"),
         _ => error.to_string(),
     }
+}
+
+/// The text of [`Op::Resume`]: the numbers that are open, whether listeners are not asked, and the namespace's server ID.
+pub(crate) fn resume_text(limits: &Limits, open: &[u32], is_silent: bool, server: &str) -> String {
+    let limits = limits.kept.json();
+    serde_json::json!({ "open": open, "isSilent": is_silent, "limits": limits, "server": server }).to_string()
 }

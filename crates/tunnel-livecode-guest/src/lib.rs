@@ -5,11 +5,14 @@
 //! so a copy of it is an image of everything.
 
 use rquickjs::context::EvalOptions;
-use rquickjs::{Context, Ctx, Function, Persistent, Runtime, Value};
+use rquickjs::{Context, Ctx, Function, Persistent, Runtime, TypedArray, Value};
 use std::cell::RefCell;
 
 /// The part that is written in JavaScript: the dispatcher, and the globals of instructions.
 const PRELUDE: &str = include_str!("prelude.js");
+
+/// Globals that instructions know from browsers.
+const GLOBALS: &str = include_str!("globals.js");
 
 /// Version of the interface between host and guest.
 const VERSION: u32 = 1;
@@ -26,6 +29,9 @@ mod ended {
     /// The dispatcher itself failed, or there is none: instructions have broken it.
     pub(super) const BROKEN: u32 = 4;
 }
+
+/// Number of the task whose text is a line of JSON with bytes behind it. The others are in `prelude.js`.
+const SERVED_BYTES: u32 = 13;
 
 /// Number of the thing that `emit` tells of an interrupted call: where it was. The others are in `prelude.js`.
 const STOPPED_AT: u32 = 8;
@@ -51,6 +57,11 @@ thread_local! {
 fn tell(op: u32, link: u32, text: &str) {
     // SAFETY: the host reads `len` bytes at the pointer before it returns, and keeps neither.
     unsafe { emit(op, link, text.as_ptr(), text.len()) }
+}
+
+fn tell_bytes(op: u32, link: u32, bytes: &[u8]) {
+    // SAFETY: as in `tell`.
+    unsafe { emit(op, link, bytes.as_ptr(), bytes.len()) }
 }
 
 fn is_over() -> bool {
@@ -86,15 +97,25 @@ fn make(heap: usize, stack: usize) -> Option<Engine> {
     runtime.set_interrupt_handler(Some(Box::new(is_over)));
     let context = Context::full(&runtime).ok()?;
     let dispatch = context.with(|context| {
-        let mut options = EvalOptions::default();
-        options.strict = false;
-        options.filename = Some("relay".into());
-        let prelude: Function = context.eval_with_options(PRELUDE, options).ok()?;
+        let of_relay = |source| {
+            let mut options = EvalOptions::default();
+            options.strict = false;
+            options.filename = Some("relay".into());
+            context.eval_with_options::<Function, _>(source, options).ok()
+        };
+        let (prelude, globals) = (of_relay(PRELUDE)?, of_relay(GLOBALS)?);
         let emit =
             Function::new(context.clone(), |op: u32, link: u32, text: String| tell(op, link, &text)).ok()?;
         let random = Function::new(context.clone(), next_random).ok()?;
         let run = Function::new(context.clone(), run_source).ok()?;
-        let dispatch: Function = prelude.call((emit, random, run)).ok()?;
+        let emit_bytes =
+            Function::new(context.clone(), |op: u32, link: u32, bytes: TypedArray<'_, u8>| {
+                // SAFETY: nothing runs that could free or change the bytes before they are handed on.
+                let bytes = bytes.as_raw().map(|bytes| unsafe { bytes.as_ref() });
+                tell_bytes(op, link, bytes.unwrap_or_default());
+            })
+            .ok()?;
+        let dispatch: Function = prelude.call((emit, random, run, emit_bytes, globals)).ok()?;
         Some(Persistent::save(&context, dispatch))
     })?;
     Some(Engine { runtime, context, dispatch })
@@ -114,19 +135,25 @@ pub extern "C" fn livecode_buffer(len: usize) -> *mut u8 {
 /// Does what the text in the buffer asks for, and runs the promise jobs that are left; how it ended.
 #[unsafe(no_mangle)]
 pub extern "C" fn livecode_call(op: u32, link: u32) -> u32 {
-    let text = BUFFER
-        .with(|buffer| String::from_utf8(std::mem::take(&mut *buffer.borrow_mut())).unwrap_or_default());
+    let mut text = BUFFER.with(|buffer| std::mem::take(&mut *buffer.borrow_mut()));
+    let bytes = (op == SERVED_BYTES)
+        .then(|| text.iter().position(|byte| *byte == b'\n').map(|end| text.split_off(end + 1)))
+        .flatten();
+    let text = String::from_utf8(text).unwrap_or_default();
     ENGINE.with(|engine| match &*engine.borrow() {
-        Some(engine) => engine.call(op, link, text),
+        Some(engine) => engine.call(op, link, text, bytes),
         None => ended::BROKEN,
     })
 }
 
 impl Engine {
-    fn call(&self, op: u32, link: u32, text: String) -> u32 {
+    fn call(&self, op: u32, link: u32, text: String, bytes: Option<Vec<u8>>) -> u32 {
         let how = self.context.with(|context| {
-            let called =
-                self.dispatch.clone().restore(&context).and_then(|f| f.call::<_, ()>((op, link, text)));
+            let bytes = bytes.map(|bytes| TypedArray::new(context.clone(), bytes)).transpose();
+            let called = bytes.and_then(|bytes| {
+                let dispatch = self.dispatch.clone().restore(&context)?;
+                dispatch.call::<_, ()>((op, link, text, bytes))
+            });
             if called.is_ok() { ended::WELL } else { self.failed(&context, link) }
         });
         if how != ended::WELL { how } else { self.run_jobs(link) }

@@ -2,18 +2,19 @@
 //
 // Instructions may change every built-in object. What the dispatcher needs is therefore taken before any of them runs, tables have
 // no prototype, and neither methods nor iterators of built-in objects are called.
-(function (emit, random, run) {
+(function (emit, random, run, emitBytes, globals) {
   'use strict';
 
   // Things that a call has the host do. 8 is the engine's: where an interrupted call was.
   const SEND = 0, RETURNED = 1, THREW = 2, LOG = 3, TIMER = 4, CLOSE = 5, ANSWER = 6, RUNNING = 7, UNKNOWN = 9,
-    SETTLED = 10, TUNNEL = 11;
+    SETTLED = 10, TUNNEL = 11, PORT = 12, SEND_BYTES = 13;
   // Tasks that the host gives.
   const RUN = 0, ADD = 1, EVAL = 2, CLOSED = 3, FIRE = 4, RESUME = 5, LIST = 6, SOURCE = 7, ROLL_BACK = 8, REMOVE = 9,
-    GLOBALS = 10, SOURCES = 11;
+    GLOBALS = 10, SOURCES = 11, SERVED = 12, SERVED_BYTES = 13;
 
-  const MAX_INSTRUCTIONS = 256, MAX_VERSIONS = 16, MAX_SOURCES = 1 << 20, MAX_TIMERS = 64, MIN_INTERVAL = 20;
-  const MAX_NAMES = 200, MAX_PREVIEW = 200;
+  const MIN_INTERVAL = 20, MAX_NAMES = 200, MAX_PREVIEW = 200, MAX_PORTS = 64;
+  // Of the operator: `resume` has them.
+  let maxInstructions = 0, maxVersions = 1, maxSources = 0, maxTimers = 0;
 
   const { apply, ownKeys, construct } = Reflect;
   const { create, defineProperty, getOwnPropertyDescriptor, getPrototypeOf } = Object;
@@ -32,7 +33,9 @@
   const isError = (it) => apply(hasInstance, ErrorClass, [it]);
   const hasInstance = Function.prototype[Symbol.hasInstance];
   const PromiseClass = Promise, ErrorClass = Error, TypeErrorClass = TypeError, RangeErrorClass = RangeError;
-  const Bytes = Uint8Array;
+  const Bytes = Uint8Array, Buffer = ArrayBuffer, { isView } = Buffer;
+  const ofView = (name) => getOwnPropertyDescriptor(getPrototypeOf(Bytes.prototype), name).get;
+  const viewBuffer = ofView('buffer'), viewOffset = ofView('byteOffset'), viewLength = ofView('byteLength');
   const global = globalThis;
 
   const table = () => create(null);
@@ -46,13 +49,17 @@
   const instructions = table();
   const sockets = table();
   const timers = table();
-  let instructionCount = 0, sourceLength = 0, timerCount = 0, lastTimer = 0;
+  /** By port: the function that gets its sockets. */
+  const ports = table();
+  let instructionCount = 0, sourceLength = 0, timerCount = 0, lastTimer = 0, portCount = 0, serverId = '';
 
   // Links
 
   const ids = new WeakMap();
   const idOf = unbound(WeakMap.prototype.get);
   const setId = unbound(WeakMap.prototype.set);
+  /** By socket: the server IDs whose keys its peer has shown to have. */
+  const proven = new WeakMap();
 
   class WebSocket {
     constructor(id, about) {
@@ -125,6 +132,12 @@
     }
     terminate() { this.close(1001); }
     ping() {}
+    prove(server) {
+      const known = idOf(proven, this);
+      const wanted = text(server);
+      for (let i = 0; known && i < known.length; i++) if (known[i] === wanted) return true;
+      return false;
+    }
   }
   const states = table();
   states.CONNECTING = 0; states.OPEN = 1; states.CLOSING = 2; states.CLOSED = 3;
@@ -134,7 +147,63 @@
     defineProperty(WebSocket.prototype, state, constant);
   }
 
-  const socketOf = (id, about) => sockets[id] ??= construct(WebSocket, [id, about]);
+  const socketOf = (id, about) => {
+    const socket = sockets[id] ??= construct(WebSocket, [id, about]);
+    setId(proven, socket, about.proven);
+    return socket;
+  };
+
+  // Sockets of the tunnel server that the namespace is
+
+  class ServedSocket extends WebSocket {
+    constructor(id, about) {
+      super(id, about);
+      this.port = about.port;
+      this.remoteId = about.remoteId;
+      this.onmessage = null;
+      this.onclose = null;
+    }
+    send(data) {
+      const bytes = isView(data) ? new Bytes(apply(viewBuffer, data, []), apply(viewOffset, data, []), apply(viewLength, data, []))
+        : apply(hasInstance, Buffer, [data]) ? new Bytes(data) : undefined;
+      if (!bytes) return super.send(data);
+      const id = idOf(ids, this);
+      if (this.readyState !== 1 || sockets[id] !== this) throw new ErrorClass('not opened');
+      emitBytes(SEND_BYTES, id, bytes);
+    }
+    prove(server) { return this.remoteId !== null && this.remoteId === text(server); }
+  }
+
+  /** Fires an event for listeners of both kinds; `given` begins with its name. */
+  const tell = (socket, name, event, given) => {
+    apply(socket.emit, socket, given);
+    const handler = socket['on' + name];
+    if (typeof handler === 'function') apply(handler, socket, [event]);
+  };
+
+  const serve = (id, command, bytes) => {
+    const { about, event } = command;
+    if (event === 'close') {
+      const socket = sockets[id];
+      if (!socket) return;
+      delete sockets[id];
+      socket.readyState = 3;
+      const { code, reason, wasClean } = command;
+      return tell(socket, 'close', { type: 'close', target: socket, code, reason, wasClean }, ['close', code, reason]);
+    }
+    let socket = sockets[id];
+    if (!socket) {
+      // It is new, or opened after the checkpoint to which everything went back.
+      const handler = ports[about.port];
+      if (!handler) return emit(CLOSE, id, '[1001,"nobody listens to the port any more"]');
+      socket = sockets[id] = construct(ServedSocket, [id, about]);
+      apply(handler, undefined, [socket]);
+    }
+    socket.bufferedAmount = about.bufferedAmount;
+    if (event !== 'message') return;
+    const data = bytes === undefined || bytes === null ? command.data : bytes;
+    tell(socket, 'message', { type: 'message', target: socket, data }, ['message', data]);
+  };
 
   // Globals
 
@@ -159,109 +228,25 @@
     log: log('log'), info: log('info'), debug: log('debug'), warn: log('warn'), error: log('error'), trace: log('debug'),
   });
   Math.random = () => random();
-  const byteLength = getOwnPropertyDescriptor(getPrototypeOf(Bytes.prototype), 'byteLength').get;
-  const viewBuffer = getOwnPropertyDescriptor(getPrototypeOf(Bytes.prototype), 'buffer').get;
-  const viewOffset = getOwnPropertyDescriptor(getPrototypeOf(Bytes.prototype), 'byteOffset').get;
-  const hex = (digits) => {
-    let made = '';
-    for (let i = 0; i < digits; i++) made += '0123456789abcdef'[floor(random() * 16)];
-    return made;
-  };
-  expose('crypto', {
-    getRandomValues(array) {
-      const length = apply(byteLength, array, []);
-      if (length > 65536) throw new RangeErrorClass('at most 65536 bytes at once');
-      const bytes = new Bytes(apply(viewBuffer, array, []), apply(viewOffset, array, []), length);
-      for (let i = 0; i < length; i++) bytes[i] = floor(random() * 256);
-      return array;
-    },
-    randomUUID: () => hex(8) + '-' + hex(4) + '-4' + hex(3) + '-' + '89ab'[floor(random() * 4)] + hex(3) + '-' + hex(12),
-  });
-
-  // Encodings: QuickJS has none of its own.
-  const encode = (string) => {
-    const bytes = [];
-    for (let i = 0; i < string.length; i++) {
-      let code = apply(codePointAt, string, [i]);
-      if (code > 0xffff) i++;
-      else if (code >= 0xd800 && code <= 0xdfff) code = 0xfffd;
-      if (code < 0x80) append(bytes, code);
-      else {
-        const more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-        append(bytes, (0xff << 7 - more & 0xff) | code >> 6 * more);
-        for (let k = more - 1; k >= 0; k--) append(bytes, 0x80 | code >> 6 * k & 0x3f);
-      }
+  expose('serve', (port, handler) => {
+    const wanted = number(port);
+    if (wanted !== floor(wanted) || wanted < 0 || wanted > 65535) throw new RangeErrorClass('a port is a number from 0 to 65535');
+    const had = ports[wanted] !== undefined;
+    if (handler === null) {
+      if (had) { delete ports[wanted]; portCount--; emit(PORT, wanted, ''); }
+      return serverId;
     }
-    return new Bytes(bytes);
-  };
-  const codePointAt = String.prototype.codePointAt, fromCodePoint = String.fromCodePoint;
-  const decode = (view, fatal) => {
-    const buffer = view instanceof ArrayBuffer ? view : apply(viewBuffer, view, []);
-    const bytes = view instanceof ArrayBuffer ? new Bytes(view) : new Bytes(buffer, apply(viewOffset, view, []), apply(byteLength, view, []));
-    let made = '';
-    for (let i = 0; i < bytes.length;) {
-      const first = bytes[i++];
-      const more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : -1;
-      let code = more === 0 ? first : first & 0x3f >> more, k = 0;
-      while (k < more && i < bytes.length && (bytes[i] & 0xc0) === 0x80) {
-        const low = k === 0 ? first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80 : 0x80;
-        const high = k === 0 ? first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf : 0xbf;
-        if (bytes[i] < low || bytes[i] > high) break;
-        code = code << 6 | bytes[i++] & 0x3f;
-        k++;
-      }
-      if (k !== more) {
-        if (fatal) throw new TypeErrorClass('the bytes are no UTF-8');
-        code = 0xfffd;
-      }
-      made += fromCodePoint(code);
-    }
-    return made;
-  };
-  expose('TextEncoder', class TextEncoder {
-    get encoding() { return 'utf-8'; }
-    encode(string = '') { return encode(text(string)); }
+    if (typeof handler !== 'function') throw new TypeErrorClass('serve(port, socket => …) takes a function; null stops');
+    if (!had && portCount >= MAX_PORTS) throw new RangeErrorClass('there are ' + MAX_PORTS + ' ports already');
+    if (!had) { portCount++; emit(PORT, wanted, '1'); }
+    ports[wanted] = handler;
+    return serverId;
   });
-  expose('TextDecoder', class TextDecoder {
-    #fatal; #keepsMark;
-    constructor(label = 'utf-8', { fatal = false, ignoreBOM = false } = {}) {
-      if (!matches(/^\s*(utf-?8|unicode-1-1-utf-8)\s*$/i)(text(label))) throw new RangeErrorClass('only UTF-8 is known');
-      this.#fatal = !!fatal; this.#keepsMark = !!ignoreBOM;
-    }
-    get encoding() { return 'utf-8'; }
-    decode(view = new Bytes(0)) {
-      const made = decode(view, this.#fatal);
-      return !this.#keepsMark && made[0] === '\ufeff' ? slice(made, 1) : made;
-    }
-  });
-  const MapClass = Map, SetClass = Set, DateClass = Date, RegExpClass = RegExp, Buffer = ArrayBuffer;
-  expose('structuredClone', (value) => {
-    const known = new MapClass();
-    const clone = (it) => {
-      if (typeof it === 'function' || typeof it === 'symbol') throw new TypeErrorClass('functions and symbols cannot be cloned');
-      if (typeof it !== 'object' || it === null) return it;
-      if (known.has(it)) return known.get(it);
-      const keep = (made) => { known.set(it, made); return made; };
-      if (it instanceof DateClass) return keep(new DateClass(+it));
-      if (it instanceof RegExpClass) return keep(new RegExpClass(it.source, it.flags));
-      if (it instanceof Buffer) return keep(it.slice(0));
-      if (Buffer.isView(it)) {
-        if (it instanceof DataView) return keep(new DataView(clone(it.buffer), it.byteOffset, it.byteLength));
-        return keep(new it.constructor(clone(it.buffer), it.byteOffset, it.length));
-      }
-      if (it instanceof MapClass) { const made = keep(new MapClass()); it.forEach((v, k) => made.set(clone(k), clone(v))); return made; }
-      if (it instanceof SetClass) { const made = keep(new SetClass()); it.forEach((v) => made.add(clone(v))); return made; }
-      if (isError(it)) return keep(Object.assign(new ErrorClass(it.message), { name: it.name, stack: it.stack }));
-      const made = keep(isArray(it) ? new Array(it.length) : {});
-      for (const key of Object.keys(it)) made[key] = clone(it[key]);
-      return made;
-    };
-    return clone(value);
-  });
+  globals({ random, expose, isError });
 
   const startTimer = (f, after, repeats, given) => {
     if (typeof f !== 'function') throw new TypeErrorClass('a timer takes a function');
-    if (timerCount >= MAX_TIMERS) throw new RangeErrorClass('there are ' + MAX_TIMERS + ' timers already');
+    if (timerCount >= maxTimers) throw new RangeErrorClass('there are ' + maxTimers + ' timers already');
     after = min(max(number(after) || 0, repeats ? MIN_INTERVAL : 1), 2147483647);
     const id = ++lastTimer;
     timers[id] = { __proto__: null, f, after, repeats, given };
@@ -313,9 +298,11 @@
       remove(name);
       return;
     }
-    if (!known && instructionCount >= MAX_INSTRUCTIONS) throw new RangeErrorClass('there are ' + MAX_INSTRUCTIONS + ' instructions already');
-    const oldest = known && known.versions.length >= MAX_VERSIONS ? known.versions[0].body.length : 0;
-    if (sourceLength - oldest + body.length > MAX_SOURCES) throw new RangeErrorClass('sources of ' + MAX_SOURCES + ' characters are kept already');
+    if (!known && instructionCount >= maxInstructions) throw new RangeErrorClass('there are ' + maxInstructions + ' instructions already');
+    const drop = known ? max(0, known.versions.length + 1 - maxVersions) : 0;
+    let dropped = 0;
+    for (let i = 0; i < drop; i++) dropped += known.versions[i].body.length;
+    if (sourceLength - dropped + body.length > maxSources) throw new RangeErrorClass('sources of ' + maxSources + ' characters are kept already');
     let instruction = known;
     if (!instruction) {
       instruction = { __proto__: null, versions: list(), last: 0, calls: 0, errors: 0, lastError: '' };
@@ -323,11 +310,11 @@
       instructionCount++;
     }
     const versions = list();
-    for (let i = oldest ? 1 : 0; i < instruction.versions.length; i++) append(versions, instruction.versions[i]);
+    for (let i = drop; i < instruction.versions.length; i++) append(versions, instruction.versions[i]);
     append(versions, { __proto__: null, version, f, body, takesRequest: !!endsInRequest(sourceOf(f)), length: f.length });
     instruction.versions = versions;
     instruction.last = version;
-    sourceLength += body.length - oldest;
+    sourceLength += body.length - dropped;
   };
 
   const remove = (name) => {
@@ -344,7 +331,7 @@
     if (!known) throw new RangeErrorClass('there is no instruction of this name');
     if (version === undefined || version === null) return current(known);
     for (let i = 0; i < known.versions.length; i++) if (known.versions[i].version === number(version)) return known.versions[i];
-    throw new RangeErrorClass('there is no such version; the last ' + MAX_VERSIONS + ' are kept');
+    throw new RangeErrorClass('there is no such version; the last ' + maxVersions + ' are kept');
   };
 
   const parametersFor = (version, given, request) => {
@@ -489,12 +476,18 @@
     if (!socket) return;
     delete sockets[id];
     socket.readyState = 3;
-    socket.emit('close', code, reason);
+    tell(socket, 'close', { type: 'close', target: socket, code, reason, wasClean: code === 1000 }, ['close', code, reason]);
   };
 
   // After an image was brought back: its timers start anew, and links that are gone close.
   // When listeners cannot end in time, they are not asked.
-  const resume = (open, isSilent) => {
+  const resume = ({ open, isSilent, limits, server }) => {
+    maxInstructions = limits.instructions;
+    maxVersions = max(1, limits.versions);
+    maxSources = limits.sources;
+    maxTimers = limits.timers;
+    serverId = server;
+    for (const port in ports) emit(PORT, number(port), '1');
     for (const id in timers) emit(TIMER, number(id), text(timers[id].after));
     const isOpen = table();
     for (let i = 0; i < open.length; i++) isOpen[open[i]] = true;
@@ -514,7 +507,7 @@
     apply(timer.f, undefined, timer.given);
   };
 
-  return function dispatch(op, id, given) {
+  return function dispatch(op, id, given, bytes) {
     try {
       const command = given === '' ? table() : parse(given);
       const named = (typeof command.parameters === 'object' && command.parameters !== null) ? command.parameters : table();
@@ -523,7 +516,8 @@
       if (op === EVAL) return evaluate(id, { __proto__: null, about: command.about, answer: command.answer, parameters: { __proto__: null, body: own('body') } });
       if (op === CLOSED) return close(id, 1000, '');
       if (op === FIRE) return fire(id);
-      if (op === RESUME) return resume(command.open, command.isSilent);
+      if (op === RESUME) return resume(command);
+      if (op === SERVED || op === SERVED_BYTES) return serve(id, command, bytes);
       if (op === ADD) add(id, text(own('instructionToAdd')), text(own('body')));
       else if (op === ROLL_BACK) { const found = find(text(own('name')), own('version')); add(id, text(own('name')), found.body); }
       else if (op === REMOVE) { if (!remove(text(own('name')))) throw new RangeErrorClass('there is no instruction of this name'); }

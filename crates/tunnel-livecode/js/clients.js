@@ -71,6 +71,10 @@ class Connection {
   #origin;
   /** The error that ends it; none if one of the two sides wants to. */
   failure;
+  /** True if each answer ends with a line that has its number, and the value as JSON. */
+  #numbers = false;
+  /** Functions that read the log. */
+  #readers = new Set();
   /** By the number of their call: what waits for an answer. */
   #waiting = new Map();
 
@@ -132,6 +136,22 @@ class Connection {
     return Promise.all(answers);
   }
 
+  /** Has the relay number its answers, as one of 2017 can't. */
+  numberAnswers() {
+    this.#numbers = true;
+    this.#ask(core => core.numberAnswers());
+  }
+
+  get numbers() {
+    return this.#numbers;
+  }
+
+  /** Calls `reader` with each entry of the log; the result ends that. */
+  readLog(reader) {
+    this.#readers.add(reader);
+    return () => this.#readers.delete(reader);
+  }
+
   splitCredential(text) {
     return this.#ask(core => core.splitCredential(text));
   }
@@ -147,7 +167,7 @@ class Connection {
 
   #answer(name, privileged, call) {
     const answer = deferred();
-    this.#waiting.set(call, { ...answer, name, privileged });
+    this.#waiting.set(call, { ...answer, name, privileged, numbered: this.#numbers });
     return answer.promise;
   }
 
@@ -176,17 +196,54 @@ class Connection {
   // Called by Rust
 
   returned(call, answer) {
-    this.#take(call).resolve(answer);
+    const waiting = this.#waiting.get(call);
+    // An error has come by its number.
+    if (!waiting) return;
+    waiting.answer = answer;
+    this.#finish(call, waiting);
+  }
+
+  /** Resolves a call when its answer is whole: texts and, if answers have numbers, the value. */
+  #finish(call, { numbered, answer, value, resolve }) {
+    if (!answer || (numbered && !value)) return;
+    this.#waiting.delete(call);
+    resolve({ ...answer, ...value });
+  }
+
+  /** Takes the value of an answer. */
+  #settled(call, { returned, printed, threw }) {
+    const waiting = this.#waiting.get(call);
+    if (!waiting) return;
+    if (!threw) {
+      waiting.value = { value: returned, printed };
+      return this.#finish(call, waiting);
+    }
+    this.#waiting.delete(call);
+    const { name, message, at } = threw;
+    const place = at ? ` (${at.instruction} ${at.version}:${at.line}:${at.column})` : '';
+    const code = name === 'SyntaxError' && waiting.name === 'add instruction' ? 'source' : 'instruction-threw';
+    waiting.reject(fail(code, `'${waiting.name}' ended with ${name}: ${message}${place}`, threw));
   }
 
   failed(call, rejected) {
-    const { name, privileged, reject } = this.#take(call);
+    const { name, privileged, reject } = this.#take(call) ?? {};
+    if (!reject) return;
     if (!rejected) reject(fail('protocol-error', `the server could not read the command '${name}'`));
     else if (privileged) reject(fail('bad-credential', `the server rejected '${name}': is the credential right?`));
     else reject(fail('rejected', `the server has no instruction '${name}': add it first, or configure the server`));
   }
 
   log(line) {
+    const [, word, number, json] = /^server: (answered (\d+)|log) (\{.*\})$/s.exec(line) ?? [];
+    if (json !== undefined) {
+      try {
+        const value = JSON.parse(json);
+        if (number !== undefined) this.#settled(Number(number), value);
+        else if (word === 'log') for (const reader of this.#readers) reader(value);
+      } catch {
+        // An instruction returned the words of another line.
+      }
+    }
     this.#fire(new MessageEvent('log', { data: line, origin: this.#origin }), { line });
   }
 
@@ -207,10 +264,15 @@ class Connection {
   }
 }
 
+const unsupported = name =>
+  fail('unsupported', `this livecoding server does not know '${name}': it is one of 2017, or runs no programs`);
+
 /** The commands of a client; their arguments have been converted. */
 export class Client {
   #connection;
   #credential;
+  /** The additions of the relay to a server of 2017; null: none. */
+  capabilities = null;
 
   constructor(core, url, target, credential) {
     this.#connection = new Connection(core, url, target);
@@ -226,6 +288,7 @@ export class Client {
     signal?.addEventListener('abort', abort);
     try {
       await connection.opened.promise;
+      if (this.#credential !== '') await this.#greet();
       if (forwards) await connection.addTunnel(this.#credential);
     } catch (error) {
       connection.close();
@@ -233,6 +296,19 @@ export class Client {
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Finds out what the relay can do. One of 2017, and one that runs no programs, rejects the command, as they would with a wrong credential. */
+  async #greet() {
+    try {
+      const { returned } = await this.#manage('hello', {});
+      const version = /^hello livecode (\d+)$/.exec(returned)?.[1];
+      if (!version) return;
+      this.capabilities = Object.freeze({ version: Number(version) });
+      this.#connection.numberAnswers();
+    } catch (error) {
+      if (error.code !== 'bad-credential') throw error;
     }
   }
 
@@ -251,6 +327,88 @@ export class Client {
   /** The error that ends the connection; none if one of the two sides wants to. */
   get failure() {
     return this.#connection.failure;
+  }
+
+  async evaluate(source) {
+    if (this.#connection.numbers) return (await this.eval(source)).printed;
+    const { sent } = await this.eval(`ws.send(String((0, eval)(${JSON.stringify(source)})))`);
+    return sent.at(-1) ?? '';
+  }
+
+  instructions() {
+    return this.#extra('instructions', {});
+  }
+
+  source(name, version) {
+    return this.#extra('source', { name, version });
+  }
+
+  async rollBack(name, version) {
+    return (await this.#extra('roll back', { name, version })).version;
+  }
+
+  async removeInstruction(name) {
+    await this.#extra('remove', { name });
+  }
+
+  async checkpoint(label) {
+    await this.#extra('checkpoint', { label });
+  }
+
+  async restore(label) {
+    await this.#extra('restore', { label });
+  }
+
+  inspect(path = '') {
+    return this.#extra('globals', { path: Array.isArray(path) ? path : `${path}` === '' ? [] : `${path}`.split('.') });
+  }
+
+  quota() {
+    return this.#extra('quota', {});
+  }
+
+  async *logs() {
+    const entries = [];
+    let wake;
+    const stop = this.#connection.readLog(entry => {
+      entries.push(entry);
+      wake?.();
+    });
+    try {
+      await this.#extra('watch', {});
+      const ended = this.#connection.ended.promise.then(() => true);
+      for (;;) {
+        while (entries.length) yield entries.shift();
+        if (await Promise.race([ended, new Promise(resolve => (wake = resolve))])) return;
+      }
+    } finally {
+      stop();
+      if (this.readyState === 1) this.#extra('unwatch', {}).catch(() => {});
+    }
+  }
+
+  /** Shows the relay that this page holds a server's key; `prover` makes the proof. A promise of the server's ID. */
+  async prove(prover) {
+    const [, challenge] = /^challenge (\w+)$/.exec(await this.#proof({})) ?? [];
+    if (!challenge) throw fail('protocol-error', 'the relay did not answer with the challenge that its peers prove a key by');
+    const { server, proof } = await prover(challenge, this.url);
+    const answer = await this.#proof({ server, proof }).catch(error => {
+      if (error.code !== 'instruction-threw') throw error;
+      return error.message;
+    });
+    if (answer === `proven ${server}`) return server;
+    const message = `the relay does not take the proof for ${server} (a proxy that changes its URL, ${this.url}, would be a reason): ${answer}`;
+    throw fail('bad-credential', message);
+  }
+
+  /** Gives the command of proofs, which takes no credential; its line. */
+  async #proof(parameters) {
+    try {
+      const { returned } = await this.#connection.call('prove', false, core => core.manage('prove', JSON.stringify(parameters), ''));
+      return returned;
+    } catch (error) {
+      throw error.code === 'rejected' ? unsupported('prove') : error;
+    }
   }
 
   addInstruction(name, source) {
@@ -317,6 +475,16 @@ export class Client {
   async #ask(refused, name, ...parameters) {
     const { sent } = await this.invoke(name, ...parameters);
     if (sent.at(-1) !== '1') throw refused();
+  }
+
+  /** Gives a command that a server of 2017 does not have; a promise of its value. */
+  async #extra(name, parameters) {
+    if (this.#connection.numbers) return (await this.#manage(name, parameters)).value;
+    throw unsupported(name);
+  }
+
+  #manage(name, parameters) {
+    return this.#privileged(name, core => core.manage(name, JSON.stringify(parameters), this.#credential));
   }
 
   #privileged(name, command) {

@@ -117,6 +117,17 @@ impl LivecodeCore {
         Ok(self.call(|client| client.invoke(name, &parameters)))
     }
 
+    /// Has each answer end with a line that has its number.
+    #[wasm_bindgen(js_name = numberAnswers)]
+    pub fn number_answers(&self) {
+        self.client.borrow_mut().number_answers();
+    }
+
+    /// Gives a privileged command that a server of 2017 does not have. The parameters are an object as JSON.
+    pub fn manage(&self, name: &str, parameters: &str, credential: &str) -> f64 {
+        self.call(|client| client.manage(name, parameters, credential))
+    }
+
     /// Adds an instruction.
     #[wasm_bindgen(js_name = addInstruction)]
     pub fn add_instruction(&self, name: &str, source: &str, credential: &str) -> f64 {

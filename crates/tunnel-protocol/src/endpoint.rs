@@ -14,6 +14,7 @@ mod links;
 mod redial;
 mod server;
 mod socket;
+mod stats;
 mod steps;
 mod table;
 mod translator;
@@ -33,6 +34,8 @@ use keys::Keys;
 use redial::Redial;
 pub use socket::{ConnectOptions, Incoming, Liveness, Remote, SocketStats};
 use socket::{Entry, Path, Side, Socket};
+use stats::HostCounts;
+pub use stats::{HostStats, LinkStats};
 use std::collections::VecDeque;
 use table::Table;
 pub use translator::{MaybeSend, Translator};
@@ -65,6 +68,7 @@ pub struct Endpoint {
     /// Sessions of clients, by what they are resumed with.
     by_session: SortedMap<(PublicKey, SessionId), SocketId>,
     host: Option<Host>,
+    host_counts: HostCounts,
     /// Diffie-Hellman that have been asked for and not been answered: one's own key, and the other.
     agreements: SortedSet<(PublicKey, PublicKey)>,
     /// Sockets that may have a record to send, in the order of their turns.
@@ -98,6 +102,7 @@ impl Endpoint {
             by_path: SortedMap::new(),
             by_session: SortedMap::new(),
             host: None,
+            host_counts: HostCounts::default(),
             agreements: SortedSet::new(),
             ready: VecDeque::new(),
             timers: SortedSet::new(),

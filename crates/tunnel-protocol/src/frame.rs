@@ -490,7 +490,7 @@ impl Welcome {
 }
 
 impl ChannelKind {
-    const fn to_byte(self) -> u8 {
+    pub(crate) const fn to_byte(self) -> u8 {
         match self {
             Self::Session => 0,
             Self::Plain => 1,
@@ -507,7 +507,7 @@ const fn is_about_the_link(kind: u8) -> bool {
     matches!(kind, HELLO | WELCOME | REGISTER | REGISTERED | PING | PONG | GOAWAY | ERROR)
 }
 
-fn channel_kind(reader: &mut Reader) -> ChannelKind {
+pub(crate) fn channel_kind(reader: &mut Reader) -> ChannelKind {
     match reader.u8("kind") {
         0 => ChannelKind::Session,
         1 => ChannelKind::Plain,
@@ -515,7 +515,7 @@ fn channel_kind(reader: &mut Reader) -> ChannelKind {
     }
 }
 
-fn server_id(reader: &mut Reader) -> ServerId {
+pub(crate) fn server_id(reader: &mut Reader) -> ServerId {
     let id = reader.str8("server_id").parse();
     reader.require(id.is_ok(), "server_id");
     id.unwrap_or(ServerId::Number(0))

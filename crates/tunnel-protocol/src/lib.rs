@@ -21,6 +21,8 @@ pub mod ledger;
 pub mod link;
 pub mod livecode;
 pub mod message;
+pub mod node;
+pub mod presence;
 pub mod registration;
 pub mod router;
 pub mod server_id;

@@ -61,6 +61,7 @@ pub struct Link {
     control: Control,
     /// The number of frames of `control` the relay may find in the WebSocket's handshake, as long as that is not over.
     early: Option<usize>,
+    pings: Box<Pings>,
     events: VecDeque<LinkEvent>,
 }
 
@@ -97,6 +98,14 @@ impl Control {
     }
 }
 
+/// Times of pings. They are boxed, for most links never ask for them.
+#[derive(Debug, Default)]
+struct Pings {
+    /// When the last one was sent, until it is answered.
+    unanswered: Option<Instant>,
+    round_trip: Option<Duration>,
+}
+
 #[derive(Debug)]
 enum KeepAlive {
     /// The WebSocket is being opened, or HELLO is out.
@@ -129,6 +138,7 @@ impl Link {
             paused: SortedSet::new(),
             control: Control { frames: VecDeque::from([Self::hello(token)]), answers: 0 },
             early: Some(0),
+            pings: Box::default(),
             events: VecDeque::new(),
         }
     }
@@ -230,7 +240,7 @@ impl Link {
     /// Asks the relay whether it is still there, and gives up soon if it does not answer.
     pub fn probe(&mut self, now: Instant) {
         if self.welcome.is_some() {
-            self.say(&Frame::Ping { nonce: now.as_micros() });
+            self.ping(now);
             self.keep_alive = KeepAlive::Waiting { give_up_at: now + PROBE_TIMEOUT };
         }
     }
@@ -258,7 +268,7 @@ impl Link {
         }
         if let Some(welcome) = &self.welcome {
             self.keep_alive = KeepAlive::heard(welcome, now);
-            return self.handle_frame(frame);
+            return self.handle_frame(frame, now);
         }
         match frame {
             Frame::Welcome(welcome) if welcome.version == VERSION => {
@@ -273,7 +283,7 @@ impl Link {
         }
     }
 
-    fn handle_frame(&mut self, frame: Frame) -> Result<(), LinkError> {
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), LinkError> {
         match frame {
             // The relay's word is only compared: the ID comes from this server's own key.
             Frame::Registered { server_id } => match self.registering.take().map(ServerId::Key) {
@@ -335,7 +345,12 @@ impl Link {
                     self.say(&Frame::Pong { nonce });
                 }
             }
-            Frame::Pong { .. } => {}
+            // One that answers no ping of ours, or a second time, says nothing about the time that an answer takes.
+            Frame::Pong { nonce } => {
+                if let Some(sent) = self.pings.unanswered.take_if(|sent| sent.as_micros() == nonce) {
+                    self.pings.round_trip = Some(now.saturating_since(sent));
+                }
+            }
             Frame::GoAway { deadline } => self.events.push_back(LinkEvent::GoAway { deadline }),
             Frame::Hello { .. }
             | Frame::Welcome(_)
@@ -359,7 +374,7 @@ impl Link {
                 Err(LinkError::Silent)
             }
             KeepAlive::Idle { ping_at } if ping_at <= now => {
-                self.say(&Frame::Ping { nonce: now.as_micros() });
+                self.ping(now);
                 self.keep_alive = KeepAlive::Waiting { give_up_at: now + PONG_TIMEOUT };
                 Ok(())
             }
@@ -373,6 +388,11 @@ impl Link {
             return None;
         }
         self.control.pop()
+    }
+
+    fn ping(&mut self, now: Instant) {
+        self.pings.unanswered = Some(now);
+        self.say(&Frame::Ping { nonce: now.as_micros() });
     }
 
     fn say(&mut self, frame: &Frame) {
@@ -409,6 +429,18 @@ impl Link {
     #[must_use]
     pub fn max_frame(&self) -> usize {
         self.welcome.as_ref().map_or(0, |welcome| welcome.max_frame as usize).min(HEADER_LEN + MAX_MESSAGE)
+    }
+
+    /// Returns the number of channels on which the relay takes nothing now.
+    #[must_use]
+    pub fn paused(&self) -> usize {
+        self.paused.len()
+    }
+
+    /// The time that the relay took to answer the last ping that it answered.
+    #[must_use]
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.pings.round_trip
     }
 
     /// This peer's address as the relay sees it.

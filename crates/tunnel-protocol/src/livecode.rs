@@ -38,6 +38,9 @@ pub const PRIVILEGED: [&str; 11] = [
     "quota",
 ];
 
+/// Name of the command by which a peer proves that it holds a server's key. It takes no credential, and a server of 2017 does not know it.
+pub const PROVE: &str = "prove";
+
 /// The separator of a notification's parts, unless the relay's configurer chose another.
 pub const DELIMITER: &str = " ";
 

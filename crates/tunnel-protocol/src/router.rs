@@ -19,7 +19,8 @@ mod link;
 mod livecode;
 mod load;
 mod network;
-mod pace;
+mod node;
+pub(crate) mod pace;
 mod peer;
 mod proof;
 mod slab;
@@ -27,12 +28,16 @@ mod timer;
 mod waiting;
 
 pub use access::{Access, Grant};
-pub use config::{CONNECT_BURST, Config, FRAME_OVERHEAD, LivecodeConfig, SERVER_CONNECT_BURST};
+pub use config::{
+    CONNECT_BURST, ClusterConfig, Config, FRAME_OVERHEAD, LivecodeConfig, SERVER_CONNECT_BURST,
+    UNCERTAIN_WAITS, verdict_wait,
+};
 pub use event::{Dialect, Event, LinkId, Peer, Stats, Transmit};
 pub use instruct::{Instruct, InstructKind, Said};
 pub use livecode::ReadCommand;
 pub use load::Load;
 pub use network::Network;
+pub use node::NodeSide;
 pub use proof::Registration;
 
 use crate::close::truncate_reason;
@@ -41,6 +46,7 @@ use crate::{CloseCode, Instant, ServerId};
 use bytes::BytesMut;
 use channel::End;
 use guesses::Guesses;
+use instruct::Program;
 use ledger::Ledger;
 use link::{LinkState, Stage};
 use network::Shares;
@@ -58,6 +64,8 @@ pub struct Router {
     config: Config,
     links: Slab<LinkState>,
     ends: Slab<End>,
+    /// Links between relays.
+    nodes: BTreeSet<LinkId>,
     registrations: BTreeMap<ServerId, LinkId>,
     /// Counts by network: its servers, and its CONNECTs that wait.
     registered_from: Shares,
@@ -78,10 +86,8 @@ pub struct Router {
     pings: u64,
     /// The number of the server that was numbered last.
     last_livecode_server: u32,
-    /// True if the engine runs the tunnel's instructions.
-    is_tunnel_injected: bool,
-    /// Bytes of commands that the engine has.
-    instructed: usize,
+    /// The engines of namespaces that have been given commands.
+    programs: BTreeMap<String, Program>,
     /// The counters; the other fields stay zero here.
     totals: Stats,
     /// The time at which a peer was heard last.
@@ -124,6 +130,7 @@ impl Router {
             config: config.sane(),
             links: Slab::new(),
             ends: Slab::new(),
+            nodes: BTreeSet::new(),
             registrations: BTreeMap::new(),
             registered_from: Shares::default(),
             waiting_from: Shares::default(),
@@ -137,8 +144,7 @@ impl Router {
             sampled: 0,
             pings: 0,
             last_livecode_server: 0,
-            is_tunnel_injected: false,
-            instructed: 0,
+            programs: BTreeMap::new(),
             totals: Stats::default(),
             clock: Instant::ORIGIN,
             waited_since: None,
@@ -146,10 +152,10 @@ impl Router {
     }
 
     /// Changes the limits and the access rules for later requests: nobody loses what it has. The longest
-    /// frame and the livecode dialect stay what they are.
+    /// frame, the livecode dialect and the cluster stay what they are.
     pub fn configure(&mut self, config: Config) {
-        let livecode = self.config.livecode.take();
-        self.config = Config { max_frame: self.config.max_frame, livecode, ..config.sane() };
+        let (livecode, cluster) = (self.config.livecode.take(), self.config.cluster.take());
+        self.config = Config { max_frame: self.config.max_frame, livecode, cluster, ..config.sane() };
     }
 
     /// Returns whether so much is held for the links that no new ones should be taken in.
@@ -171,10 +177,19 @@ impl Router {
             self.end_draining(link);
         } else if stage == Stage::Ready && (self.config.livecode.is_none() || self.config.access.is_some()) {
             self.end_link(link, None, CloseCode::POLICY, "the livecode dialect is turned off on this relay");
+        } else if stage == Stage::Ready && !self.has_namespace_of(link) {
+            let reason = "this relay has no livecoding namespace of the name in its URL";
+            self.end_link(link, None, CloseCode::POLICY, reason);
         } else {
             self.arm(link);
         }
         link
+    }
+
+    fn has_namespace_of(&self, link: LinkId) -> bool {
+        let namespace = self.links.get(link.0).map_or("", |state| state.peer.namespace());
+        let known = self.config.livecode.as_ref().is_some_and(|it| it.namespaces.contains_key(namespace));
+        namespace.is_empty() || known
     }
 
     /// Takes in a binary message.
@@ -228,9 +243,13 @@ impl Router {
 
     /// Forgets a link: its WebSocket is closed. Its channels are closed at their other peers.
     pub fn handle_link_closed(&mut self, link: LinkId, _now: Instant) {
+        if let Some(state) = self.links.get_mut(link.0) {
+            state.stage = Stage::Ended;
+        }
         self.release(link);
         self.clear_control(link);
         let Some(closed) = self.links.remove(link.0) else { return };
+        self.nodes.remove(&link);
         if let Some(at) = closed.check_at {
             self.checks.remove(&(at, link));
         }
@@ -288,10 +307,11 @@ impl Router {
         let frame = Frame::GoAway { deadline }.encode();
         for key in self.links.keys().collect::<Vec<_>>() {
             let Some(link) = self.links.get(key) else { continue };
-            if link.stage == Stage::Ready && link.peer.dialect == Dialect::Tunnel {
+            if link.stage == Stage::Ready && link.peer.dialect == Dialect::Tunnel && link.node.is_none() {
                 self.control(LinkId(key), Transmit::Binary(frame.clone()), usize::MAX);
             }
         }
+        self.retire_nodes();
         self.report_drained();
     }
 
@@ -304,6 +324,7 @@ impl Router {
             channel_ends: self.ends.len(),
             waiting: self.waiting.len(),
             buffered: self.ledger.total(),
+            node_links: self.count_nodes(),
             ..self.totals
         }
     }
@@ -381,13 +402,13 @@ impl Router {
         let Some(state) = self.links.get_mut(link.0) else { return };
         let registered = state.registered.take().map(|(server_id, _)| server_id);
         let seats = state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.seats));
-        let is_instructed = state.livecode.as_mut().map(|livecode| {
-            self.instructed -= std::mem::take(&mut livecode.instructed);
-            std::mem::take(&mut livecode.is_instructed)
-        });
+        let is_instructed =
+            state.livecode.as_mut().map(|livecode| std::mem::take(&mut livecode.is_instructed));
         if is_instructed == Some(true) {
             self.events.push_back(Event::Left(link));
         }
+        self.take_back_command(link);
+        let Some(state) = self.links.get_mut(link.0) else { return };
         let ends: Vec<_> = state.channels.values().copied().collect();
         for server_id in registered.into_iter().chain(seats.into_iter().flatten().map(ServerId::Number)) {
             if self.registrations.get(&server_id) == Some(&link) {

@@ -10,6 +10,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A kind of warning.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "there are no other relays"))]
 pub(crate) enum Complaint {
     /// The system lets no connections in: mostly, there are no descriptors left.
     Accept,
@@ -35,10 +36,16 @@ pub(crate) enum Complaint {
     File,
     /// Metrics can't be shown.
     Metrics,
+    /// No server of the bus between relays is reached.
+    Bus,
+    /// Another relay can't be dialled.
+    NodeDial,
+    /// A link between relays is refused, or ends because one of them is wrong.
+    NodeLink,
 }
 
 impl Complaint {
-    const COUNT: usize = Self::Metrics as usize + 1;
+    const COUNT: usize = Self::NodeLink as usize + 1;
 }
 
 /// The warnings that were logged, and when.

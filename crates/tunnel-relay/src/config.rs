@@ -4,6 +4,7 @@
 //! again while the relay runs, what it does and why its default is what it is. Flags, environment, file, messages and
 //! the table in `docs/OPERATING.md` follow from it.
 
+mod cluster;
 mod kind;
 mod load;
 mod macros;
@@ -13,9 +14,15 @@ mod values;
 pub use crate::hosts::{Host, ParseHostError};
 pub use crate::log::LogFormat;
 pub use crate::origins::{Origin, ParseOriginError};
+pub use cluster::{BusUrl, ClusterName, NodeAddress, ParseClusterError};
 pub use load::{Loaded, Problems, Sources, load};
 pub use print::{Setting, print, table};
-pub use values::{AccessMode, AddressSource, Mount, ParseMountError, ParseSecretError, Secret, Switch};
+#[cfg(feature = "livecode")]
+pub(crate) use values::DEFAULT_NAMESPACE;
+pub use values::{
+    AccessMode, AddressSource, Mount, Namespace, ParseMountError, ParseNamespaceError, ParseSecretError,
+    Secret, Switch,
+};
 
 use crate::access::{self, KnownToken, TokenSecret};
 use crate::hosts::Names;
@@ -129,6 +136,10 @@ macros::settings! {
             "`on`: peers with `livecode-credential` add instructions in JavaScript and evaluate it, in a sandbox; `off`: the six of the \
              tunnel, built in, are all there are. The relay has to be built with the feature `livecode`",
             "a relay needs no programs, and nothing opens by itself";
+        livecode_namespaces: Vec<Namespace> as List<Form> = Vec::new(), restart,
+            "namespaces beside the one of `livecode-credential`, `NAME sha256:HASH` with the hash of its credential: peers that dial \
+             `wss://HOST/~NAME` are in it. Each has a sandbox, limits and links of its own, and an equal part of `livecode-share`",
+            "one is enough for one operator's programs";
         livecode_call_time: Duration as Time = 100 * MS, [MS, 10 * SECOND], restart,
             "processor time of one call; it is stopped then, and at 1.5 times as much it is dropped with what happened since the last \
              checkpoint, which is made every second",
@@ -139,6 +150,30 @@ macros::settings! {
         livecode_memory: usize as Bytes = 8 << 20, [2 << 20, 512 << 20], restart,
             "memory for what instructions keep; the sandbox takes twice as much at most, and as much for each of six checkpoints",
             "what rooms and lobbies keep is small, and each checkpoint is a copy of it";
+        livecode_sources: usize as Bytes = 1 << 20, [KIB, 64 << 20], restart,
+            "characters of all sources of a namespace, older versions included",
+            "the length of the longest command";
+        livecode_instructions: usize as Count = 256, [1, 65_536], restart,
+            "instructions of a namespace",
+            "the article has six";
+        livecode_versions: usize as Count = 16, [1, 1_024], restart,
+            "versions of each instruction that are kept, the newest included: to these it can be rolled back",
+            "an afternoon's work";
+        livecode_timers: usize as Count = 64, [0, 65_536], restart,
+            "timers of a namespace that run; an interval is 20 ms or longer",
+            "a room needs one or two";
+        livecode_output: usize as Bytes = 4 << 20, [KIB, 256 << 20], restart,
+            "bytes that one call may send, log and answer; a call that wants more is dropped",
+            "four of the longest commands, for a room";
+        livecode_messages: usize as Count = 4_096, [16, 1 << 20], restart,
+            "the number of things that one call may do: texts, lines, timers, closes",
+            "a text for each of as many peers";
+        livecode_queue: usize as Count = core().livecode_queue, [1, 65_536], restart,
+            "commands of a namespace that wait for their turn, one of each peer; the peers of others are not read from until there is room",
+            "they take 16 MiB at most";
+        livecode_clients: usize as Count = 256, [1, 65_536], restart,
+            "clients of the server that instructions make of a namespace by `serve`",
+            "each takes a part of the sandbox's memory";
         livecode_eval: Switch as Choice = Switch::On, restart,
             "whether `eval` is allowed, apart from adding instructions",
             "whoever may add instructions can do the same by one";
@@ -149,6 +184,62 @@ macros::settings! {
             "a folder that keeps instructions and all that they keep, every minute and when the relay ends; nobody else should be able to \
              read it",
             "the relay writes no files unless told to; without it, nothing outlives the relay, as in 2017";
+    }
+    "Cluster" {
+        cluster: Vec<BusUrl> as List<Form> = Vec::new(), restart,
+            "makes the relay one of several that have the same servers: the NATS servers by which they find each other, \
+             `nats://HOST:PORT` or `tls://HOST:PORT`. The relay has to be built with the feature `cluster`, and `node` has to be set",
+            "one relay needs no others";
+        cluster_name: ClusterName as Form = ClusterName("tunnel".to_owned()), restart,
+            "the name that begins the subjects of the cluster's messages, so that several clusters share NATS servers",
+            "mostly there is one";
+        cluster_secret: Option<Secret> as Optional<SecretText> = None, restart,
+            "what the relays of the cluster prove to each other, the same at all of them: at least 32 bytes",
+            "goes with `cluster`: who knows it can take over servers' IDs";
+        cluster_listen: Option<SocketAddr> as Optional<Form> = None, restart,
+            "where other relays bring their clients: on a private network, and not through a proxy. Port 0 takes any free one",
+            "goes with `cluster`";
+        cluster_address: Option<NodeAddress> as Optional<Form> = None, restart,
+            "under which the other relays dial `cluster-listen`",
+            "what it listens on, if that is one address";
+        cluster_tls_certificate: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the certificate for links between relays, which have TLS then; it has to be good for the host of \
+             `cluster-address`",
+            "links on this machine need none; for others, this or `cluster-plain`";
+        cluster_tls_key: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with its private key",
+            "goes with the certificate";
+        cluster_tls_ca: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the authorities that the certificates of other relays are checked against",
+            "those that browsers trust";
+        cluster_plain: Switch as Choice = Switch::Off, restart,
+            "`on`: links between relays have no TLS though they leave this machine",
+            "what clients say is sealed, but who talks to whom is not";
+        cluster_bus_credentials: Option<PathBuf> as Optional<File> = None, restart,
+            "a file with what the NATS servers ask for: `USER:PASSWORD`, or a token",
+            "a bus on a private network may ask for nothing: its messages prove `cluster-secret`";
+        cluster_bus_ca: Option<PathBuf> as Optional<File> = None, restart,
+            "a PEM file with the authorities that the certificates of NATS servers are checked against",
+            "those that browsers trust";
+        cluster_start_wait: Duration as Time = 5 * SECOND, [Duration::ZERO, HOUR], restart,
+            "how long a relay that starts waits for the bus before it lets anybody in, so that the others know of it",
+            "NATS answers at once; if it is away, a relay alone is better than none";
+        cluster_lost_after: Duration as Time = 6 * SECOND, [SECOND, HOUR], restart,
+            "after which silence of another relay it counts as lost: clients of its servers wait (1013) instead of hearing that there \
+             are none (3701)",
+            "three signs of life";
+        cluster_forget_after: Duration as Time = 75 * SECOND, [SECOND, 24 * HOUR], restart,
+            "how long a relay that is lost counts as one that may have a server",
+            "a page notices after 35 s that its relay is gone, and dials another one";
+        cluster_audit: Duration as Time = 60 * SECOND, [SECOND, 24 * HOUR], restart,
+            "how often all servers that are registered here are claimed again, for relays that missed it",
+            "40 bytes for each server: 82 MB/s for 5 million at 24 relays, who want 10 min";
+        cluster_finds_per_second: u32 as Count = 2_000, [0, 1_000_000], restart,
+            "how many questions for servers a second go to the other relays. 0: no limit",
+            "CONNECTs to made-up IDs are seven questions to each relay otherwise, 8 µs each";
+        cluster_buffer: usize as Bytes = 128 << 20, [KIB, 1_024 * GIB], restart,
+            "how many bytes are held for one link to another relay, before a channel that leads there is closed with 3706",
+            "half of `total-buffer`: it stands for many peers";
     }
     "Logs" {
         log: String as Filter = "info".to_owned(), restart,
@@ -259,7 +350,8 @@ macros::settings! {
              /48)",
             "a quarter: sixteen pages that resume with all their sessions";
         absent_wait: Duration as Time = core().absent_wait, [Duration::ZERO, 60 * SECOND], reload,
-            "how long a CONNECT waits for its server to register, before it is closed with 3701",
+            "how long a CONNECT waits for its server to register, before it is closed with 3701; five times as long, then 1013, while other relays of a \
+             cluster can't be asked",
             "after a restart clients are often faster than their server";
     }
     "Buffers" {
@@ -346,6 +438,8 @@ impl Config {
                 .then(|| access::by_tokens(self.access_tokens.clone(), self.token_secret.clone())),
             livecode: None,
             livecode_programs: self.livecode_programs == Switch::On,
+            livecode_queue: self.livecode_queue,
+            cluster: None,
         }
     }
 
@@ -359,7 +453,7 @@ impl Config {
         self.access == AccessMode::Tokens || !self.access_tokens.is_empty() || self.token_secret.is_some()
     }
 
-    /// Which setting keeps everybody out, and what to do about it.
+    /// Names the setting that keeps everybody out, and what to do about it.
     fn keeps_all_out(&self) -> Option<(&'static str, &'static str)> {
         if self.wants_tokens() && self.access_tokens.is_empty() && self.token_secret.is_none() {
             let why = "access is by tokens and there is none, so nobody gets in: `tunnel-relay token new` makes one, \
@@ -425,6 +519,15 @@ impl Config {
                 return Some(("livecode_programs", why.to_owned()));
             }
         }
+        if !self.livecode_namespaces.is_empty() && self.livecode_programs == Switch::Off {
+            let why = "livecode-programs has to be on: without programs a namespace is nothing";
+            return Some(("livecode_namespaces", why.to_owned()));
+        }
+        let mut names: Vec<_> = self.livecode_namespaces.iter().map(|it| it.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Some(("livecode_namespaces", "two have the same name".to_owned()));
+        }
         if self.listen.port() != 0 && self.metrics_listen == Some(self.listen) {
             return Some(("metrics_listen", "it has to be another address than listen".to_owned()));
         }
@@ -457,6 +560,9 @@ impl Config {
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Some((field, WITHOUT_ACME.to_owned()));
             }
+        }
+        if let Some(contradiction) = self.cluster_contradiction() {
+            return Some(contradiction);
         }
         at_most("channel_low", self.channel_low, "channel-high", self.channel_high)
             .or_else(|| at_most("channel_high", self.channel_high, "channel-buffer", self.channel_buffer))

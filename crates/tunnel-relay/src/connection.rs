@@ -2,6 +2,8 @@
 
 use crate::Config;
 use crate::bucket::Allowance;
+#[cfg(feature = "cluster")]
+use crate::complaints::complain;
 use crate::metrics::{Ended, Metrics};
 use crate::shared::Shared;
 use crate::shared_router::{LinkHandle, Message, Next};
@@ -19,6 +21,10 @@ use tracing::debug;
 use tunnel_protocol::CloseCode;
 use tunnel_protocol::early::Repetition;
 use tunnel_protocol::livecode::MAX_COMMAND;
+#[cfg(feature = "cluster")]
+use tunnel_protocol::node::FORWARD_OVERHEAD;
+#[cfg(feature = "cluster")]
+use tunnel_protocol::router::NodeSide;
 use tunnel_protocol::router::{Dialect, Peer, ReadCommand, Registration};
 
 /// Messages, and about how many bytes, that are read before other connections get their turn.
@@ -109,13 +115,51 @@ pub(crate) async fn run(
         Dialect::Tunnel => usize::try_from(limits.max_frame).unwrap_or(usize::MAX),
         Dialect::Livecode => MAX_COMMAND,
     };
-    let now = Instant::now();
     // An owner of the peer that gives it no address has it share with all such.
     let address = peer.address.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let part = shared.half_sent.part(address);
+    let socket = Socket::new(transport, max_message, limits.max_fragments, Some(Box::new(part)));
+    let end = drive(shared, limits, socket, shared.router.open_link(peer.clone()), peer, early).await;
+    // In a box: every connection's task has room for all that it awaits.
+    Box::pin(close(end.0, end.1, limits)).await;
+}
+
+/// Runs a connection to or from another relay until it is closed. `limits` are those for such links: it stands for many peers.
+#[cfg(feature = "cluster")]
+pub(crate) async fn run_node(
+    shared: &Shared,
+    limits: &Config,
+    transport: Transport,
+    peer: &Arc<Peer>,
+    side: NodeSide,
+    address: &str,
+) {
+    let max_message =
+        usize::try_from(limits.max_frame).unwrap_or(usize::MAX).saturating_add(FORWARD_OVERHEAD);
+    let socket = Socket::new(transport, max_message, limits.max_fragments, None);
+    let socket = if side == NodeSide::Accepted { socket } else { socket.dialled() };
+    let link = shared.router.open_node_link(peer.clone(), side, address);
+    let (socket, end) = drive(shared, limits, socket, link, peer, Vec::new()).await;
+    if let EndReason::Router(code, reason) | EndReason::Fault(code, reason) = &end
+        && !matches!(*code, CloseCode::NORMAL | CloseCode::DRAINING)
+    {
+        complain!(shared.complaints, NodeLink, %address, %code, %reason, "a link between relays ends");
+    }
+    close(socket, end, limits).await;
+}
+
+async fn drive(
+    shared: &Shared,
+    limits: &Config,
+    socket: Socket,
+    link: LinkHandle<'_>,
+    peer: &Arc<Peer>,
+    early: Vec<Bytes>,
+) -> (Socket, EndReason) {
+    let now = Instant::now();
     let mut connection = Connection {
-        socket: Socket::new(transport, max_message, limits.max_fragments, Some(Box::new(part))),
-        link: shared.router.open_link(peer.clone()),
+        socket,
+        link,
         peer: peer.clone(),
         limits,
         received: Vec::new(),
@@ -137,8 +181,7 @@ pub(crate) async fn run(
     shared.metrics.ended.count(end.metric());
     // Released before the closing handshake: the other sides are told at once.
     drop(link);
-    // In a box: every connection's task has room for all that it awaits.
-    Box::pin(close(socket, end, limits)).await
+    (socket, end)
 }
 
 /// The closing handshake, as far as the peer takes part in time.
@@ -161,7 +204,7 @@ async fn close(mut socket: Socket, end: EndReason, limits: &Config) {
 fn text_message(text: String, dialect: Dialect) -> Message {
     match dialect {
         Dialect::Tunnel => Message::Text(text),
-        Dialect::Livecode => Message::Command { len: text.len(), command: ReadCommand::read(text) },
+        Dialect::Livecode => Message::Command { len: text.len(), command: Box::new(ReadCommand::read(text)) },
     }
 }
 
@@ -276,7 +319,7 @@ impl Connection<'_> {
             };
             // At most once or twice for each link: a wrong proof ends it, and a right one is not asked for again.
             match Registration::of_message(message, &self.peer) {
-                Some(registration) => received[0] = Message::Registration(registration),
+                Some(registration) => received[0] = Message::Registration(Box::new(registration)),
                 None => return next,
             }
         }

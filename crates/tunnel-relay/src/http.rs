@@ -114,7 +114,7 @@ async fn prepare(shared: &Shared, mut stream: TcpStream, remote: &mut Remote) ->
                      before it"
                 );
             }
-            Ok(Stream::Tls(Box::new(accepted?)))
+            Ok(Stream::Tls(Box::new(accepted?.into())))
         }
         None => Ok(Stream::Plain(stream)),
     }

@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{StatusCode, request};
 
-/// What such a question accepts. `Accept` is one of the headers for which a browser needs no leave of the server.
+/// The media type that such a question accepts. `Accept` is one of the headers for which a browser needs no leave of the server.
 const ACCEPTED: &str = "application/vnd.tunnel-relay";
 
 /// True if a request is such a question.

@@ -20,6 +20,7 @@
 //! | `websocket` | the WebSocket protocol, as state machines without I/O |
 //! | [`config`], [`access`], `hosts`, `origins` | the settings, and values of some of them |
 //! | `echo` | the same stack without a router, for conformance tests |
+//! | `cluster` | other relays with the same servers: the bus, and links to them; with the feature `cluster` |
 //! | `livecode`, `livecode_state` | injected instructions: their thread, and the files that outlive it; with the feature `livecode` |
 //!
 //! No two modules import each other, not even by way of others: `tests/modules.rs` looks.
@@ -48,6 +49,8 @@ mod bucket;
 pub mod certificate;
 mod client;
 mod clock;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod complaints;
 pub mod config;
 mod connection;

@@ -1,11 +1,15 @@
 //! The thread that runs injected instructions. `server` starts it, `shared_router` sends it commands and takes what it says.
 
+mod line;
+mod space;
+
 use crate::config::{Config, Switch};
 use crate::livecode_state::Folder;
 use crate::metrics::LivecodeStats;
 use crate::shared::Shared;
 use crate::shared_router::ToEngine;
-use std::collections::BTreeSet;
+use space::Space;
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,23 +17,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::{error, info, warn};
-use tunnel_livecode_engine::{Engine, Image, Limits, Next, Program, Settings};
-use tunnel_protocol::router::{LinkId, Said};
+use tunnel_livecode_engine::{Engine, Image, Kept, Limits, Next, Program, Settings};
+use tunnel_protocol::Instant;
+use tunnel_protocol::identity::StaticKey;
 
 /// The engine's module, which `cargo xtask livecode` builds.
 const MODULE: &[u8] = include_bytes!(env!("TUNNEL_LIVECODE_GUEST"));
 
-/// The interval at which the state of the sandbox is written to its folder, if calls ran.
+/// The interval at which the state of the sandboxes is written to its folder, if calls ran.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The time for which the thread rests when it has nothing to do. It is woken when something comes.
 const REST: Duration = Duration::from_secs(3_600);
 
-/// The parts that the thread needs to make an engine, and to make it again.
+/// The parts that the thread needs to make engines, and to make them again.
 pub(crate) struct Workshop {
     program: Arc<Program>,
     settings: Settings,
     folder: Option<Folder>,
+    /// Names of all namespaces; the one without a name is empty.
+    namespaces: Vec<String>,
 }
 
 impl Workshop {
@@ -39,55 +46,82 @@ impl Workshop {
     ///
     /// The module does not run within its limits, or the folder can't be used.
     pub(crate) fn new(config: &Config) -> io::Result<Self> {
+        let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let limits = Limits {
-            heap: u32::try_from(config.livecode_memory).unwrap_or(u32::MAX),
+            heap: short(config.livecode_memory),
+            output: config.livecode_output,
+            outputs: config.livecode_messages,
+            kept: Kept {
+                sources: short(config.livecode_sources),
+                instructions: short(config.livecode_instructions),
+                versions: short(config.livecode_versions),
+                timers: short(config.livecode_timers),
+            },
             ..Limits::default().with_call_time(config.livecode_call_time)
         };
+        let named = config.livecode_namespaces.iter().map(|it| it.name.clone());
+        let namespaces: Vec<_> = std::iter::once(String::new()).chain(named).collect();
         let settings = Settings {
-            share: f64::from(config.livecode_share) / 100.0,
+            share: f64::from(config.livecode_share) / 100.0 / namespaces.len() as f64,
             allows_eval: config.livecode_eval == Switch::On,
             shows_addresses: config.livecode_addresses == Switch::On,
+            max_clients: config.livecode_clients,
             ..Settings::default()
         };
         let folder = config.livecode_state.as_deref().map(Folder::open).transpose()?;
         let program = Program::new(MODULE, limits).map_err(io::Error::other)?;
-        Ok(Self { program, settings, folder })
+        Ok(Self { program, settings, folder, namespaces })
+    }
+
+    /// The settings of a namespace's engine. The key of the server that instructions may make of it outlives the relay with the rest of
+    /// its state.
+    fn settings(&self, namespace: &str) -> io::Result<Settings> {
+        let mut secret = [0; 32];
+        match &self.folder {
+            Some(folder) => secret = folder.key(namespace)?,
+            None => getrandom::fill(&mut secret).map_err(io::Error::other)?,
+        }
+        let key = Some(StaticKey::from_secret(secret));
+        Ok(Settings { namespace: namespace.to_owned(), key, ..self.settings.clone() })
     }
 
     /// An engine with what was saved, or, if that can't be used, with its sources, or with nothing.
-    fn engine(&self, shared: &Shared) -> io::Result<Engine> {
-        let now = shared.router.now();
+    fn engine(&self, settings: &Settings, now: Instant) -> io::Result<Engine> {
+        let namespace = &settings.namespace;
         if let Some(folder) = &self.folder {
-            match folder.image() {
-                Ok(Some(image)) => match self.engine_of(&image, shared) {
+            match folder.image(namespace) {
+                Ok(Some(image)) => match self.engine_of(settings, &image, now) {
                     Ok(engine) => {
-                        info!("injected instructions go on where they were saved");
+                        info!(namespace, "injected instructions go on where they were saved");
                         return Ok(engine);
                     }
-                    Err(error) => warn!(%error, "only the sources of injected instructions are taken over"),
+                    Err(error) => {
+                        warn!(namespace, %error, "only the sources of injected instructions are taken over");
+                    }
                 },
                 Ok(None) => {}
-                Err(error) => warn!(%error, "only the sources of injected instructions are taken over"),
+                Err(error) => {
+                    warn!(namespace, %error, "only the sources of injected instructions are taken over");
+                }
             }
-            let sources = folder.sources()?;
+            let sources = folder.sources(namespace)?;
             if !sources.is_empty() {
-                return Engine::from_sources(&self.program, self.settings.clone(), &sources, now)
+                return Engine::from_sources(&self.program, settings.clone(), &sources, now)
                     .map_err(io::Error::other);
             }
         }
-        Engine::new(&self.program, self.settings.clone(), now).map_err(io::Error::other)
+        Engine::new(&self.program, settings.clone(), now).map_err(io::Error::other)
     }
 
-    fn engine_of(&self, image: &Image, shared: &Shared) -> io::Result<Engine> {
-        Engine::from_image(&self.program, self.settings.clone(), image, shared.router.now())
-            .map_err(io::Error::other)
+    fn engine_of(&self, settings: &Settings, image: &Image, now: Instant) -> io::Result<Engine> {
+        Engine::from_image(&self.program, settings.clone(), image, now).map_err(io::Error::other)
     }
 
-    fn save(&self, engine: &mut Engine) {
+    fn save(&self, namespace: &str, engine: &mut Engine) {
         if let Some(folder) = &self.folder
-            && let Err(error) = folder.save(&engine.image(), &engine.sources())
+            && let Err(error) = folder.save(namespace, &engine.image(), &engine.sources())
         {
-            error!(%error, "injected instructions can't be saved: they are lost when the relay ends");
+            error!(namespace, %error, "injected instructions can't be saved: they are lost when the relay ends");
         }
     }
 }
@@ -98,25 +132,37 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     inbox: Receiver<ToEngine>,
 ) -> io::Result<JoinHandle<()>> {
-    let engine = workshop.engine(&shared)?;
-    let mut worker = Worker { workshop, shared, inbox, engine, under_way: BTreeSet::new(), restarts: 0 };
-    std::thread::Builder::new().name("livecode".to_owned()).spawn(move || worker.run())
+    let mut engines = Vec::new();
+    for namespace in &workshop.namespaces {
+        let settings = workshop.settings(namespace)?;
+        let engine = workshop.engine(&settings, shared.router.now())?;
+        engines.push((settings, engine));
+    }
+    std::thread::Builder::new().name("livecode".to_owned()).spawn(move || {
+        let space = |(settings, engine): (Settings, Engine)| {
+            (settings.namespace.clone(), Space::new(settings, engine))
+        };
+        let spaces = engines.into_iter().map(space).collect();
+        let worker = Worker { workshop, shared: &shared, inbox, spaces, at_work: String::new(), restarts: 0 };
+        worker.run();
+    })
 }
 
-struct Worker {
+struct Worker<'s> {
     workshop: Workshop,
-    shared: Arc<Shared>,
+    shared: &'s Arc<Shared>,
     inbox: Receiver<ToEngine>,
-    engine: Engine,
-    /// Links whose command is not answered.
-    under_way: BTreeSet<LinkId>,
-    /// The number of times that the engine was made anew after a panic.
+    /// By the name of their namespace.
+    spaces: BTreeMap<String, Space<'s>>,
+    /// The namespace whose engine was called last.
+    at_work: String,
+    /// The number of times that an engine was made anew after a panic.
     restarts: u64,
 }
 
-impl Worker {
-    fn run(&mut self) {
-        let mut saved = (std::time::Instant::now(), self.engine.stats().calls);
+impl Worker<'_> {
+    fn run(mut self) {
+        let mut saved = std::time::Instant::now();
         let mut wait = Duration::ZERO;
         loop {
             let message = match self.inbox.recv_timeout(wait) {
@@ -129,84 +175,83 @@ impl Worker {
                 self.begin_again();
                 Duration::ZERO
             });
-            let (at, calls) = saved;
-            if at.elapsed() >= SAVE_INTERVAL && self.engine.stats().calls != calls {
-                self.workshop.save(&mut self.engine);
-                saved = (std::time::Instant::now(), self.engine.stats().calls);
+            if saved.elapsed() >= SAVE_INTERVAL {
+                saved = std::time::Instant::now();
+                self.save();
             }
         }
-        self.workshop.save(&mut self.engine);
+        self.save();
     }
 
-    /// Takes a message in and runs one call; for how long there is nothing to do then.
+    fn save(&mut self) {
+        for (namespace, space) in &mut self.spaces {
+            if space.has_changed() {
+                self.workshop.save(namespace, &mut space.engine);
+            }
+        }
+    }
+
+    /// Takes messages in and runs one call of each namespace; for how long there is nothing to do then.
     fn turn(&mut self, message: Option<ToEngine>) -> Duration {
         let now = self.shared.router.now();
         let mut message = message;
         while let Some(next) = message {
             match next {
                 ToEngine::Instruct(instruct) => {
-                    self.under_way.insert(instruct.link);
-                    #[cfg(test)]
-                    crate::faults::trip(crate::faults::IN_THE_ENGINE, instruct.name.as_bytes());
-                    self.engine.instruct(*instruct, now);
+                    instruct.peer.namespace().clone_into(&mut self.at_work);
+                    if let Some(space) = self.spaces.get_mut(&self.at_work) {
+                        space.instruct(*instruct, now);
+                    }
                 }
-                ToEngine::Left(link) => {
-                    self.under_way.remove(&link);
-                    self.engine.link_left(link);
-                }
+                ToEngine::Left(link) => self.spaces.values_mut().for_each(|space| space.link_left(link)),
+                ToEngine::Wake => {}
             }
             message = self.inbox.try_recv().ok();
         }
-        let next = self.engine.work(now);
-        let said: Vec<_> = std::iter::from_fn(|| self.engine.poll_said()).collect();
-        for said in &said {
-            if let Said::Done { link } = said {
-                self.under_way.remove(link);
-            }
+        let mut wait = REST;
+        for (namespace, space) in &mut self.spaces {
+            self.at_work.clone_from(namespace);
+            let next = space.work(self.shared, self.shared.router.now());
+            wait = wait.min(match next {
+                Next::Now => Duration::ZERO,
+                Next::At(at) => at.saturating_since(self.shared.router.now()) + Duration::from_millis(1),
+                Next::Idle => REST,
+            });
         }
-        self.shared.router.say(said);
         self.shared.metrics.set_livecode(self.stats());
-        match next {
-            Next::Now => Duration::ZERO,
-            Next::At(at) => at.saturating_since(self.shared.router.now()) + Duration::from_millis(1),
-            Next::Idle => REST,
-        }
+        wait
     }
 
     fn stats(&self) -> LivecodeStats {
-        let stats = self.engine.stats();
-        LivecodeStats {
-            calls: stats.calls,
-            errors: stats.errors,
-            interrupted: stats.interrupted,
-            dropped: stats.dropped,
-            seconds: stats.spent.as_secs_f64(),
-            memory: stats.memory,
-            links: stats.links,
-            waiting: stats.waiting,
-            restarts: self.restarts,
+        let mut sum = LivecodeStats { restarts: self.restarts, ..LivecodeStats::default() };
+        for space in self.spaces.values() {
+            let stats = space.engine.stats();
+            sum.calls += stats.calls;
+            sum.errors += stats.errors;
+            sum.interrupted += stats.interrupted;
+            sum.dropped += stats.dropped;
+            sum.seconds += stats.spent.as_secs_f64();
+            sum.memory += stats.memory;
+            sum.links += stats.links;
+            sum.waiting += stats.waiting;
+            sum.clients += stats.clients;
         }
+        sum
     }
 
-    /// Makes the engine anew after a panic, as it was at its last checkpoint. Commands that it had are answered with an error.
+    /// Makes an engine anew after a panic, as it was at its last checkpoint. Commands that it had are answered with an error.
     fn begin_again(&mut self) {
         self.restarts += 1;
-        error!("the livecoding engine failed; it goes on where its last checkpoint was");
-        let image = self.engine.last_checkpoint();
-        let engine =
-            self.workshop.engine_of(&image, &self.shared).or_else(|_| self.workshop.engine(&self.shared));
-        match engine {
-            Ok(engine) => self.engine = engine,
-            Err(error) => error!(%error, "the livecoding engine can't be made anew"),
+        let Some(space) = self.spaces.get_mut(&self.at_work) else { return };
+        let namespace = &self.at_work;
+        error!(namespace, "the livecoding engine failed; it goes on where its last checkpoint was");
+        let now = self.shared.router.now();
+        let image = space.engine.last_checkpoint();
+        let made = self.workshop.engine_of(&space.settings, &image, now);
+        match made.or_else(|_| self.workshop.engine(&space.settings, now)) {
+            Ok(engine) => self.shared.router.say(space.begin_again(engine)),
+            Err(error) => error!(namespace, %error, "the livecoding engine can't be made anew"),
         }
-        let mut said = Vec::new();
-        for link in std::mem::take(&mut self.under_way) {
-            let text =
-                "server: Error: stopped (the engine failed); went back to the last checkpoint".to_owned();
-            said.push(Said::Text { link, text });
-            said.push(Said::Done { link });
-        }
-        self.shared.router.say(said);
     }
 }
 

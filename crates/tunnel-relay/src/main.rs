@@ -168,7 +168,14 @@ async fn run(sources: Sources, config: Config) -> io::Result<()> {
     // The process that started the relay may have closed its end: the relay runs all the same.
     let _ignored = writeln!(stdout, "listening on {}", relay.url()).and_then(|()| stdout.flush());
     let signal = loop {
-        match signals.next().await {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = relay.cut_off() => {
+                relay.shut_down().await;
+                return Err(io::Error::other("it was cut off from other relays, and has sent its peers to them: start it again"));
+            }
+        };
+        match signal {
             RELOAD => reload(&relay, &sources),
             NOTHING => info!(
                 "a signal for users means nothing here: there are no log files to open anew, and SIGHUP reads the settings"

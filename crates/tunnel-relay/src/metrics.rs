@@ -3,10 +3,14 @@
 //! Events of each frame are counted where the router's lock is held anyway ([`Traffic`]), or read from the
 //! router's own books when somebody asks. The counters here are for what is rarer: connections and requests.
 
+mod cluster;
 mod page;
 mod process;
 mod traffic;
 
+pub(crate) use cluster::ClusterStats;
+#[cfg(feature = "cluster")]
+pub(crate) use traffic::Histogram;
 pub(crate) use traffic::Traffic;
 
 use page::{Kind, Page};
@@ -134,6 +138,8 @@ pub(crate) struct Metrics {
     pub(crate) ended: Family<Ended>,
     answered: Family<Status>,
     livecode: Mutex<LivecodeStats>,
+    /// `None`: the relay is no cluster's.
+    cluster: Mutex<Option<ClusterStats>>,
 }
 
 /// Counts one thing as long as it lives.
@@ -170,6 +176,7 @@ pub(crate) struct LivecodeStats {
     pub(crate) links: usize,
     pub(crate) waiting: usize,
     pub(crate) restarts: u64,
+    pub(crate) clients: usize,
 }
 
 impl<L: Label> Family<L> {
@@ -215,6 +222,7 @@ impl Metrics {
             ended: Family::default(),
             answered: Family::default(),
             livecode: Mutex::default(),
+            cluster: Mutex::default(),
         }
     }
 
@@ -265,6 +273,17 @@ impl Metrics {
         *self.livecode.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
+    /// The report of the task that knows of other relays.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "there are no other relays"))]
+    pub(crate) fn set_cluster(&self, stats: ClusterStats) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+    }
+
+    /// Counts of the cluster; `None` without one.
+    pub(crate) fn cluster(&self) -> Option<ClusterStats> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn write_livecode(&self, page: &mut Page) {
         let stats = *self.livecode.lock().unwrap_or_else(PoisonError::into_inner);
         page.counter("tunnel_relay_livecode_calls_total", "Calls of injected instructions.", stats.calls);
@@ -287,6 +306,11 @@ impl Metrics {
             "tunnel_relay_livecode_commands_waiting",
             "Commands that wait for their turn.",
             stats.waiting,
+        );
+        page.gauge(
+            "tunnel_relay_livecode_clients",
+            "Clients of the servers that instructions have made of their namespaces.",
+            stats.clients,
         );
         page.counter(
             "tunnel_relay_livecode_restarts_total",
@@ -332,6 +356,9 @@ impl Metrics {
         snapshot.write_traffic(&mut page);
         self.write_memory(&mut page, snapshot);
         self.write_livecode(&mut page);
+        // A relay that is alone misses no bus.
+        let alone = || ClusterStats { is_on: true, ..ClusterStats::default() };
+        self.cluster().unwrap_or_else(alone).write(&mut page, &snapshot.stats);
         page.gauge("tunnel_relay_tasks", "Tasks of the runtime.", runtime.num_alive_tasks());
         page.gauge(
             "tunnel_relay_tasks_queued",

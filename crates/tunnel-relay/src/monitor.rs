@@ -82,12 +82,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: Option<TcpListener>, ad
         None => listen_later(&shared, address).await,
     };
     let mut connections = JoinSet::new();
-    let history = Arc::new(History::default());
+    let history = Arc::new(History::new());
     let mut samples = tokio::time::interval(live::INTERVAL);
     samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            _ = samples.tick() => history.sample(&shared),
+            _ = samples.tick() => history.sample(&shared, history.now()),
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
@@ -164,7 +164,8 @@ async fn metrics(shared: Arc<Shared>) -> Answer {
 }
 
 async fn live_state(shared: Arc<Shared>, history: Arc<History>) -> Answer {
-    match tokio::task::spawn_blocking(move || live::state(&shared, &history).to_string()).await {
+    match tokio::task::spawn_blocking(move || live::state(&shared, &history, history.now()).to_string()).await
+    {
         Ok(state) => of_type(files::text(StatusCode::OK, state), JSON),
         Err(_) => files::text(StatusCode::INTERNAL_SERVER_ERROR, "the state can't be read\n"),
     }

@@ -1,4 +1,4 @@
-//! Which pages' scripts may open WebSockets, by the header `Origin`. `entrance` asks for each request.
+//! The pages whose scripts may open WebSockets, by the header `Origin`. `entrance` asks for each request.
 
 use http::header::{self, HeaderMap};
 use std::fmt;

@@ -1,6 +1,8 @@
 //! Accepts connections, and ends them when the relay ends. The command starts it, and so do tests.
 
 use crate::admission::NoPlace;
+#[cfg(feature = "cluster")]
+use crate::cluster;
 use crate::complaints::complain;
 use crate::files::Files;
 use crate::http;
@@ -53,6 +55,8 @@ pub struct Relay {
     keeping_certificates: JoinHandle<()>,
     #[cfg(feature = "livecode")]
     livecoding: Option<std::thread::JoinHandle<()>>,
+    #[cfg(feature = "cluster")]
+    cluster: Option<cluster::Cluster>,
 }
 
 impl Relay {
@@ -81,24 +85,33 @@ impl Relay {
             Some((None, _)) | None => None,
         };
         let router = router_config(&config)?;
+        #[cfg(feature = "cluster")]
+        let prepared = cluster::Prepared::new(&config).await?;
         #[cfg(feature = "livecode")]
         let workshop =
             router.livecode_programs.then(|| crate::livecode::Workshop::new(&config)).transpose()?;
         let shared = Arc::new(Shared::new(config, router, files, tls));
         #[cfg(feature = "livecode")]
         let livecoding = workshop.map(|workshop| livecode(workshop, &shared)).transpose()?;
-        info!(%address, tls = shared.tls.is_some(), "listening");
-        let listener = Arc::new(listener);
-        let accepting = essential("accepting", {
-            let shared = shared.clone();
-            move || accept(shared.clone(), listener.clone())
-        });
+        #[cfg(feature = "cluster")]
+        let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose()?;
         let keeping_time = essential("keeping time", {
             let shared = shared.clone();
             move || {
                 let shared = shared.clone();
                 async move { shared.router.keep_time().await }
             }
+        });
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &cluster {
+            // New connections wait in the system's queue meanwhile.
+            cluster.reached(shared.config().cluster_start_wait).await;
+        }
+        info!(%address, tls = shared.tls.is_some(), "listening");
+        let listener = Arc::new(listener);
+        let accepting = essential("accepting", {
+            let shared = shared.clone();
+            move || accept(shared.clone(), listener.clone())
         });
         let monitoring = watched
             .map(|(listener, address)| tokio::spawn(monitor::serve(shared.clone(), listener, address)));
@@ -120,6 +133,8 @@ impl Relay {
             monitoring,
             #[cfg(feature = "livecode")]
             livecoding,
+            #[cfg(feature = "cluster")]
+            cluster,
         })
     }
 
@@ -132,6 +147,8 @@ impl Relay {
     pub fn check(config: &Config) -> io::Result<Vec<String>> {
         enough_descriptors(config)?;
         Files::new(&config.www)?;
+        #[cfg(feature = "cluster")]
+        cluster::check(config)?;
         Tls::check(config)
     }
 
@@ -147,16 +164,33 @@ impl Relay {
         self.shared.reload(config)
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where metrics were shown from the start, if they were.
+    /// The address at which metrics were shown from the start, if they were.
     #[must_use]
     pub const fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// The address at which other relays of its cluster come in, if it is of one.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn cluster_address(&self) -> Option<SocketAddr> {
+        self.cluster.as_ref().map(cluster::Cluster::address)
+    }
+
+    /// Waits until the relay should end because it alone was cut off from the bus of its cluster: it has sent its peers to other relays,
+    /// and the bus is back, so that a new process can take its place. Likewise if it has lost what it knows of other relays by a fault.
+    pub async fn cut_off(&self) {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.cut_off().await;
+        }
+        std::future::pending().await
     }
 
     /// The URL that peers connect to, such as `ws://127.0.0.1:8087`.
@@ -181,6 +215,10 @@ impl Relay {
         info!(links = self.stats().links, timeout = ?limits.drain_timeout, "draining");
         self.shared.enter(Phase::Draining);
         self.accepting.abort();
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            cluster.drain();
+        }
         self.shared.router.drain(limits.drain_timeout);
         self.shared.tasks.close();
         // After the deadline the closing handshakes take their time.
@@ -189,6 +227,10 @@ impl Relay {
             warn!(links = self.stats().links, "some connections did not end in time and are reset");
             self.shared.kill();
             self.shared.tasks.wait().await;
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            cluster.end().await;
         }
         #[cfg(feature = "livecode")]
         if let Some(thread) = self.livecoding.take() {
@@ -203,10 +245,16 @@ impl Relay {
 /// The router's settings: the livecode dialect's secret is drawn here.
 fn router_config(config: &Config) -> io::Result<router::Config> {
     let mut router = config.router();
+    #[cfg(feature = "cluster")]
+    {
+        router.cluster = cluster::router_config(config);
+    }
     if let Some(Secret(credential)) = &config.livecode_credential {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        router.livecode = Some(LivecodeConfig { credential: credential.clone(), secret });
+        let namespaces = config.livecode_namespaces.iter().map(|it| (it.name.clone(), it.credential));
+        let livecode = LivecodeConfig::new(credential.clone(), secret);
+        router.livecode = Some(LivecodeConfig { namespaces: namespaces.collect(), ..livecode });
     }
     Ok(router)
 }

@@ -77,7 +77,13 @@ impl Shared {
         if let Some(why) = self.config().opened_by(&new) {
             return Err(ReloadError::Opens(why));
         }
-        let (config, waiting) = self.config().reloaded(new);
+        let (mut config, mut waiting) = self.config().reloaded(new);
+        // Other relays know it by its name.
+        let node = &self.config().node;
+        if config.is_clustered() && config.node != *node {
+            config.node.clone_from(node);
+            waiting.push("node".to_owned());
+        }
         self.admission.configure(&config, max_descriptors(&config));
         self.half_sent.configure(&config);
         self.router.configure(config.router());

@@ -3,13 +3,15 @@
 use crate::complaints::{Complaints, complain};
 use crate::metrics::{Snapshot, Traffic};
 use bytes::BytesMut;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, info};
+#[cfg(feature = "cluster")]
+use tunnel_protocol::router::NodeSide;
 use tunnel_protocol::router::{
     Config, Event, Instruct, LinkId, Peer, ReadCommand, Registration, Router, Said, Stats, Transmit,
 };
@@ -25,6 +27,8 @@ pub(crate) struct SharedRouter {
     /// The router wants to be called earlier than the timer task knows.
     earlier: Notify,
     complaints: Complaints,
+    /// There is news for the task that knows of other relays.
+    cluster_news: Notify,
 }
 
 struct State {
@@ -36,7 +40,24 @@ struct State {
     traffic: Traffic,
     /// The thread that runs injected instructions, if there is one.
     engine: Option<Sender<ToEngine>>,
+    /// Events that the task of the cluster has not read yet; `None` without a cluster.
+    cluster_news: Option<VecDeque<News>>,
 }
+
+/// Something that the task that knows of other relays has to hear, in this order.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "there are no other relays"))]
+pub(crate) enum News {
+    /// Of servers, clients that wait for them, and links to other relays.
+    Router(Event),
+    /// Another relay is reached by the link.
+    Dialled { node: String, address: String, link: LinkId },
+    /// The link to or from another relay is gone.
+    Closed(LinkId),
+}
+
+/// The number of news above which it is not told of clients that wait: these are told to try again later.
+const MAX_NEWS: usize = 16_384;
 
 /// The messages to the thread that runs injected instructions.
 #[derive(Debug)]
@@ -44,6 +65,8 @@ struct State {
 pub(crate) enum ToEngine {
     Instruct(Box<Instruct>),
     Left(LinkId),
+    /// Look after the links that end in the thread.
+    Wake,
 }
 
 /// A connection's task, as the others see it.
@@ -54,6 +77,8 @@ struct LinkTask {
 }
 
 /// One thing that a peer sent, as the router takes it.
+///
+/// Every connection keeps room for some of them, so what is long and rare is in boxes.
 #[derive(Debug)]
 pub(crate) enum Message {
     Binary(BytesMut),
@@ -61,10 +86,10 @@ pub(crate) enum Message {
     /// A command of the livecode dialect, and the length of its text.
     Command {
         len: usize,
-        command: ReadCommand,
+        command: Box<ReadCommand>,
     },
     /// A REGISTER that the router wanted to be checked, and the result.
-    Registration(Registration),
+    Registration(Box<Registration>),
     /// A sign of life, without words.
     Alive,
 }
@@ -90,12 +115,14 @@ struct Effects {
     wake: Vec<Waker>,
     log: Vec<Event>,
     earlier: bool,
+    cluster_news: bool,
 }
 
 /// A link at the router; dropping it releases the link and tells the other sides.
 pub(crate) struct LinkHandle<'a> {
     router: &'a SharedRouter,
     id: LinkId,
+    is_node: bool,
 }
 
 impl SharedRouter {
@@ -107,12 +134,14 @@ impl SharedRouter {
             killed: false,
             traffic: Traffic::default(),
             engine: None,
+            cluster_news: None,
         };
         Self {
             state: Mutex::new(state),
             start: std::time::Instant::now(),
             earlier: Notify::new(),
             complaints: Complaints::default(),
+            cluster_news: Notify::new(),
         }
     }
 
@@ -123,7 +152,57 @@ impl SharedRouter {
             state.traffic.opened();
             id
         });
-        LinkHandle { router: self, id }
+        LinkHandle { router: self, id, is_node: false }
+    }
+
+    /// Opens a link to or from another relay, at this address.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn open_node_link(&self, peer: Arc<Peer>, side: NodeSide, address: &str) -> LinkHandle<'_> {
+        let id = self.call(|state, now| {
+            let node = match &side {
+                NodeSide::Dialled { node } => Some(node.clone()),
+                NodeSide::Accepted => None,
+            };
+            let id = state.router.open_node_link(peer, side, now);
+            state.tasks.insert(id, LinkTask::default());
+            state.traffic.opened();
+            if let (Some(node), Some(news)) = (node, &mut state.cluster_news) {
+                news.push_back(News::Dialled { node, address: address.to_owned(), link: id });
+            }
+            id
+        });
+        self.cluster_news.notify_one();
+        LinkHandle { router: self, id, is_node: true }
+    }
+
+    /// Begins to keep news of servers and links for the task that knows of other relays.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn keep_cluster_news(&self) {
+        self.lock().cluster_news = Some(VecDeque::new());
+    }
+
+    /// Waits until there may be news.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn cluster_news(&self) {
+        self.cluster_news.notified().await;
+    }
+
+    /// Returns all news since the last call.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn take_cluster_news(&self) -> VecDeque<News> {
+        self.lock().cluster_news.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Has the task that knows of other relays call the router.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Router, Instant) -> T) -> T {
+        self.call(|state, now| call(&mut state.router, now))
+    }
+
+    /// The time at which the clock of the router says this.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn time_of(&self, instant: Instant) -> tokio::time::Instant {
+        (self.start + Duration::from_micros(instant.as_micros())).into()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -157,6 +236,12 @@ impl SharedRouter {
         if !said.is_empty() {
             self.call(|state, _| said.into_iter().for_each(|said| state.router.handle_said(said)));
         }
+    }
+
+    /// Has the thread that runs injected instructions look after its own links.
+    #[cfg_attr(not(feature = "livecode"), allow(dead_code, reason = "there is no engine"))]
+    pub(crate) fn wake_engine(&self) {
+        self.lock().tell_engine(ToEngine::Wake);
     }
 
     /// Returns whether so much is held for peers that no new ones are taken in.
@@ -227,6 +312,9 @@ impl SharedRouter {
         if effects.earlier {
             self.earlier.notify_one();
         }
+        if effects.cluster_news {
+            self.cluster_news.notify_one();
+        }
         for event in effects.log {
             if let Event::Misaddressed { reached, dialled, .. } = &event {
                 complain!(
@@ -260,11 +348,13 @@ impl State {
                 self.traffic.received(text.len());
                 self.router.handle_text(link, &text, now);
             }
-            // The rest of what the peer said is not read until the last command is answered.
-            Message::Command { .. } if self.router.is_busy(link) => return Some(message),
+            // The rest of what the peer said is not read until the engine has taken this one.
+            Message::Command { ref command, .. } if self.router.must_wait(link, command) => {
+                return Some(message);
+            }
             Message::Command { len, command } => {
                 self.traffic.received(len);
-                self.router.handle_read_command(link, command, now);
+                self.router.handle_read_command(link, *command, now);
             }
             Message::Registration(registration) => {
                 self.traffic.received(registration.len());
@@ -281,6 +371,7 @@ impl State {
         let mut effects = Effects::default();
         while let Some(event) = self.router.poll_event() {
             self.traffic.note(&event);
+            effects.cluster_news |= self.tell_cluster(&event);
             match event {
                 Event::Writable(link) if Some(link) == own => {}
                 Event::Writable(link) => {
@@ -307,6 +398,20 @@ impl State {
             effects.earlier = true;
         }
         effects
+    }
+
+    /// Keeps an event for the task that knows of other relays, if it concerns that; returns whether it does.
+    fn tell_cluster(&mut self, event: &Event) -> bool {
+        let Some(news) = &mut self.cluster_news else { return false };
+        let is_kept = match event {
+            Event::Registered { .. } | Event::Unregistered { .. } | Event::NodeProven { .. } => true,
+            Event::Wanted { .. } => news.len() < MAX_NEWS,
+            _ => false,
+        };
+        if is_kept {
+            news.push_back(News::Router(event.clone()));
+        }
+        is_kept
     }
 
     fn tell_engine(&mut self, message: ToEngine) {
@@ -383,7 +488,13 @@ impl Drop for LinkHandle<'_> {
         self.router.call(|state, now| {
             state.tasks.remove(&self.id);
             state.router.handle_link_closed(self.id, now);
+            if let Some(news) = state.cluster_news.as_mut().filter(|_| self.is_node) {
+                news.push_back(News::Closed(self.id));
+            }
         });
+        if self.is_node {
+            self.router.cluster_news.notify_one();
+        }
     }
 }
 
@@ -391,6 +502,7 @@ fn log(event: &Event) {
     match event {
         Event::Registered { link, server_id } => info!(%link, %server_id, "server registered"),
         Event::Unregistered { link, server_id } => info!(%link, %server_id, "server gone"),
+        Event::NodeProven { link, node } => info!(%link, %node, "link to another relay"),
         event => debug!(?event, "router"),
     }
 }

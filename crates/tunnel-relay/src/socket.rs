@@ -24,7 +24,7 @@ const SHORT: usize = 64;
 /// A socket that closes with bytes unread is reset, and the reset overtakes the close frame.
 const MAX_FORGOTTEN: usize = 4 << 20;
 
-/// A WebSocket, this end being the server.
+/// A WebSocket, this end being the server unless it has dialled.
 #[derive(Debug)]
 pub(crate) struct Socket {
     transport: Transport,
@@ -79,6 +79,12 @@ impl Socket {
     ) -> Self {
         let decoder = Decoder::new(max_message, max_fragments).within(part);
         Self { transport, decoder, inbox: Inbox::default(), queue: SendQueue::default() }
+    }
+
+    /// The client's end: this relay has dialled another one.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "there are no other relays"))]
+    pub(crate) fn dialled(self) -> Self {
+        Self { decoder: self.decoder.of_client(), queue: SendQueue::of_client(), ..self }
     }
 
     /// Bytes that the peer's socket, or the kernel for it, has taken.

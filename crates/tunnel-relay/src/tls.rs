@@ -32,7 +32,7 @@ pub(crate) struct Tls {
     source: Source,
 }
 
-/// Where the certificate comes from.
+/// The source of the certificate.
 enum Source {
     Files(Files),
     #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "a relay without ACME orders nothing"))]
@@ -66,20 +66,27 @@ impl Tls {
     /// The files can't be used; the text says which and why.
     pub(crate) fn new(config: &Config) -> io::Result<Option<Self>> {
         match (&config.tls_certificate, &config.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let first = contents(certificate, key);
-                let current = Arc::new(Current::default());
-                current.set(read(certificate, key)?);
-                let acceptor = acceptor(current.clone(), &[b"http/1.1"])?;
-                let files = Files { certificate: certificate.clone(), key: key.clone(), first };
-                Ok(Some(Self { acceptor, current, source: Source::Files(files) }))
-            }
+            (Some(certificate), Some(key)) => Self::of_files(certificate, key).map(Some),
             #[cfg(feature = "acme")]
             _ if !config.acme_domains.is_empty() => acme::order(config).map(Some),
             #[cfg(not(feature = "acme"))]
             _ if !config.acme_domains.is_empty() => Err(io::Error::other(crate::config::WITHOUT_ACME)),
             _ => Ok(None),
         }
+    }
+
+    /// With a certificate in files.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(crate) fn of_files(certificate: &Path, key: &Path) -> io::Result<Self> {
+        let first = contents(certificate, key);
+        let current = Arc::new(Current::default());
+        current.set(read(certificate, key)?);
+        let acceptor = acceptor(current.clone(), &[b"http/1.1"])?;
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned(), first };
+        Ok(Self { acceptor, current, source: Source::Files(files) })
     }
 
     /// Checks whether [`new`](Self::new) would succeed; returns what is wrong with the certificate all the same.
@@ -213,6 +220,26 @@ fn acceptor(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> io::Result
         .with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The settings of a client that checks certificates against the authorities in a file, or else against those that browsers trust.
+#[cfg(feature = "cluster")]
+pub(crate) fn client(authorities: Option<&Path>) -> io::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    match authorities {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+                })?;
+            }
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Hashes of the files: their times may stay when the content changes, and the key must not be kept.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, Version, request};
 use sha1_smol::Sha1;
+use tunnel_protocol::node::NODE_SUBPROTOCOL;
 use tunnel_protocol::router::Dialect;
 use tunnel_protocol::{SUBPROTOCOL, early};
 
@@ -101,30 +102,7 @@ pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
 impl Handshake {
     /// Agrees to the request or says why not.
     pub(crate) fn check(request: &request::Parts, livecode: bool) -> Result<Self, Refusal> {
-        let headers = &request.headers;
-        if request.method != Method::GET || request.version != Version::HTTP_11 {
-            return Err(Refusal::NotGet);
-        }
-        if has_body(headers) {
-            return Err(Refusal::Body);
-        }
-        // A proxy and the relay could each believe another one of two.
-        if headers.get_all(header::HOST).iter().count() != 1 {
-            return Err(Refusal::Host);
-        }
-        if headers.get_all(header::ORIGIN).iter().count() > 1 {
-            return Err(Refusal::Origins);
-        }
-        if !has_token(headers, header::CONNECTION, "upgrade") {
-            return Err(Refusal::Connection);
-        }
-        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            return Err(Refusal::Version);
-        }
-        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(Refusal::Key)?.as_bytes();
-        if STANDARD.decode(key).map_err(|_| Refusal::Key)?.len() != 16 {
-            return Err(Refusal::Key);
-        }
+        let (headers, key) = (&request.headers, key(request)?);
         let dialect = if has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
             Dialect::Tunnel
         } else if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
@@ -140,17 +118,64 @@ impl Handshake {
 
     /// Makes `headers` those of the 101 response.
     pub(crate) fn answer(&self, headers: &mut HeaderMap) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
-        if self.dialect == Dialect::Tunnel {
-            let chosen = if self.early.is_empty() { SUBPROTOCOL } else { early::SUBPROTOCOL };
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
-        }
+        let chosen = if self.early.is_empty() { SUBPROTOCOL } else { early::SUBPROTOCOL };
+        open(headers, self.accept.clone(), (self.dialect == Dialect::Tunnel).then_some(chosen));
     }
 }
 
-fn accept(key: &[u8]) -> HeaderValue {
+/// Agrees to another relay's request: returns the headers of the 101 response.
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "there are no other relays"))]
+pub(crate) fn of_node(request: &request::Parts) -> Result<HeaderMap, Refusal> {
+    let accept = accept(key(request)?);
+    if !has_token(&request.headers, header::SEC_WEBSOCKET_PROTOCOL, NODE_SUBPROTOCOL) {
+        return Err(Refusal::Subprotocol);
+    }
+    let mut headers = HeaderMap::new();
+    open(&mut headers, accept, Some(NODE_SUBPROTOCOL));
+    Ok(headers)
+}
+
+/// Adds the headers of a 101 response.
+fn open(headers: &mut HeaderMap, accept: HeaderValue, subprotocol: Option<&'static str>) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(chosen) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
+    }
+}
+
+/// The key of a handshake of RFC 6455, if it is one.
+fn key(request: &request::Parts) -> Result<&[u8], Refusal> {
+    let headers = &request.headers;
+    if request.method != Method::GET || request.version != Version::HTTP_11 {
+        return Err(Refusal::NotGet);
+    }
+    if has_body(headers) {
+        return Err(Refusal::Body);
+    }
+    // A proxy and the relay could each believe another one of two.
+    if headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(Refusal::Host);
+    }
+    if headers.get_all(header::ORIGIN).iter().count() > 1 {
+        return Err(Refusal::Origins);
+    }
+    if !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Refusal::Connection);
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Refusal::Version);
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(Refusal::Key)?.as_bytes();
+    if STANDARD.decode(key).map_err(|_| Refusal::Key)?.len() != 16 {
+        return Err(Refusal::Key);
+    }
+    Ok(key)
+}
+
+/// The proof that a key was read.
+pub(crate) fn accept(key: &[u8]) -> HeaderValue {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update(GUID.as_bytes());

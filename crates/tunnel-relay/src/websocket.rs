@@ -1,4 +1,4 @@
-//! The server's half of RFC 6455 after the handshake, without I/O.
+//! The server's half of RFC 6455 after the handshake, without I/O; and the client's, for links that this relay has dialled.
 //!
 //! It is our own because libraries that are strict and cancel-safe keep buffers for each connection, as long as its largest
 //! message was, and copy each message once more on the way in and on the way out. Here a connection that waits holds

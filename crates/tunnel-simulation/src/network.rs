@@ -22,17 +22,23 @@ pub(crate) struct Connection {
     pub(crate) latency: Duration,
     /// Bytes a second, each way.
     pub(crate) rate: u64,
-    pub(crate) to_relay: Lane,
-    pub(crate) to_peer: Lane,
+    pub(crate) to_relay: Lane<Parcel>,
+    pub(crate) to_peer: Lane<Parcel>,
 }
 
 /// The parcels on their way in one direction.
-#[derive(Debug, Default)]
-pub(crate) struct Lane {
-    pub(crate) queue: VecDeque<(Instant, Parcel)>,
+#[derive(Debug)]
+pub(crate) struct Lane<P> {
+    pub(crate) queue: VecDeque<(Instant, P)>,
     in_flight: usize,
     /// The time at which the last byte has left.
     free_at: Instant,
+}
+
+/// Something that a lane carries.
+pub(crate) trait Carried {
+    /// Bytes that count for the lane's capacity and rate.
+    fn len(&self) -> usize;
 }
 
 /// One thing that arrives.
@@ -54,12 +60,12 @@ impl Connection {
     }
 }
 
-impl Lane {
-    pub(crate) const fn has_room(&self) -> bool {
+impl<P: Carried> Lane<P> {
+    pub(crate) fn has_room(&self) -> bool {
         self.in_flight < CAPACITY
     }
 
-    pub(crate) fn push(&mut self, parcel: Parcel, latency: Duration, rate: u64, now: Instant) {
+    pub(crate) fn push(&mut self, parcel: P, latency: Duration, rate: u64, now: Instant) {
         let len = parcel.len();
         self.in_flight += len;
         self.free_at = self.free_at.max(now) + Duration::from_micros(len as u64 * 1_000_000 / rate);
@@ -70,7 +76,7 @@ impl Lane {
         self.queue.front().map(|(at, _)| *at)
     }
 
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Parcel> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<P> {
         if self.next_at()? > now {
             return None;
         }
@@ -78,9 +84,21 @@ impl Lane {
         self.in_flight -= parcel.len();
         Some(parcel)
     }
+
+    /// Loses all that is on its way.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.in_flight = 0;
+    }
 }
 
-impl Parcel {
+impl<P> Default for Lane<P> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), in_flight: 0, free_at: Instant::default() }
+    }
+}
+
+impl Carried for Parcel {
     fn len(&self) -> usize {
         match self {
             Self::Message(LinkMessage::Binary(message)) => message.len(),

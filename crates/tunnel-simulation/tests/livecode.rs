@@ -14,7 +14,7 @@ const PORT: u16 = 1337;
 const LONG: Duration = Duration::from_secs(60);
 
 fn tabs(config: Config) -> (World, ServerId) {
-    let livecode = LivecodeConfig { credential: "secret".to_owned(), secret: [1; 32] };
+    let livecode = LivecodeConfig::new("secret", [1; 32]);
     let mut world = World::new(3, router::Config { livecode: Some(livecode), ..router::Config::default() });
     world.dialect = Dialect::Livecode;
     let config = Config { livecode: true, ..config };

@@ -48,7 +48,7 @@ fn reload(world: &mut World) {
     world.host(SERVER, SECRET);
 }
 
-/// What an application does that hears of a new session: it greets, sends what it gets back, and returns that.
+/// Does as an application that hears of a new session: it greets, sends what it gets back, and returns that.
 fn greet(world: &mut World, socket: SocketId, greeting: &str) -> Vec<Message> {
     world.with(CLIENT, |endpoint, _| {
         endpoint.greet(socket);

@@ -6,8 +6,9 @@ use super::socket_handle::SocketHandle;
 use crate::api::{Error, Ports};
 use crate::browser::identity::TakenIdentity;
 use crate::browser::link::{Relay, bound_url};
-use crate::browser::{tasks, warm_up};
-use js_sys::{Function, TypeError};
+use crate::browser::{tasks, warm_up, watching};
+use js_sys::{Function, Promise, TypeError};
+use std::fmt::Write as _;
 use std::rc::Rc;
 use tunnel_protocol::ServerId;
 use tunnel_protocol::endpoint::ConnectOptions;
@@ -15,6 +16,7 @@ use tunnel_protocol::session;
 use tunnel_protocol::time::Duration;
 use tunnel_protocol::tunnel_url::{self, TunnelUrl};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
 use web_sys::Url;
 
 #[wasm_bindgen(module = "/js/page.js")]
@@ -159,6 +161,11 @@ impl Tunnel {
         server_id.parse().map_or_else(|_| String::new(), |id| tunnel_url::server_url(relay, &id))
     }
 
+    /// The objects of `getLinks()`: one for each WebSocket of the page to a relay.
+    pub fn links(&self) -> Vec<JsValue> {
+        watching::links()
+    }
+
     /// Calls `task` in a task of its own, behind the events that wait for theirs.
     pub fn post(&self, task: Function) {
         tasks::post(move || {
@@ -236,8 +243,31 @@ impl ServerHandle {
         refusal.is_some()
     }
 
+    /// Proves to the relay of a URL, whose challenge is the text of a key, that the page holds the server's key. A promise of the proof in
+    /// hexadecimal digits, which are none if the challenge is no key.
+    pub fn prove(&self, challenge: &str, url: &Url) -> Promise {
+        let (server, url, challenge) = (self.0.clone(), bound_url(url), challenge.parse::<ServerId>());
+        future_to_promise(async move {
+            let mut digits = String::new();
+            if let Some(challenge) = challenge.ok().as_ref().and_then(ServerId::key)
+                && let Some(proof) = server.prove(*challenge, &url).await
+            {
+                for byte in proof {
+                    write!(digits, "{byte:02x}").expect("a String takes everything");
+                }
+            }
+            Ok(digits.into())
+        })
+    }
+
     /// Closes the clients' sockets with 1001, then unregisters.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// State and counters; of a server that has ended, the last ones.
+    #[wasm_bindgen(js_name = hostStats)]
+    pub fn host_stats(&self) -> JsValue {
+        self.0.stats()
     }
 }

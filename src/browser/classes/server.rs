@@ -6,14 +6,16 @@ use super::socket::{SocketCore, fire};
 use super::socket_handle::SocketHandle;
 use crate::api::{Backlog, Claims, Error, Ports, Refusal, backlog_is_full, nobody_listens};
 use crate::browser::driver::{Driver, ServerSink};
+use crate::browser::identity::shared_secret;
 use crate::browser::link::Relay;
 use crate::browser::platform::random;
-use crate::browser::tasks;
+use crate::browser::{tasks, watching};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use tunnel_protocol::endpoint::{Endpoint, Event, Incoming, SocketId};
-use tunnel_protocol::identity::StaticKey;
-use tunnel_protocol::{CloseCode, ServerId};
+use tunnel_protocol::endpoint::{Endpoint, Event, HostStats, Incoming, SocketId};
+use tunnel_protocol::identity::{DhError, StaticKey};
+use tunnel_protocol::server_id::PublicKey;
+use tunnel_protocol::{CloseCode, ServerId, registration};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/server.js")]
@@ -61,11 +63,15 @@ pub(super) struct Server {
     /// The class's object, until `close` has been fired: so long it stays alive by itself.
     target: RefCell<Option<JsValue>>,
     driver: RefCell<Weak<Driver>>,
+    /// The key that is its ID.
+    key: StaticKey,
     /// By number: what the class's `listen` was given.
     claims: RefCell<Claims<(u32, JsValue)>>,
     /// The number of the next claim.
     claimed: Cell<u32>,
     backlog: RefCell<Backlog<JsValue, Taker>>,
+    /// The counters at its end.
+    last_stats: Cell<HostStats>,
 }
 
 impl Server {
@@ -77,16 +83,18 @@ impl Server {
         key: Option<StaticKey>,
         max_clients: usize,
     ) -> Rc<Self> {
+        let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
         let server = Rc::new(Self {
             target: RefCell::new(Some(target)),
             driver: RefCell::default(),
+            key: key.clone(),
             claims: RefCell::default(),
             claimed: Cell::default(),
             backlog: RefCell::default(),
+            last_stats: Cell::default(),
         });
         let driver = Driver::new(relay, Some(server.clone()), allow_plain, max_clients);
         server.driver.replace(Rc::downgrade(&driver));
-        let key = key.unwrap_or_else(|| StaticKey::from_secret(random()));
         driver.with(|endpoint, now| endpoint.host(key, now));
         server
     }
@@ -97,6 +105,28 @@ impl Server {
         if let Some(driver) = driver {
             driver.with(Endpoint::unhost);
         }
+    }
+
+    /// Proves to the relay that has made the challenge that the page holds the server's key; `None`: the challenge is no key.
+    pub(super) async fn prove(&self, challenge: PublicKey, url: &str) -> Option<[u8; 32]> {
+        let mut key = self.key.clone();
+        loop {
+            match registration::prove(&key, &challenge, url) {
+                Ok(proof) => return Some(proof),
+                Err(DhError::Pending(theirs)) => {
+                    let shared = shared_secret(key.public(), theirs).await;
+                    key.answer(theirs, shared);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// State and counters, as the application sees them.
+    pub(super) fn stats(&self) -> JsValue {
+        let driver = self.driver.borrow().upgrade().filter(|_| self.target.borrow().is_some());
+        let stats = driver.as_ref().map(|driver| driver.read(Endpoint::host_stats));
+        watching::server(driver.as_deref(), &stats.unwrap_or_else(|| self.last_stats.get()))
     }
 
     /// Claims ports for a listener; returns the number of the claim.
@@ -198,6 +228,9 @@ impl Server {
 impl ServerSink for Server {
     fn handle(self: Rc<Self>, driver: &Rc<Driver>, event: Event) {
         let driver = driver.clone();
+        if matches!(event, Event::HostClosed { .. }) {
+            self.last_stats.set(driver.read(Endpoint::host_stats));
+        }
         tasks::post(move || self.fire(driver, event));
     }
 }

@@ -5,7 +5,7 @@
 use crate::browser::driver::{Driver, SocketSink};
 use crate::browser::frames::to_buffer;
 use crate::browser::link::Relay;
-use crate::browser::tasks;
+use crate::browser::{tasks, watching};
 use js_sys::ArrayBuffer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::{CloseCode, Instant, Message, ServerId};
 use wasm_bindgen::prelude::*;
+use web_sys::WebSocket;
 
 #[wasm_bindgen(module = "/js/sockets.js")]
 extern "C" {
@@ -104,7 +105,7 @@ impl Socket {
             Event::Interrupted { .. } => fire(&target, "reconnecting"),
             Event::Resumed { .. } => fire(&target, "reconnected"),
             Event::Reopened { protocol, .. } => {
-                // What the listeners send goes out before what has waited for them.
+                // Messages that the listeners send go out before those that have waited for them.
                 driver.with_later(|endpoint, _| endpoint.greet(id));
                 fire_reopened(&target, &protocol);
                 driver.with_later(|endpoint, _| endpoint.flush(id));
@@ -357,10 +358,20 @@ impl SocketCore {
         (session, live.map(|stats| stats.liveness))
     }
 
-    /// Lets a client in, unless it has gone; `target` is its socket from now on.
+    /// The WebSocket that it runs over now.
+    pub(crate) fn link(&self) -> Option<WebSocket> {
+        watching::socket_link(&self.driver, self.id.get()?)
+    }
+
+    /// Returns whether a client that wants in has not gone meanwhile.
+    pub(crate) fn is_here(&self) -> bool {
+        let is_known = |id| self.driver.read(|endpoint| endpoint.stats(id)).is_some();
+        self.id.get().is_some_and(is_known)
+    }
+
+    /// Lets a client in that [is here](Self::is_here); `target` is its socket from now on.
     pub(crate) fn accept(&self, target: JsValue, protocol: &str, max_message: u64) {
-        let here = |id: &SocketId| self.driver.read(|endpoint| endpoint.stats(*id)).is_some();
-        if let Some(id) = self.id.get().filter(here) {
+        if let Some(id) = self.id.get() {
             self.socket.target.replace(Some(target));
             self.driver.insert(id, self.socket.clone());
             self.command(|endpoint, id, now| {

@@ -10,8 +10,9 @@ use tunnel_protocol::endpoint::Liveness;
 use tunnel_protocol::session::SessionStats;
 use tunnel_protocol::{CloseCode, Message};
 use wasm_bindgen::prelude::*;
+use web_sys::WebSocket;
 
-/// What is left for all else when a message takes the memory, in bytes.
+/// The bytes that are left for all else when a message takes the memory.
 const RESERVE: usize = 64 << 20;
 
 /// The Rust half of a `PeerToPeerWebSocket`.
@@ -101,10 +102,16 @@ impl SocketHandle {
     /// The counters; of a socket that has ended, the last ones.
     pub fn stats(&self) -> SocketStats {
         let (session, liveness) = self.0.stats();
-        SocketStats { session, liveness }
+        SocketStats { session, liveness, link: self.0.link() }
     }
 
-    /// Lets a server's client in, unless it has gone; its events go to `target`. Its messages may be so many bytes long.
+    /// Returns whether a client that wants in has not gone meanwhile.
+    #[wasm_bindgen(js_name = isHere)]
+    pub fn is_here(&self) -> bool {
+        self.0.is_here()
+    }
+
+    /// Lets a server's client in that is here; its events go to `target`. Its messages may be so many bytes long.
     pub fn accept(&self, target: JsValue, protocol: &str, max_message_size: f64) {
         self.0.accept(target, protocol, max_message_size as u64);
     }
@@ -117,10 +124,10 @@ impl SocketHandle {
 
 /// The counters of a socket, as `getStats()` returns them.
 #[wasm_bindgen(private)]
-#[derive(Clone, Copy)]
 pub(crate) struct SocketStats {
     session: SessionStats,
     liveness: Option<Liveness>,
+    link: Option<WebSocket>,
 }
 
 #[wasm_bindgen]
@@ -154,6 +161,12 @@ impl SocketStats {
     #[wasm_bindgen(getter, js_name = bytesUnacknowledged)]
     pub fn bytes_unacknowledged(&self) -> f64 {
         self.session.bytes_unacknowledged as f64
+    }
+
+    /// The WebSocket that the socket runs over now.
+    #[wasm_bindgen(getter)]
+    pub fn link(&self) -> Option<WebSocket> {
+        self.link.clone()
     }
 
     #[wasm_bindgen(getter)]

@@ -1,3 +1,5 @@
+//! Answers that wait for a promise. Used by `engine.rs`.
+
 use crate::thrown::Thrown;
 use serde_json::json;
 use std::collections::BTreeMap;

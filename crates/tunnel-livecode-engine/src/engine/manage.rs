@@ -1,6 +1,6 @@
 //! Privileged commands that a server of 2017 does not have.
 
-use super::run::{Caller, Outcome};
+use super::run::{Command, Outcome};
 use super::{Engine, MAX_KEPT};
 use crate::command::Members;
 use crate::sandbox::Op;
@@ -13,7 +13,7 @@ use tunnel_protocol::livecode::Line;
 const MAX_LABEL: usize = 128;
 
 impl Engine {
-    pub(super) fn manage(&mut self, caller: Caller<'_>, members: &Members<'_>, now: Instant) {
+    pub(super) fn manage(&mut self, caller: Command<'_>, members: &Members<'_>, now: Instant) {
         let link = caller.link;
         let op = match caller.name {
             "instructions" => Some(Op::List),
@@ -25,7 +25,11 @@ impl Engine {
         };
         if let Some(op) = op {
             let outcome = self.command(op, caller, members, now);
-            return self.finish_privileged(link, members, &outcome, true);
+            self.finish_privileged(link, members, &outcome, true);
+            if matches!(op, Op::RollBack | Op::Remove) {
+                self.note_change(&members.named::<String>("name").unwrap_or_default(), &outcome);
+            }
+            return;
         }
         let done = match caller.name {
             "hello" => {
@@ -42,7 +46,12 @@ impl Engine {
             _ => Ok(self.quota()),
         };
         let outcome = match done {
-            Ok(value) => Outcome { answer: Some(value.to_string()), ..Outcome::default() },
+            Ok(value) => {
+                if caller.name == "restore" {
+                    self.tell_watchers(&json!({ "level": "change", "text": format!("restored {value}") }));
+                }
+                Outcome { answer: Some(value.to_string()), ..Outcome::default() }
+            }
             Err(message) => Outcome { thrown: Some(Thrown::new(message)), ..Outcome::default() },
         };
         self.finish_privileged(link, members, &outcome, true);
@@ -78,6 +87,11 @@ impl Engine {
             "share": self.settings.share,
             "heap": self.sandbox.heap(),
             "maxHeap": limits.heap,
+            "maxSources": limits.kept.sources,
+            "maxInstructions": limits.kept.instructions,
+            "maxVersions": limits.kept.versions,
+            "maxTimers": limits.kept.timers,
+            "maxOutput": limits.output,
             "memory": self.sandbox.size(),
             "calls": self.stats.calls,
             "errors": self.stats.errors,
@@ -85,6 +99,10 @@ impl Engine {
             "spent": self.stats.spent.as_millis() as u64,
             "links": self.links.len(),
             "timers": self.timers.len(),
+            "checkpoints": self.kept.iter().map(|(label, _)| label).collect::<Vec<_>>(),
+            "serverId": self.service.server_id().to_string(),
+            "clients": self.service.clients(),
+            "maxClients": self.settings.max_clients,
         })
     }
 }

@@ -1,15 +1,17 @@
 //! One call after the other, and what comes of each.
 
 use super::answers::{answered, threw};
+use super::turns::Who;
 use super::{Engine, Next};
 use crate::command::Members;
-use crate::sandbox::{Called, How, Op, Out, OutKind};
+use crate::sandbox::{Called, How, Op, Out, OutKind, resume_text};
 use crate::thrown::Thrown;
 use serde_json::Value;
 use std::time::Duration;
+use tunnel_protocol::endpoint::SocketId;
 use tunnel_protocol::livecode::Line;
 use tunnel_protocol::router::{Instruct, InstructKind, LinkId, Said};
-use tunnel_protocol::{CloseCode, Instant};
+use tunnel_protocol::{CloseCode, Instant, Message};
 
 /// Longest reason of a close, in bytes.
 const MAX_REASON: usize = 123;
@@ -17,9 +19,37 @@ const MAX_REASON: usize = 123;
 /// The number of notices that wait for the end of a peer's command; the oldest are dropped beyond it.
 const MAX_NOTICES: usize = 1_024;
 
+/// Somebody for whom a call runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caller<'a> {
+    /// Nobody: a timer, or a link that closed.
+    Nobody,
+    /// A livecode peer.
+    Link(Command<'a>),
+    /// A client of the namespace's own server.
+    Client(SocketId),
+}
+
+impl<'a> Caller<'a> {
+    const fn who(self) -> Who {
+        match self {
+            Self::Nobody => Who::Nobody,
+            Self::Link(Command { link, .. }) => Who::Link(link),
+            Self::Client(socket) => Who::Client(socket),
+        }
+    }
+
+    const fn command(self) -> Option<Command<'a>> {
+        match self {
+            Self::Link(command) => Some(command),
+            Self::Nobody | Self::Client(_) => None,
+        }
+    }
+}
+
 /// The link and the name of the command that a call runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller<'a> {
+pub(super) struct Command<'a> {
     pub(super) link: LinkId,
     pub(super) name: &'a str,
 }
@@ -31,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) thrown: Option<Thrown>,
     pub(super) answer: Option<String>,
     pub(super) is_unknown: bool,
+    /// True if the call did not happen: everything is as it was before.
+    pub(super) is_dropped: bool,
     pub(super) spent: Duration,
 }
 
@@ -41,23 +73,24 @@ impl Engine {
             let thrown = Thrown::new("the promise was not settled within 5 s");
             self.say_answered(link, answer, &threw(&thrown), Duration::ZERO);
         }
+        self.serve(now);
         let share_at = self.share.ready_at(now);
         let own_at = self.turns.own_at(now).max(share_at);
         let timer = self.timers.iter().map(|(timer, at)| (*at, *timer)).min();
         if own_at <= now {
             if let Some(number) = self.left.pop_front() {
-                let outcome = self.call(Op::Closed, number, "", None, now);
+                let outcome = self.call(Op::Closed, number, b"", Caller::Nobody, now);
                 self.note_thrown(&outcome);
                 return Next::Now;
             }
             if let Some((_, timer)) = timer.filter(|(at, _)| *at <= now) {
                 self.timers.remove(&timer);
-                let outcome = self.call(Op::Fire, timer, "", None, now);
+                let outcome = self.call(Op::Fire, timer, b"", Caller::Nobody, now);
                 self.note_thrown(&outcome);
                 return Next::Now;
             }
         }
-        let mut next = self.pending.next_timeout();
+        let mut next = [self.pending.next_timeout(), self.service.next_timeout()].into_iter().flatten().min();
         let mut may_be_at = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         if !self.left.is_empty() {
             may_be_at(own_at);
@@ -66,12 +99,17 @@ impl Engine {
             may_be_at(at.max(own_at));
         }
         match self.turns.next(now) {
-            Ok(link) if share_at <= now => {
-                self.run_next(link, now);
+            Ok(who) if share_at <= now => {
+                match who {
+                    Who::Link(link) => self.run_next(link, now),
+                    Who::Client(socket) => self.run_client(socket, now),
+                    Who::Nobody => {}
+                }
+                self.serve(now);
                 return Next::Now;
             }
-            Ok(link) => {
-                self.turns.want_first(link);
+            Ok(who) => {
+                self.turns.want_first(who);
                 may_be_at(share_at);
             }
             Err(Some(at)) => may_be_at(at.max(share_at)),
@@ -84,7 +122,7 @@ impl Engine {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(instruct) = link.commands.pop_front() else { return };
         if !link.commands.is_empty() {
-            self.turns.want(id, now);
+            self.turns.want(Who::Link(id), now);
         }
         self.running = Some(id);
         self.run(&instruct, now);
@@ -111,7 +149,7 @@ impl Engine {
     fn run_kind(&mut self, instruct: &Instruct, now: Instant) {
         let link = instruct.link;
         let members = Members::read(&instruct.text);
-        let caller = Caller { link, name: &instruct.name };
+        let caller = Command { link, name: &instruct.name };
         match &instruct.kind {
             InstructKind::Run => {
                 self.expect(link, &members, now);
@@ -127,6 +165,7 @@ impl Engine {
                 self.say(link, Line::Adding(name));
                 let outcome = self.command(Op::Add, caller, &members, now);
                 self.finish_privileged(link, &members, &outcome, false);
+                self.note_change(name, &outcome);
             }
             InstructKind::Eval if self.settings.allows_eval => {
                 self.say(link, Line::EvaluatingSource);
@@ -155,6 +194,7 @@ impl Engine {
                 self.end_with(link, &members, r#"{"returned":[]}"#, Duration::ZERO);
             }
             InstructKind::Manage => self.manage(caller, &members, now),
+            InstructKind::Prove => self.prove(link, &members, now),
         }
     }
 
@@ -162,14 +202,14 @@ impl Engine {
     pub(super) fn command(
         &mut self,
         op: Op,
-        caller: Caller<'_>,
+        caller: Command<'_>,
         members: &Members<'_>,
         now: Instant,
     ) -> Outcome {
         let Some(link) = self.links.get(&caller.link) else { return Outcome::default() };
         let number = link.number;
         let text = members.for_sandbox(caller.name, &link.about);
-        self.call(op, number, &text, Some(caller), now)
+        self.call(op, number, text.as_bytes(), Caller::Link(caller), now)
     }
 
     /// Runs one call and does what it wants done; if it is dropped, brings the last checkpoint back.
@@ -177,8 +217,8 @@ impl Engine {
         &mut self,
         op: Op,
         number: u32,
-        text: &str,
-        caller: Option<Caller<'_>>,
+        text: &[u8],
+        caller: Caller<'_>,
         now: Instant,
     ) -> Outcome {
         if self.is_changed && now.saturating_since(self.checkpoint_at) >= self.settings.checkpoint_interval {
@@ -190,7 +230,8 @@ impl Engine {
         self.stats.spent += spent;
         self.share.take(spent, now);
         let was_stopped = how != How::Well;
-        self.turns.charge(caller.map(|caller| caller.link), spent, was_stopped, now);
+        self.turns.charge(caller.who(), spent, was_stopped, now);
+        let caller = caller.command();
         let mut outcome = Outcome { spent, ..Outcome::default() };
         match how {
             How::Well => self.deliver(out, caller, &mut outcome, now),
@@ -210,6 +251,7 @@ impl Engine {
                 let thrown = Thrown::new(format!("stopped ({reason}); went back {back:.1} s"));
                 self.go_back(&thrown, caller.map(|caller| caller.link), now);
                 outcome.thrown = Some(thrown);
+                outcome.is_dropped = true;
             }
         }
         if outcome.thrown.is_some() {
@@ -218,13 +260,22 @@ impl Engine {
         outcome
     }
 
-    fn deliver(&mut self, out: Vec<Out>, caller: Option<Caller<'_>>, outcome: &mut Outcome, now: Instant) {
-        for Out { kind, link: number, text } in out {
+    fn deliver(&mut self, out: Vec<Out>, caller: Option<Command<'_>>, outcome: &mut Outcome, now: Instant) {
+        for Out { kind, link: number, text, bytes } in out {
             let link = self.numbers.get(&number).copied();
             match (kind, link) {
                 (OutKind::Send, Some(link)) => self.said.push_back(Said::Text { link, text }),
-                (OutKind::Close, Some(link)) => self.close(link, &text),
-                (OutKind::Send | OutKind::Close, None) => {}
+                (OutKind::Close, _) => self.close(link, number, &text, now),
+                (OutKind::Send, None) => self.service.send(number, Message::Text(text), now),
+                (OutKind::SendBytes, _) => self.service.send(number, Message::Binary(bytes.into()), now),
+                (OutKind::Port, _) => {
+                    let port = u16::try_from(number).unwrap_or_default();
+                    if text.is_empty() {
+                        self.service.ports.remove(&port);
+                    } else {
+                        self.service.ports.insert(port);
+                    }
+                }
                 (OutKind::Returned, _) => {
                     if let Some(caller) = caller {
                         self.say(caller.link, Line::Returned(&text));
@@ -259,17 +310,27 @@ impl Engine {
                     }
                 }
                 (OutKind::Settled, None) => {}
-                (OutKind::Tunnel, _) => self.said.push_back(Said::Tunnel { is_injected: text == "1" }),
+                (OutKind::Tunnel, _) => self.said.push_back(Said::Tunnel {
+                    namespace: self.settings.namespace.clone(),
+                    is_injected: text == "1",
+                }),
             }
         }
     }
 
-    fn close(&mut self, link: LinkId, text: &str) {
+    fn close(&mut self, link: Option<LinkId>, number: u32, text: &str, now: Instant) {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
         let code = value.get(0).and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         let reason = value.get(1).and_then(Value::as_str).unwrap_or_default();
         let reason = reason[..reason.floor_char_boundary(MAX_REASON)].to_owned();
-        self.said.push_back(Said::Close { link, code: CloseCode(code.unwrap_or(1_000)), reason });
+        let code = CloseCode(code.unwrap_or(1_000));
+        match link {
+            Some(link) => self.said.push_back(Said::Close { link, code, reason }),
+            None => {
+                let code = if code.is_for_applications() { code } else { CloseCode::NORMAL };
+                self.service.close(number, code, &reason, now);
+            }
+        }
     }
 
     /// Makes everything what it was at the last checkpoint, and tells those who have to know.
@@ -293,13 +354,15 @@ impl Engine {
         let image = self.sandbox.image();
         self.timers.clear();
         self.left.clear();
-        let open: Vec<u32> = self.numbers.keys().copied().collect();
+        self.service.ports.clear();
+        let open: Vec<u32> = self.numbers.keys().copied().chain(self.service.open_numbers()).collect();
+        let server = self.service.server_id().to_string();
         for is_silent in [false, true] {
-            let text = serde_json::json!({ "open": open, "isSilent": is_silent }).to_string();
+            let text = resume_text(&self.program.limits, &open, is_silent, &server);
             let Called { how, out, spent } = self.sandbox.call(Op::Resume, 0, &text);
             self.stats.spent += spent;
             self.share.take(spent, now);
-            self.turns.charge(None, spent, how != How::Well, now);
+            self.turns.charge(Who::Nobody, spent, how != How::Well, now);
             if !matches!(how, How::Dropped(_)) {
                 self.deliver(out, None, &mut Outcome::default(), now);
                 break;
@@ -369,7 +432,7 @@ impl Engine {
     }
 
     /// Tells a peer what is no part of a command's answer: between answers, for those of 2017 read them line by line.
-    fn notice(&mut self, id: LinkId, text: String) {
+    pub(super) fn notice(&mut self, id: LinkId, text: String) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.notices.push_back(text);
         if link.notices.len() > MAX_NOTICES {
@@ -388,23 +451,5 @@ impl Engine {
 
     pub(super) fn say(&mut self, link: LinkId, line: Line<'_>) {
         self.said.push_back(Said::Text { link, text: line.to_string() });
-    }
-
-    fn note_thrown(&mut self, outcome: &Outcome) {
-        if let Some(thrown) = &outcome.thrown {
-            self.log(&format!("error {}", thrown.line()));
-        }
-    }
-
-    /// Tells a line of the log to those who watch it.
-    fn log(&mut self, text: &str) {
-        if self.watchers.is_empty() {
-            return;
-        }
-        let (level, text) = text.split_once(' ').unwrap_or((text, ""));
-        let line = format!("server: log {}", serde_json::json!({ "level": level, "text": text }));
-        for link in self.watchers.clone() {
-            self.notice(link, line.clone());
-        }
     }
 }

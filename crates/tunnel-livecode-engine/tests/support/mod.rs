@@ -2,15 +2,21 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod tab;
+
+use bytes::BytesMut;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tunnel_livecode_engine::{Engine, Limits, Next, Program, Settings};
+use tunnel_livecode_engine::{Engine, Limits, Next, Program, SERVICE_URL, Settings, Wire};
 use tunnel_protocol::identity::StaticKey;
 use tunnel_protocol::router::{Config, Dialect, Event, LinkId, LivecodeConfig, Peer, Router, Said, Transmit};
-use tunnel_protocol::{CloseCode, Instant};
+use tunnel_protocol::{CloseCode, Instant, ServerId, registration};
 
 pub const CREDENTIAL: &str = "CREDENTIAL";
+
+/// The URL under which peers reach the relay.
+pub const URL: &str = "ws://relay.example/room";
 
 /// The module, or `None`, with a word about it, where it is not built.
 pub fn program() -> Option<Arc<Program>> {
@@ -55,6 +61,11 @@ pub struct Rig {
     pub now: Instant,
     /// Closes that the router asked for.
     pub closed: Vec<(LinkId, CloseCode, String)>,
+    /// The link of the engine's own server.
+    pub wire: Option<LinkId>,
+    /// The number of tabs that there were, and of all links.
+    pub tabs: u8,
+    links: u64,
 }
 
 /// Without limits by shares: the tests about turns have their own.
@@ -73,9 +84,17 @@ impl Rig {
     }
 
     pub fn of(engine: Engine) -> Self {
-        let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [7; 32] });
+        let livecode = Some(LivecodeConfig::new(CREDENTIAL, [7; 32]));
         let config = Config { livecode, livecode_programs: true, ..Config::default() };
-        Self { router: Router::new(config), engine, now: Instant::ORIGIN, closed: Vec::new() }
+        Self {
+            router: Router::new(config),
+            engine,
+            now: Instant::ORIGIN,
+            closed: Vec::new(),
+            wire: None,
+            tabs: 0,
+            links: 0,
+        }
     }
 
     pub fn open(&mut self) -> LinkId {
@@ -86,8 +105,26 @@ impl Rig {
         let peer = Peer {
             dialect: Dialect::Livecode,
             address: address.to_owned(),
-            url: "ws://relay.example/room".to_owned(),
-            challenge: StaticKey::from_secret([3; 32]),
+            url: URL.to_owned(),
+            challenge: self.challenge(),
+        };
+        self.router.open_link(Arc::new(peer), self.now)
+    }
+
+    /// A key of a link alone.
+    fn challenge(&mut self) -> StaticKey {
+        self.links += 1;
+        let mut secret = [3; 32];
+        secret[..8].copy_from_slice(&self.links.to_be_bytes());
+        StaticKey::from_secret(secret)
+    }
+
+    pub fn open_tunnel(&mut self, url: &str, address: &str) -> LinkId {
+        let peer = Peer {
+            dialect: Dialect::Tunnel,
+            address: address.to_owned(),
+            url: url.to_owned(),
+            challenge: self.challenge(),
         };
         self.router.open_link(Arc::new(peer), self.now)
     }
@@ -139,14 +176,46 @@ impl Rig {
         self.pump();
     }
 
-    fn step(&mut self) -> Next {
+    /// Has the engine do one thing.
+    pub fn step(&mut self) -> Next {
         self.events();
         let next = self.engine.work(self.now);
         while let Some(said) = self.engine.poll_said() {
             self.said(said);
         }
+        let has_moved = self.wires();
         self.events();
-        next
+        if has_moved { Next::Now } else { next }
+    }
+
+    /// Carries messages between the router and the engine's own server; whether there were some.
+    fn wires(&mut self) -> bool {
+        let mut has_moved = false;
+        while let Some(wire) = self.engine.poll_wire(self.now) {
+            has_moved = true;
+            match wire {
+                Wire::Dial => {
+                    self.wire = Some(self.open_tunnel(SERVICE_URL, "livecode"));
+                    self.engine.wire_opened(self.now);
+                }
+                Wire::Send(message) => {
+                    if let Some(link) = self.wire {
+                        self.router.handle_message(link, BytesMut::from(&message[..]), self.now);
+                    }
+                }
+                Wire::HangUp => {
+                    if let Some(link) = self.wire.take() {
+                        self.router.handle_link_closed(link, self.now);
+                    }
+                }
+            }
+        }
+        while let Some(Transmit::Binary(message)) = self.wire.and_then(|link| self.router.poll_transmit(link))
+        {
+            has_moved = true;
+            self.engine.wire_message(message, self.now);
+        }
+        has_moved
     }
 
     fn said(&mut self, said: Said) {
@@ -171,6 +240,21 @@ impl Rig {
             Transmit::Binary(frame) => panic!("a frame for a livecode link: {frame:?}"),
         };
         std::iter::from_fn(|| self.router.poll_transmit(link)).map(text).collect()
+    }
+
+    /// Has a peer prove that it holds a server's key; the server's ID.
+    pub fn prove(&mut self, link: LinkId, secret: u8) -> String {
+        let texts = self.text(link, r#"{"instruction":"prove"}"#);
+        let challenge = texts[1].strip_prefix("server: challenge ").expect("a challenge");
+        let challenge = challenge.parse::<ServerId>().expect("a key");
+        let key = StaticKey::from_secret([secret; 32]);
+        let proof = registration::prove(&key, challenge.key().expect("a key"), URL).expect("a proof");
+        let proof: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
+        let server = ServerId::Key(key.public()).to_string();
+        let parameters = serde_json::json!({ "server": server, "proof": proof });
+        let command = serde_json::json!({ "instruction": "prove", "parameters": parameters });
+        assert_eq!(self.text(link, &command.to_string()).pop(), Some(format!("server: proven {server}")));
+        server
     }
 
     pub fn add(&mut self, link: LinkId, name: &str, body: &str) -> Vec<String> {

@@ -23,7 +23,7 @@ struct World {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let livecode = Some(LivecodeConfig { credential: "c".to_owned(), secret: [1; 32] });
+    let livecode = Some(LivecodeConfig::new("c", [1; 32]));
     let config = Config {
         max_channels: 4,
         max_incoming: 4,

@@ -105,14 +105,14 @@ pub enum Event {
     /// [`Endpoint::greet`]: super::Endpoint::greet
     /// [`Endpoint::flush`]: super::Endpoint::flush
     Reopened {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
         /// The subprotocol chosen now, or empty.
         protocol: String,
     },
     /// The socket, which would have redialled, ends with the next event. This is not known to have arrived.
     Unacknowledged {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
         /// The messages, oldest first.
         messages: Vec<Message>,

@@ -33,6 +33,8 @@ pub(super) struct Host {
     key: StaticKey,
     /// REGISTER is out on the link that there is now.
     registered: bool,
+    /// The relay has answered it.
+    confirmed: bool,
     /// The ID under which it was registered first. It never changes.
     server_id: Option<ServerId>,
     closing: bool,
@@ -63,6 +65,7 @@ impl Host {
         Self {
             key,
             registered: false,
+            confirmed: false,
             server_id: None,
             closing: false,
             installation: String::new(),
@@ -79,6 +82,11 @@ impl Host {
     /// Returns whether new clients may come in, and old ones come back.
     pub(super) const fn is_open(&self) -> bool {
         !self.closing
+    }
+
+    /// Returns whether the relay has it registered, as far as is known.
+    pub(super) const fn is_confirmed(&self) -> bool {
+        self.confirmed
     }
 
     /// The public half of its key.
@@ -115,12 +123,14 @@ impl Host {
         if before.is_some_and(|first| first != server_id) {
             return Err(LinkError::WrongServerId);
         }
+        self.confirmed = true;
         Ok(Event::Hosting { server_id, again: before.is_some() })
     }
 
     /// The server's link is gone.
     fn handle_link_lost(&mut self, code: CloseCode) -> LostLink {
         let was_registered = std::mem::replace(&mut self.registered, false);
+        self.confirmed = false;
         self.waiting.clear();
         let is_final = matches!(code, CloseCode::ID_TAKEN_OVER | CloseCode::POLICY | CloseCode::REFUSED)
             || is_lasting(code);
@@ -174,6 +184,7 @@ impl Endpoint {
 
     /// Answers [`Event::Incoming`], once: turn the client away. No [`Event::Closed`] follows.
     pub fn refuse(&mut self, socket: SocketId, code: CloseCode, reason: &str, now: Instant) {
+        self.host_counts.refused += u64::from(self.sockets.get(socket).is_some());
         self.step_served(socket, now, |served, socket, cx| served.refuse(code, reason, socket, cx));
     }
 
@@ -217,7 +228,10 @@ impl Endpoint {
     pub(super) fn lose_host_link(&mut self, code: CloseCode, reason: &str, now: Instant) {
         match self.host.as_mut().map(|host| host.handle_link_lost(code)) {
             Some(LostLink::Close) => self.close_host(code, reason, now),
-            Some(LostLink::Interrupt) => self.events.push_back(Event::HostInterrupted),
+            Some(LostLink::Interrupt) => {
+                self.host_counts.interruptions += 1;
+                self.events.push_back(Event::HostInterrupted);
+            }
             Some(LostLink::Wait) | None => {}
         }
     }

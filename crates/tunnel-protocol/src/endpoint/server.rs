@@ -20,6 +20,10 @@ const DECISION_TIMEOUT: Duration = Duration::from_secs(25);
 /// The time that a client may take from the second handshake message to its first record.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The time for which a client that was let in, and has not sent a record, may come back over another path: a relay that is
+/// started again is there by then.
+const AWAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Paths of one session that may wait for their first record: a replayed handshake must not push out the real one.
 const MAX_UNCONFIRMED: usize = 4;
 
@@ -44,6 +48,9 @@ pub(super) struct ServerSide {
     state: State,
     /// Paths whose first record has not come, the oldest first.
     unconfirmed: Vec<UnconfirmedPath>,
+    /// Until then a client that was let in may send its first record over another path: it takes the socket for open, and
+    /// does not know that the record is lost. [`Instant::NEVER`] before and behind that.
+    awaited_until: Instant,
 }
 
 #[derive(Debug)]
@@ -98,6 +105,7 @@ impl ServerSide {
             resume_timeout: arrival.resume_timeout,
             state,
             unconfirmed: Vec::new(),
+            awaited_until: Instant::NEVER,
         }
     }
 
@@ -112,7 +120,15 @@ impl ServerSide {
             State::Answered => Instant::NEVER,
         };
         let confirmation = self.unconfirmed.first().map_or(Instant::NEVER, |oldest| oldest.give_up_at);
-        decision.min(confirmation).min(interrupted_at + self.resume_timeout)
+        decision.min(confirmation).min(self.awaited_until).min(interrupted_at + self.resume_timeout)
+    }
+
+    /// Removes the socket of a client that is not in, unless it may still come over another path.
+    fn remove_if_not_awaited(&self, socket: &Socket, cx: &mut Context<'_>) {
+        let is_awaited = self.resumes() && self.awaited_until != Instant::NEVER;
+        if !socket.opened && self.unconfirmed.is_empty() && !is_awaited {
+            cx.act(Action::Remove);
+        }
     }
 
     /// The application lets the client in, with one of the subprotocols that it offered, or none.
@@ -210,6 +226,9 @@ impl ServerSide {
                 cx.act(Action::Accept { path, message });
                 let give_up_at = cx.now + CONFIRM_TIMEOUT;
                 self.unconfirmed.push(UnconfirmedPath { path, transport, position, give_up_at });
+                if !socket.opened {
+                    self.awaited_until = cx.now + AWAIT_TIMEOUT;
+                }
                 if self.unconfirmed.len() > MAX_UNCONFIRMED {
                     let oldest = self.unconfirmed.remove(0);
                     cx.close(oldest.path, CloseCode::TIMEOUT, "other paths came");
@@ -262,6 +281,7 @@ impl ServerSide {
             let address = Some(self.address.clone());
             let remote = Remote { key: Some(self.key), verified: true, address, encrypted: true };
             socket.open(path, remote, cx);
+            self.awaited_until = Instant::NEVER;
             // A violation ends the session, which the endpoint sees after this step.
             let _ = socket.session.handle_plaintext(plaintext, cx.now);
         } else {
@@ -284,9 +304,8 @@ impl ServerSide {
         self.take_unconfirmed(path);
         if socket.path == Some(path) {
             self.lose_path(code, reason, socket, cx);
-        } else if !socket.opened {
-            // The client has gone before it was answered.
-            cx.act(Action::Remove);
+        } else {
+            self.remove_if_not_awaited(socket, cx);
         }
     }
 
@@ -300,7 +319,7 @@ impl ServerSide {
     ) {
         let link = socket.leave_path(self.resumes(), cx);
         if !socket.opened {
-            return cx.act(Action::Remove);
+            return self.remove_if_not_awaited(socket, cx);
         }
         if !self.resumes() {
             socket.session.give_up(CloseCode::ABNORMAL, reason);
@@ -334,14 +353,17 @@ impl ServerSide {
             );
             socket.session.give_up(CloseCode::EXPIRED, &reason);
         }
-        if !socket.opened && self.unconfirmed.is_empty() {
-            cx.act(Action::Remove);
+        if self.awaited_until <= cx.now {
+            self.awaited_until = Instant::NEVER;
         }
+        self.remove_if_not_awaited(socket, cx);
     }
 
     /// Closes the socket because the server is being closed.
     pub(super) fn leave(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
         let reason = "the server was closed";
+        // A client that has lost its path has nobody to come back to.
+        self.awaited_until = Instant::NEVER;
         // A client that was let in may take the socket for open before its first record is here.
         if socket.opened && socket.path.is_some() || !self.unconfirmed.is_empty() {
             socket.session.close(Some(CloseCode::GOING_AWAY), reason, cx.now);

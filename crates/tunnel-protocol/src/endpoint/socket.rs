@@ -31,7 +31,7 @@ pub struct ConnectOptions {
     pub absent_timeout: Duration,
     /// True if a server that does not encrypt is acceptable (livecode dialect only).
     pub allow_plain: bool,
-    /// Whether the socket, once it was open, begins a new session when the server's page was reloaded, left or closed:
+    /// True if the socket, once it was open, begins a new session when the server's page was reloaded, left or closed:
     /// [`Event::Reopened`](super::Event::Reopened). It does so for as long as a session would be resumed, and as long as the
     /// server may be absent. It has no effect without resumption, and for servers of the livecode dialect, which can't
     /// prove that they are the same.

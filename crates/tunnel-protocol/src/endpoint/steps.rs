@@ -93,7 +93,12 @@ impl Endpoint {
     fn perform(&mut self, id: SocketId, actions: Vec<Action>, now: Instant) {
         for action in actions {
             match action {
-                Action::Tell(event) => self.events.push_back(event),
+                Action::Tell(event) => {
+                    if matches!(event, Event::Opened { .. }) {
+                        self.count_opened(id);
+                    }
+                    self.events.push_back(event);
+                }
                 Action::Dial => self.dial_if_wanted(now),
                 Action::DialOwnLink => {
                     let link = self.dial(now);

@@ -84,3 +84,18 @@ fn a_relay_that_accepts_a_channel_that_it_opened_itself_ends_the_link_with_1002(
     let error = link.handle_message(accept.encode(), NOW).expect_err("it is the server that accepts");
     assert_eq!(error.code(), CloseCode::PROTOCOL_ERROR);
 }
+
+#[test]
+fn the_round_trip_is_the_time_that_the_relay_took_to_answer_the_last_ping() {
+    let mut link = link();
+    assert_eq!(link.round_trip(), None);
+    link.probe(NOW);
+    let pong = |nonce: u64| Frame::Pong { nonce }.encode();
+    let later = NOW + Duration::from_millis(30);
+    assert_eq!(link.handle_message(pong(NOW.as_micros() - 1), later), Ok(()));
+    assert_eq!(link.round_trip(), None, "an answer to a ping that was never sent");
+    assert_eq!(link.handle_message(pong(NOW.as_micros()), later), Ok(()));
+    assert_eq!(link.round_trip(), Some(Duration::from_millis(30)));
+    assert_eq!(link.handle_message(pong(NOW.as_micros()), later + Duration::from_secs(9)), Ok(()));
+    assert_eq!(link.round_trip(), Some(Duration::from_millis(30)), "a second answer to the same ping");
+}

@@ -1,6 +1,6 @@
 //! A peer's side of the livecode dialect: which answer belongs to which command.
 
-use super::json::{invocation, privileged};
+use super::json::{invocation, privileged, privileged_json};
 use super::{DELIMITER, Instruction, Line, Notification, Parameter};
 use crate::ServerId;
 use std::collections::VecDeque;
@@ -103,6 +103,7 @@ pub enum LivecodeError {
 pub struct LivecodeClient {
     delimiter: String,
     keeps_log: bool,
+    numbers_answers: bool,
     next_call: u64,
     waiting: VecDeque<Waiting>,
     transmits: VecDeque<String>,
@@ -155,6 +156,7 @@ impl LivecodeClient {
         Self {
             delimiter: DELIMITER.to_owned(),
             keeps_log: false,
+            numbers_answers: false,
             next_call: 0,
             waiting: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -172,6 +174,17 @@ impl LivecodeClient {
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// From now on, asks the relay to end each answer with the line `server: answered NUMBER JSON`, which comes as [`Event::Log`]. The number
+    /// is the call's. A relay that does not say `hello livecode 1` ignores it.
+    pub fn number_answers(&mut self) {
+        self.numbers_answers = true;
+    }
+
+    /// Gives one of the [`PRIVILEGED`](super::PRIVILEGED) commands; `parameters` is a JSON object, which is not checked.
+    pub fn manage(&mut self, name: &str, parameters: &str, credential: &str) -> CallId {
+        self.call(Kind::Privileged, privileged_json(name, parameters, credential))
     }
 
     /// Runs the added instruction of a name.
@@ -270,8 +283,13 @@ impl LivecodeClient {
         }
     }
 
-    fn call(&mut self, kind: Kind, text: String) -> CallId {
+    fn call(&mut self, kind: Kind, mut text: String) -> CallId {
         let call = CallId(self.next_call);
+        if self.numbers_answers && kind != Kind::Fence && text.pop().is_some() {
+            text.push_str(",\"answer\":");
+            text.push_str(&call.0.to_string());
+            text.push('}');
+        }
         self.next_call += 1;
         self.waiting.push_back(Waiting { call, kind, progress: Progress::Sent });
         self.transmits.push_back(text);

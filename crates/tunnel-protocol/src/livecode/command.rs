@@ -1,7 +1,7 @@
 //! The commands of a livecoding relay's peers, read as leniently as JavaScript reads them.
 
 use super::Instruction;
-use super::name::Name;
+use super::name::{Name, OBJECT};
 use crate::ServerId;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
@@ -137,6 +137,15 @@ impl Command {
         }
         // Comparing the hashes tells a guesser nothing about where a guess begins to be wrong.
         Sha256::digest(presented) == Sha256::digest(credential)
+    }
+
+    /// The same for a credential of which only the SHA-256 is known.
+    #[must_use]
+    pub fn has_credential_of(&self, hash: &[u8; 32]) -> bool {
+        let Some(presented) = &self.credential else {
+            return false;
+        };
+        presented.len() <= MAX_CREDENTIAL && Sha256::digest(presented)[..] == hash[..]
     }
 
     /// The number by which the peer tells this command's answer from others', from 0 to 2^53 - 1.
@@ -368,8 +377,6 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 struct TextVisitor;
-
-pub(super) const OBJECT: &str = "[object Object]";
 
 impl<'de> Visitor<'de> for TextVisitor {
     type Value = Text;

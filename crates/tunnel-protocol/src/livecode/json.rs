@@ -47,6 +47,17 @@ pub(super) fn privileged(name: &str, parameters: &[(&str, &str)], credential: &s
     out
 }
 
+/// A privileged command whose parameters are JSON already.
+pub(super) fn privileged_json(name: &str, parameters: &str, credential: &str) -> String {
+    let mut out = start(name);
+    out.push_str(",\"parameters\":");
+    out.push_str(parameters);
+    out.push_str(",\"credential\":");
+    put_string(&mut out, credential);
+    out.push('}');
+    out
+}
+
 fn start(name: &str) -> String {
     let mut out = String::from("{\"instruction\":");
     put_string(&mut out, name);

@@ -1,8 +1,10 @@
 //! The name of a command, read from JSON as JavaScript makes a text of any value.
 
-use super::command::OBJECT;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
+
+/// The result of JavaScript's `String()` for any plain object.
+pub(super) const OBJECT: &str = "[object Object]";
 
 /// A JSON value as JavaScript's `String()` shows it, arrays included.
 pub(super) struct Name(pub(super) String);

@@ -31,16 +31,24 @@ impl Router {
         Err("the receiver is too slow: the relay's buffer is full")
     }
 
+    /// The number of bytes that may be held for a link.
+    fn buffer_of(&self, link: LinkId) -> usize {
+        match (self.links.get(link.0).and_then(|state| state.node.as_ref()), &self.config.cluster) {
+            (Some(_), Some(cluster)) => cluster.node_buffer,
+            _ => self.config.link_buffer,
+        }
+    }
+
     /// Returns whether a link can get `cost` bytes more without a channel being lost.
     pub(super) fn has_room(&self, link: LinkId, cost: usize) -> bool {
         let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
-        held + cost <= self.config.link_buffer && self.ledger.total() + cost <= self.config.total_buffer
+        held + cost <= self.buffer_of(link) && self.ledger.total() + cost <= self.config.total_buffer
     }
 
     /// Returns whether so much is held for a link, or in all, that senders are paused early.
     pub(super) fn is_crowded(&self, link: LinkId) -> bool {
         let held = self.links.get(link.0).map_or(0, |state| state.outbox.account.held());
-        held > self.config.link_buffer / 2 || self.ledger.total() > self.config.total_buffer / 2
+        held > self.buffer_of(link) / 2 || self.ledger.total() > self.config.total_buffer / 2
     }
 
     /// A link that has to lose a channel before `link` gets `cost` bytes more.
@@ -48,7 +56,7 @@ impl Router {
         let held = |router: &Self, link: LinkId| {
             router.links.get(link.0).map_or(0, |state| state.outbox.account.held())
         };
-        if held(self, link) + cost > self.config.link_buffer {
+        if held(self, link) + cost > self.buffer_of(link) {
             return Some(link);
         }
         if self.ledger.total() + cost <= self.config.total_buffer {
@@ -63,7 +71,8 @@ impl Router {
     fn longest_queue(&self, link: LinkId, wanted: usize) -> Option<EndKey> {
         let outbox = &self.links.get(link.0)?.outbox;
         let queued = |key: &EndKey| self.ends.get(*key).map_or(0, End::queued);
-        let longest = outbox.round().take(SAMPLE).max_by_key(queued)?;
+        let stopped = outbox.stopped.values().copied().take(SAMPLE);
+        let longest = outbox.round().take(SAMPLE).chain(stopped).max_by_key(queued)?;
         (queued(&longest) > wanted).then_some(longest)
     }
 

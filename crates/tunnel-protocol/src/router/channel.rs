@@ -30,6 +30,10 @@ pub(super) struct End {
     behind: bool,
     /// True if the peer at this end was told to pause.
     paused: bool,
+    /// True if the relay at this end's link asked for a pause.
+    pub(super) is_stopped: bool,
+    /// True if this end is at a relay to which this one is a client.
+    pub(super) is_at_owner: bool,
     /// True if packets of an encrypted session went over a channel of the livecode dialect.
     pub(super) has_session: bool,
     /// The frame whose wait is measured: when it came in, and how many are before it.
@@ -62,7 +66,7 @@ impl End {
     /// Takes the first frame's length off what the channel may send in this turn, if that is enough.
     pub(super) fn spend(&mut self) -> bool {
         match self.queue.first() {
-            Some(head) if head.len() <= self.deficit && !self.is_held() => {
+            Some(head) if head.len() <= self.deficit && !self.is_still() => {
                 self.deficit -= head.len();
                 true
             }
@@ -83,6 +87,17 @@ impl End {
     /// does not wait for that.
     pub(super) fn is_held(&self) -> bool {
         self.known && matches!(self.stage, EndStage::Connecting { .. })
+    }
+
+    /// Returns whether nothing of the queue may be sent now.
+    pub(super) fn is_still(&self) -> bool {
+        self.is_stopped || self.is_held()
+    }
+
+    /// The channel's number as the peer at this end has it: relays number the channels that they open at other relays with odd
+    /// numbers, as all clients do, and here with even ones, like those that they offer to servers.
+    pub(super) const fn wire_id(&self) -> ChannelId {
+        if self.is_at_owner { ChannelId(self.id.0 - 1) } else { self.id }
     }
 
     /// Bytes in the queue, overhead included.
@@ -145,6 +160,8 @@ impl Router {
             known: is_opened_by_peer(id),
             behind: false,
             paused: false,
+            is_stopped: false,
+            is_at_owner: state.leads_to_owner(),
             has_session: false,
             sample: None,
         });
@@ -166,6 +183,7 @@ impl Router {
             link.channels.remove(&end.id);
             link.outbox.flow.remove(&end.id);
             link.outbox.ready.remove(&end.id.into());
+            link.outbox.stopped.remove(&end.id.into());
             self.ledger.clear(&mut link.outbox.account, &mut end.queue);
             if let Some(livecode) = &mut link.livecode {
                 livecode.forget(end.id, key);
@@ -176,6 +194,7 @@ impl Router {
                 link.incoming -= 1;
             }
         }
+        self.end_retired(end.link);
         Some(end)
     }
 
@@ -208,6 +227,10 @@ impl Router {
         if let Some(link) = self.links.get_mut(link.0) {
             link.outbox.flow.remove(&channel);
         }
+        // CLOSE waits for RESUME only behind what was sent before it.
+        if self.ends.get(key).is_some_and(|end| end.is_stopped && end.queue.is_empty()) {
+            self.stop(key, false);
+        }
         match self.farewell(key, code, reason) {
             Some(farewell) => self.enqueue(key, farewell),
             None if self.ends.get(key).is_some_and(|end| end.queue.is_empty()) => drop(self.remove_end(key)),
@@ -220,7 +243,7 @@ impl Router {
         let (end, reason) = (self.ends.get(key)?, reason.to_owned());
         match end.dialect {
             Dialect::Tunnel => {
-                let close = Frame::Close { channel: end.id, code, reason };
+                let close = Frame::Close { channel: end.wire_id(), code, reason };
                 Some(Transmit::Binary(close.encode()))
             }
             Dialect::Livecode if end.has_session => {
@@ -276,7 +299,9 @@ impl Router {
 
     /// Releases the frames that were held until the server accepted.
     pub(super) fn let_go(&mut self, key: EndKey) {
-        let Some(end) = self.ends.get(key).filter(|end| !end.queue.is_empty()) else { return };
+        let Some(end) = self.ends.get(key).filter(|end| !end.queue.is_empty() && !end.is_still()) else {
+            return;
+        };
         let link = end.link;
         if let Some(state) = self.links.get_mut(link.0) {
             state.outbox.ready.insert(end.id.into(), key);
@@ -306,7 +331,7 @@ impl Router {
         let Some(link) = self.links.get_mut(link_id.0) else { return };
         let was_empty = end.queue.is_empty();
         self.ledger.push(&mut link.outbox.account, &mut end.queue, transmit);
-        if end.is_held() {
+        if end.is_still() {
             return;
         }
         if was_empty {
@@ -333,13 +358,28 @@ impl Router {
                 return Some(transmit);
             }
             end.queue.shrink(16);
-        } else if end.is_held() {
+        } else if end.is_still() {
             link.outbox.ready.remove(&end.id.into());
         }
         if end.behind && end.queued() <= self.config.channel_low {
             self.set_behind(key, false);
         }
         Some(transmit)
+    }
+
+    /// Notes that the relay at an end's link wants a pause on its channel, or no longer.
+    pub(super) fn stop(&mut self, key: EndKey, stop: bool) {
+        let Some(end) = self.ends.get_mut(key) else { return };
+        end.is_stopped = stop;
+        if let Some(link) = self.links.get_mut(end.link.0) {
+            if stop {
+                link.outbox.ready.remove(&end.id.into());
+                link.outbox.stopped.insert(end.id.into(), key);
+            } else {
+                link.outbox.stopped.remove(&end.id.into());
+            }
+        }
+        self.let_go(key);
     }
 
     /// The next PAUSE or RESUME for the link.
@@ -355,6 +395,7 @@ impl Router {
             }
             end.paused = pause;
             self.totals.pauses += u64::from(pause);
+            let channel = end.wire_id();
             let frame = if pause { Frame::Pause { channel } } else { Frame::Resume { channel } };
             return Some(Transmit::Binary(frame.encode()));
         }

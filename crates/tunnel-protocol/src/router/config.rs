@@ -2,6 +2,8 @@
 
 use super::Access;
 use crate::frame::{DEFAULT_MAX_FRAME, MIN_MAX_FRAME};
+use crate::node::ClusterSecret;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,60 @@ pub struct Config {
     pub livecode: Option<LivecodeConfig>,
     /// True if the owner has an engine for injected instructions: without one, only the tunnel's six are known.
     pub livecode_programs: bool,
+    /// The number of commands of one namespace that may be with the engine: [`Router::must_wait`](super::Router::must_wait) tells
+    /// of the others.
+    pub livecode_queue: usize,
+    /// Has other relays serve the same servers; `None`: this relay is alone.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// Settings of a relay that is one of several with one address space.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The secret that the relays prove to each other.
+    pub secret: ClusterSecret,
+    /// The number of bytes that are held for one link to another relay before a channel that leads there is lost. It stands
+    /// for many peers, so it is more than [`link_buffer`](Config::link_buffer).
+    pub node_buffer: usize,
+    /// The number of channels that a link between two relays may have open.
+    pub max_node_channels: u32,
+    /// A link between two relays is replaced when a channel of it has this number, so that the numbers never run out: with 350
+    /// channels a second that is after 70 days.
+    pub last_node_channel: u32,
+    /// The silence after which such a link is pinged.
+    pub ping_interval: Duration,
+    /// The time that such a link may be silent: its channels are lost after it, and clients look for their servers anew.
+    pub idle_timeout: Duration,
+    /// The time that the relays have, beside [`absent_wait`](Config::absent_wait), to agree that a server is at none of them: see
+    /// [`verdict_wait`].
+    pub verdict_wait: Duration,
+}
+
+/// The time for which a client waits while nobody can tell whether its server is nowhere, as a multiple of
+/// [`absent_wait`](Config::absent_wait). A relay was lost then, mostly, and the server's page is about to find another one: a client that
+/// waits is taken there at once, one that tries again later pauses in between.
+pub const UNCERTAIN_WAITS: u32 = 5;
+
+/// Returns the time for [`ClusterConfig::verdict_wait`]: as long as [nobody can tell](UNCERTAIN_WAITS), and one more question to all.
+#[must_use]
+pub const fn verdict_wait(absent_wait: Duration) -> Duration {
+    absent_wait.saturating_mul(UNCERTAIN_WAITS).saturating_add(Duration::from_secs(1))
+}
+
+impl ClusterConfig {
+    /// The defaults with a secret.
+    #[must_use]
+    pub const fn new(secret: ClusterSecret) -> Self {
+        Self {
+            secret,
+            node_buffer: 128 << 20,
+            max_node_channels: 262_144,
+            last_node_channel: u32::MAX / 2,
+            ping_interval: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(5),
+            verdict_wait: verdict_wait(Duration::from_secs(2)),
+        }
+    }
 }
 
 /// Settings of the livecode dialect.
@@ -77,6 +133,17 @@ pub struct LivecodeConfig {
     pub credential: String,
     /// A fresh random secret, not used before: the servers' credentials are made of it.
     pub secret: [u8; 32],
+    /// Namespaces beside the one without a name, each with the SHA-256 of its credential. A peer is in the one that the URL names under
+    /// which it reached the relay: [`Peer::namespace`](super::Peer::namespace).
+    pub namespaces: BTreeMap<String, [u8; 32]>,
+}
+
+impl LivecodeConfig {
+    /// Without other namespaces.
+    #[must_use]
+    pub fn new(credential: impl Into<String>, secret: [u8; 32]) -> Self {
+        Self { credential: credential.into(), secret, namespaces: BTreeMap::new() }
+    }
 }
 
 /// The time for which a link may save up CONNECTs: 2,048 of them at 64 a second, twice what a page can have open.
@@ -114,6 +181,8 @@ impl Default for Config {
             access: None,
             livecode: None,
             livecode_programs: false,
+            livecode_queue: 256,
+            cluster: None,
         }
     }
 }

@@ -27,7 +27,6 @@ pub enum Dialect {
 }
 
 /// The facts about a peer that the relay knows when its WebSocket opens.
-///
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its protocol.
@@ -39,6 +38,27 @@ pub struct Peer {
     /// A fresh key for this link, made from random numbers: proofs of registration are made for it.
     pub challenge: StaticKey,
 }
+
+impl Peer {
+    /// The namespace that a livecode peer is in: the last part of the URL's path behind a `~`, as in `wss://relay.example/~tea`;
+    /// empty if the path ends in no such part.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let path = self.url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        path.rsplit('/').next().and_then(|last| last.strip_prefix('~')).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        self.dialect == other.dialect
+            && self.address == other.address
+            && self.url == other.url
+            && self.challenge.public() == other.challenge.public()
+    }
+}
+
+impl Eq for Peer {}
 
 /// One WebSocket message to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -107,6 +127,19 @@ pub enum Event {
         /// The URL that the server says it dialled.
         dialled: String,
     },
+    /// A client waits for a server that is not registered here: another relay may have it. Only with
+    /// [`Config::cluster`](super::Config::cluster).
+    Wanted {
+        /// The server.
+        server_id: ServerId,
+    },
+    /// A link between two relays is in use: each has proven the cluster's secret to the other.
+    NodeProven {
+        /// The link.
+        link: LinkId,
+        /// The other relay's name.
+        node: String,
+    },
     /// A server accepted a client's channel.
     Opened {
         /// The client's link.
@@ -159,6 +192,16 @@ pub struct Stats {
     pub violations: u64,
     /// PAUSE frames since the start.
     pub pauses: u64,
+    /// Links to other relays that are in use, in either direction.
+    pub node_links: usize,
+    /// Channels of this relay's clients that were taken to another relay since the start.
+    pub spliced_out: u64,
+    /// Channels that other relays took here since the start.
+    pub spliced_in: u64,
+    /// DATA and ACCEPT frames that came from the servers' relays since the start.
+    pub frames_from_owners: u64,
+    /// DATA frames that came from the clients' relays since the start.
+    pub frames_from_entries: u64,
     /// DATA and ACCEPT frames forwarded since the start.
     pub frames: u64,
     /// Their bytes, headers included.

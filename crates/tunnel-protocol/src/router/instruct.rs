@@ -1,12 +1,14 @@
 //! Injected instructions: the router passes what it does not know on to an engine, and takes back what that says.
 
 use super::link::Stage;
-use super::{Event, LinkId, Router};
+use super::{Event, LinkId, Peer, ReadCommand, Router};
 use crate::CloseCode;
 use crate::close::truncate_reason;
-use crate::livecode::{Command, Instruction, Line, PRIVILEGED, Request};
+use crate::livecode::{Command, Instruction, Line, PRIVILEGED, PROVE, Request};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// The bytes of commands that may be with the engine; a further one is answered with an error.
+/// The bytes of one namespace's commands that may be with the engine; a further one is answered with an error.
 const MAX_INSTRUCTED: usize = 16 << 20;
 
 /// A command of a livecode peer that the owner's engine has to run.
@@ -17,10 +19,8 @@ const MAX_INSTRUCTED: usize = 16 << 20;
 pub struct Instruct {
     /// The link of the peer that sent it.
     pub link: LinkId,
-    /// The peer's address, as instructions may see it.
-    pub address: String,
-    /// The URL under which the peer reached the relay.
-    pub url: String,
+    /// The peer. Its [namespace](Peer::namespace) says which engine the command is for.
+    pub peer: Arc<Peer>,
     /// The command's name, as JavaScript makes a text of it.
     pub name: String,
     /// The task.
@@ -50,6 +50,8 @@ pub enum InstructKind {
     Modules,
     /// One of [`PRIVILEGED`].
     Manage,
+    /// To prove that the peer holds a server's key: [`PROVE`].
+    Prove,
 }
 
 /// A message of the engine to the router.
@@ -78,9 +80,32 @@ pub enum Said {
     },
     /// Tells whether the engine has an instruction of one of the tunnel's six names: then it runs all six, and the router none.
     Tunnel {
+        /// The namespace.
+        namespace: String,
         /// True if it has.
         is_injected: bool,
     },
+}
+
+/// The state of a namespace's engine, as far as the router needs it.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    /// True if the engine runs the tunnel's instructions.
+    is_tunnel_injected: bool,
+    /// Commands that the engine has, and their bytes.
+    under_way: usize,
+    instructed: usize,
+    /// Links that have a command that waits until the engine has fewer, in the order in which they came.
+    held: BTreeMap<u64, LinkId>,
+    /// The place of the next one.
+    next_place: u64,
+}
+
+impl Program {
+    /// Takes the link out that has waited longest.
+    fn pop_held(&mut self) -> Option<LinkId> {
+        self.held.pop_first().map(|(_, link)| link)
+    }
 }
 
 impl Router {
@@ -90,6 +115,36 @@ impl Router {
     pub fn is_busy(&self, link: LinkId) -> bool {
         let state = self.links.get(link.0).and_then(|state| state.livecode.as_ref());
         state.is_some_and(|livecode| livecode.is_busy)
+    }
+
+    /// Returns whether a livecode peer's command has to wait: because the one before it is with the engine, or because the engine has as
+    /// many as it takes. The owner hands it in after [`Event::Answered`], and reads nothing more of the peer until then.
+    #[must_use]
+    pub fn must_wait(&mut self, link: LinkId, read: &ReadCommand) -> bool {
+        if self.is_busy(link) {
+            return true;
+        }
+        let Some(peer) = self.links.get(link.0).map(|state| state.peer.clone()) else { return false };
+        let Ok(command) = &read.command else { return false };
+        if self.instruct_kind(&peer, command).is_none() {
+            return false;
+        }
+        let max = self.config.livecode_queue.max(1);
+        let Some(program) = self.programs.get_mut(peer.namespace()) else { return false };
+        let Some(livecode) = self.links.get_mut(link.0).and_then(|state| state.livecode.as_deref_mut())
+        else {
+            return false;
+        };
+        if program.under_way < max {
+            return false;
+        }
+        let is_held = livecode.held_at.is_some_and(|place| program.held.contains_key(&place));
+        if !is_held {
+            livecode.held_at = Some(program.next_place);
+            program.held.insert(program.next_place, link);
+            program.next_place += 1;
+        }
+        true
     }
 
     /// Takes in what an engine says. What concerns a link that is gone has no effect.
@@ -112,14 +167,52 @@ impl Router {
                 });
             }
             Said::Done { link } => {
-                if let Some(livecode) = self.livecode(link) {
-                    livecode.is_busy = false;
-                    let instructed = std::mem::take(&mut livecode.instructed);
-                    self.instructed -= instructed;
+                // Said twice, it takes no place away from a command of the link that waits for one.
+                if self.is_busy(link) && self.take_back_command(link) {
                     self.events.push_back(Event::Answered(link));
                 }
             }
-            Said::Tunnel { is_injected } => self.is_tunnel_injected = is_injected,
+            Said::Tunnel { namespace, is_injected } => {
+                self.programs.entry(namespace).or_default().is_tunnel_injected = is_injected;
+            }
+        }
+    }
+
+    /// Notes that the engine has a link's command no longer, or never will; returns whether it had.
+    pub(super) fn take_back_command(&mut self, link: LinkId) -> bool {
+        let Some(state) = self.links.get_mut(link.0) else { return false };
+        let Some(livecode) = state.livecode.as_deref_mut() else { return false };
+        let was_busy = std::mem::take(&mut livecode.is_busy);
+        let instructed = std::mem::take(&mut livecode.instructed);
+        let place = livecode.held_at.take();
+        let Some(program) = self.programs.get_mut(state.peer.namespace()) else { return was_busy };
+        if let Some(place) = place {
+            program.held.remove(&place);
+        }
+        program.instructed -= instructed;
+        program.under_way -= usize::from(was_busy);
+        if let Some(next) = program.pop_held() {
+            self.events.push_back(Event::Answered(next));
+        }
+        was_busy
+    }
+
+    /// A link's command has been carried out without the engine. If the link had waited for a place there, the next one has it.
+    pub(super) fn give_place_on(&mut self, link: LinkId) {
+        let max = self.config.livecode_queue.max(1);
+        let Some(state) = self.links.get_mut(link.0) else { return };
+        let Some(livecode) = state.livecode.as_deref_mut() else { return };
+        if livecode.is_busy {
+            return;
+        }
+        let Some(place) = livecode.held_at.take() else { return };
+        let Some(program) = self.programs.get_mut(state.peer.namespace()) else { return };
+        let was_told = program.held.remove(&place).is_none();
+        if was_told
+            && program.under_way < max
+            && let Some(next) = program.pop_held()
+        {
+            self.events.push_back(Event::Answered(next));
         }
     }
 
@@ -134,55 +227,60 @@ impl Router {
         }
     }
 
-    /// Passes a command on to the engine, if one runs programs; answers it, if it is not allowed. What is left is the router's own.
-    pub(super) fn pass_on(&mut self, link: LinkId, command: &Command, text: &mut String) -> bool {
+    /// The engine's task for a command; `None`: it is the router's own.
+    fn instruct_kind(&self, peer: &Peer, command: &Command) -> Option<InstructKind> {
         if !self.config.livecode_programs {
-            return false;
+            return None;
         }
-        let name = command.name();
-        let is_manage = PRIVILEGED.contains(&name);
-        let kind = match command.request() {
+        let is_injected =
+            || self.programs.get(peer.namespace()).is_some_and(|program| program.is_tunnel_injected);
+        Some(match command.request() {
+            // The tunnel's own sources are built in: bulk traffic then needs no engine.
+            Request::AddInstruction { name, body }
+                if !is_injected() && Instruction::named(name).is_some_and(|it| it.source() == body) =>
+            {
+                return None;
+            }
             Request::AddInstruction { name, .. } => InstructKind::Add { name: name.to_owned() },
             Request::Eval { .. } => InstructKind::Eval,
             Request::Require { package } => InstructKind::Require { package: package.to_owned() },
             Request::Modules => InstructKind::Modules,
-            Request::Unknown if is_manage => InstructKind::Manage,
+            Request::Unknown if PRIVILEGED.contains(&command.name()) => InstructKind::Manage,
+            Request::Unknown if command.name() == PROVE => InstructKind::Prove,
             Request::Unknown => InstructKind::Run,
-            _ if self.is_tunnel_injected => InstructKind::Run,
-            _ => return false,
-        };
-        if kind != InstructKind::Run && !self.is_configurer(link, command) {
+            _ if is_injected() => InstructKind::Run,
+            _ => return None,
+        })
+    }
+
+    /// Passes a command on to the engine, if one runs programs; answers it, if it is not allowed. What is left is the router's own.
+    pub(super) fn pass_on(&mut self, link: LinkId, command: &Command, text: &mut String) -> bool {
+        let Some(peer) = self.links.get(link.0).map(|state| state.peer.clone()) else { return true };
+        let Some(kind) = self.instruct_kind(&peer, command) else { return false };
+        let name = command.name();
+        let is_open = matches!(kind, InstructKind::Run | InstructKind::Prove);
+        if !is_open && !self.is_configurer(link, command) {
             self.say(link, Line::Rejected(name));
             return true;
         }
-        // The tunnel's own sources are built in: bulk traffic then needs no engine.
-        if let Request::AddInstruction { name, body } = command.request()
-            && !self.is_tunnel_injected
-            && Instruction::named(name).is_some_and(|instruction| instruction.source() == body)
-        {
-            self.say(link, Line::Adding(name));
-            self.say_answered(link, command, "built in");
-            return true;
-        }
-        let total = self.instructed + text.len();
-        if total > MAX_INSTRUCTED {
+        let program = self.programs.entry(peer.namespace().to_owned()).or_default();
+        let total = program.instructed + text.len();
+        if total > MAX_INSTRUCTED || program.under_way >= self.config.livecode_queue.max(1) {
             self.say(link, Line::Returned("Error: too many commands wait for their turn; try again later"));
             return true;
         }
-        let Some(state) = self.links.get_mut(link.0) else { return true };
-        let Some(livecode) = state.livecode.as_deref_mut() else { return true };
+        let Some(livecode) = self.links.get_mut(link.0).and_then(|state| state.livecode.as_deref_mut())
+        else {
+            return true;
+        };
         livecode.is_busy = true;
+        livecode.held_at = None;
         livecode.instructed = text.len();
-        self.instructed = total;
         livecode.is_instructed = true;
-        self.events.push_back(Event::Instruct(Box::new(Instruct {
-            link,
-            address: state.peer.address.clone(),
-            url: state.peer.url.clone(),
-            name: name.to_owned(),
-            kind,
-            text: std::mem::take(text),
-        })));
+        program.instructed = total;
+        program.under_way += 1;
+        let (name, text) = (name.to_owned(), std::mem::take(text));
+        self.events.push_back(Event::Instruct(Box::new(Instruct { link, peer, name, kind, text })));
         true
     }
 }

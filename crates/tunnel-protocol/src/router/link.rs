@@ -3,6 +3,7 @@
 use super::channel::{End, EndKey};
 use super::ledger::{Account, Ledger, Queue, cost};
 use super::livecode::LivecodeLink;
+use super::node::NodeLink;
 use super::pace::Pace;
 use super::slab::Slab;
 use super::{Dialect, Grant, Peer, Transmit};
@@ -38,6 +39,8 @@ pub(super) struct LinkState {
     pub(super) outbox: Outbox,
     /// The state that only the livecode dialect needs.
     pub(super) livecode: Option<Box<LivecodeLink>>,
+    /// The state that only links between relays need.
+    pub(super) node: Option<Box<NodeLink>>,
     pub(super) last_heard: Instant,
     /// True if a PING is unanswered.
     pub(super) pinged: bool,
@@ -70,6 +73,8 @@ pub(super) struct Outbox {
     pub(super) flow: BTreeSet<ChannelId>,
     /// Channels that hold something.
     pub(super) ready: BTreeMap<Turn, EndKey>,
+    /// Channels on which the relay at the other end wants a pause.
+    pub(super) stopped: BTreeMap<Turn, EndKey>,
     /// The channel whose turn it is, or was if it holds nothing any more.
     turn: Option<(Turn, EndKey)>,
     /// The bytes held for the link.
@@ -98,6 +103,7 @@ impl LinkState {
             peer,
             stage,
             livecode,
+            node: None,
             grant: None,
             registered: None,
             channels: BTreeMap::new(),

@@ -4,7 +4,7 @@ use super::channel::{EndKey, EndStage};
 use super::config::{LivecodeConfig, is_same_secret};
 use super::guesses::Guesses;
 use super::ledger::cost;
-use super::link::{Stage, is_opened_by_peer};
+use super::link::{LinkState, Stage, is_opened_by_peer};
 use super::waiting::Request as Connect;
 use super::{Dialect, Drain, Event, LinkId, Router, Transmit};
 use crate::frame::{ChannelId, ChannelKind, Frame};
@@ -44,7 +44,7 @@ pub(super) const fn seat_guesses() -> Guesses {
 /// before it takes the lock and calls [`Router::handle_read_command`].
 #[derive(Debug)]
 pub struct ReadCommand {
-    command: Result<Command, MalformedCommand>,
+    pub(super) command: Result<Command, MalformedCommand>,
     /// Kept for the answer, which quotes it, or for the engine.
     text: String,
 }
@@ -70,6 +70,8 @@ pub(super) struct LivecodeLink {
     pub(super) is_busy: bool,
     /// The length of that command, in bytes.
     pub(super) instructed: usize,
+    /// The place among the links whose command waits for the engine; none, or one that is over, if it does not.
+    pub(super) held_at: Option<u64>,
     /// True if the engine had one, and so has to be told when the link is gone.
     pub(super) is_instructed: bool,
 }
@@ -98,6 +100,11 @@ impl LivecodeConfig {
 impl Router {
     /// Takes in one text of a livecode peer and answers it.
     pub(super) fn handle_command(&mut self, link: LinkId, read: ReadCommand) {
+        self.answer_command(link, read);
+        self.give_place_on(link);
+    }
+
+    fn answer_command(&mut self, link: LinkId, read: ReadCommand) {
         let ReadCommand { command, mut text } = read;
         if self.is_busy(link) {
             return self.end_link(
@@ -118,6 +125,7 @@ impl Router {
                 if self.is_configurer(link, command) && Instruction::named(added).is_some() =>
             {
                 self.say(link, Line::Adding(added));
+                self.say_answered(link, command, "built in");
             }
             Request::AddInstruction { .. }
             | Request::Eval { .. }
@@ -142,7 +150,10 @@ impl Router {
         if !self.guesses.may_try(address, self.clock) {
             return false;
         }
-        let is_right = command.has_credential(&config.credential);
+        let is_right = match config.namespaces.get(state.peer.namespace()) {
+            Some(hash) => command.has_credential_of(hash),
+            None => state.peer.namespace().is_empty() && command.has_credential(&config.credential),
+        };
         if !is_right {
             self.guesses.note_wrong(address, self.clock);
         }
@@ -257,13 +268,19 @@ impl Router {
     fn connect_plain(&mut self, link: LinkId, server_id: ServerId, port: u16) -> bool {
         let Some(&server) = self.registrations.get(&server_id) else { return false };
         let Some(state) = self.links.get(link.0) else { return false };
+        // Numbers are easily guessed: those of another namespace are no names here.
+        let is_here = |other: &LinkState| other.peer.namespace() == state.peer.namespace();
+        if server_id.key().is_none() && !self.links.get(server.0).is_some_and(is_here) {
+            return false;
+        }
         let next = match state.last_opened {
             ChannelId::LINK => Some(1),
             ChannelId(last) => last.checked_add(2),
         };
         let (Some(next), Drain::No) = (next, self.drain) else { return false };
         let end = self.add_end(link, ChannelId(next), EndStage::Closing);
-        let request = Connect { server_id, port, kind: ChannelKind::Plain, payload: Bytes::new() };
+        let (kind, payload) = (ChannelKind::Plain, Bytes::new());
+        let request = Connect { server_id, port, kind, payload, address: None };
         self.offer(end, server, request);
         if self.ends.get(end).is_none() {
             return false;

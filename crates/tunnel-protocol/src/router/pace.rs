@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A bound for how often something happens in a second. After a rest, more may happen at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// The time at which all that has happened will be paid for.
     paid_at: Instant,
 }
@@ -13,7 +13,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Counts one more and returns whether it may happen: `rate` a second, after a rest as many as in `burst`. A rate of 0 is
     /// no limit. One that may not happen is not counted.
-    pub(super) fn allows(&mut self, rate: u32, burst: Duration, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, rate: u32, burst: Duration, now: Instant) -> bool {
         if rate == 0 {
             return true;
         }

@@ -9,6 +9,7 @@ use super::{Dialect, Drain, Event, Grant, LinkId, Peer, Registration, Router, Tr
 use crate::codec::DecodeError;
 use crate::frame::{ACCEPT, ChannelId, ChannelKind, DATA, Frame, HEADER_LEN, Welcome, restamp};
 use crate::livecode::{DELIMITER, Notification};
+use crate::node::{FORWARD_OVERHEAD, NodeFrame};
 use crate::{CloseCode, Instant, ServerId, VERSION};
 use bytes::{Bytes, BytesMut};
 use std::ops::RangeInclusive;
@@ -33,12 +34,17 @@ impl Router {
         now: Instant,
     ) -> Result<(), Violation> {
         let max = self.config.max_frame as usize;
-        if message.len() > max {
+        // A client's address travels between relays, too.
+        let is_long_forward = || message.len() <= max + FORWARD_OVERHEAD && self.is_node(link);
+        if message.len() > max && !is_long_forward() {
             let text = format!("a frame of {} bytes; the limit is {max} bytes", message.len());
             return Err(Violation { code: CloseCode::TOO_BIG, text });
         }
         if let Some((&[kind @ (ACCEPT | DATA), a, b, c, d], _)) = message.split_first_chunk::<HEADER_LEN>() {
             return self.handle_payload(link, kind, ChannelId(u32::from_be_bytes([a, b, c, d])), message);
+        }
+        if self.is_node(link) {
+            return self.handle_node_message(link, message.freeze(), now);
         }
         let kind = message.first().copied().unwrap_or_default();
         let malformed = |error: DecodeError| Violation::new(format!("a frame of type {kind:#04x}: {error}"));
@@ -52,7 +58,7 @@ impl Router {
             Frame::Register { key, proof, url } => self
                 .register(link, ServerId::Key(key), proof, |peer| Registration::check(key, proof, url, peer)),
             Frame::Connect { channel, server_id, port, kind, payload } => {
-                self.connect(link, channel, Request { server_id, port, kind, payload }, now)
+                self.connect(link, channel, Request { server_id, port, kind, payload, address: None }, now)
             }
             Frame::Close { channel: ChannelId::LINK, .. } => {
                 self.end_link(link, None, CloseCode::NORMAL, "");
@@ -72,7 +78,7 @@ impl Router {
         }
     }
 
-    fn stage(&self, link: LinkId) -> Option<Stage> {
+    pub(super) fn stage(&self, link: LinkId) -> Option<Stage> {
         self.links.get(link.0).map(|state| state.stage)
     }
 
@@ -115,6 +121,9 @@ impl Router {
         link: LinkId,
         registration: &Registration,
     ) -> Result<(), Violation> {
+        if self.is_node(link) {
+            return Err(Violation::new("REGISTER is not for a link between relays"));
+        }
         if self.stage(link) != Some(Stage::Ready) {
             return Err(Violation::new("REGISTER before HELLO"));
         }
@@ -189,7 +198,8 @@ impl Router {
         }
     }
 
-    fn connect(
+    /// Takes in a CONNECT, or another relay's FORWARD: that has been checked there, and is not sent on once more.
+    pub(super) fn connect(
         &mut self,
         link: LinkId,
         channel: ChannelId,
@@ -203,7 +213,12 @@ impl Router {
                 format!("CONNECT on {channel}: it has to be odd and greater than the last one, {}", last.0);
             return Err(Violation::new(text));
         }
-        if state.opened >= self.config.max_channels {
+        let is_forwarded = request.address.is_some();
+        let max_channels = match (&state.node, &self.config.cluster) {
+            (Some(_), Some(cluster)) => cluster.max_node_channels,
+            _ => self.config.max_channels,
+        };
+        if state.opened >= max_channels {
             state.last_opened = channel;
             return self.refuse_unseen(link, channel);
         }
@@ -223,6 +238,8 @@ impl Router {
             self.refuse(end, CloseCode::TRY_AGAIN_LATER, "too many connections are opened in a short time");
         } else if let Some(&server) = self.registrations.get(&request.server_id) {
             self.offer(end, server, request);
+        } else if is_forwarded {
+            self.refuse(end, CloseCode::SERVER_NOT_FOUND, "the server has left this relay");
         } else {
             self.wait(link, end, request, now);
         }
@@ -232,7 +249,8 @@ impl Router {
     /// Returns whether the link, and all links together to that server, may open one more channel now.
     fn is_in_pace(&mut self, link: LinkId, server_id: &ServerId, now: Instant) -> bool {
         let (rate, server_rate) = (self.config.connect_rate, self.config.server_connect_rate);
-        let client = self.links.get_mut(link.0).map(|state| &mut state.connects);
+        let client = self.links.get_mut(link.0).filter(|state| state.node.is_none());
+        let client = client.map(|state| &mut state.connects);
         if client.is_some_and(|pace| !pace.allows(rate, CONNECT_BURST, now)) {
             return false;
         }
@@ -267,12 +285,18 @@ impl Router {
     ) -> Result<(), (CloseCode, &'static str)> {
         const GONE: (CloseCode, &str) = (CloseCode::PEER_GONE, "the server is gone");
         let client_end = self.ends.get(client).ok_or(GONE)?;
-        let address = self.links.get(client_end.link.0).ok_or(GONE)?.peer.address.clone();
+        let client_link = self.links.get(client_end.link.0).ok_or(GONE)?;
+        let address = request.address.unwrap_or_else(|| client_link.peer.address.clone());
         let client_dialect = client_end.dialect;
         let state = self.links.get(server.0).ok_or(GONE)?;
         let dialect = state.peer.dialect;
         let number = state.last_incoming.0.checked_add(2);
-        let (Some(number), true) = (number, state.incoming < self.config.max_incoming) else {
+        let leads_to_owner = state.leads_to_owner();
+        let max_incoming = match (leads_to_owner, &self.config.cluster) {
+            (true, Some(cluster)) => cluster.max_node_channels,
+            _ => self.config.max_incoming,
+        };
+        let (Some(number), true) = (number, state.incoming < max_incoming) else {
             return Err((CloseCode::TRY_AGAIN_LATER, "the server has too many channels"));
         };
         if dialect == Dialect::Livecode && request.kind == ChannelKind::Session {
@@ -282,7 +306,15 @@ impl Router {
             ));
         }
         let (id, server_id) = (ChannelId(number), request.server_id);
+        let mut max_len = self.config.max_frame as usize;
         let offer = match dialect {
+            Dialect::Tunnel if leads_to_owner => {
+                let Request { port, kind, payload, .. } = request;
+                max_len += FORWARD_OVERHEAD;
+                let channel = ChannelId(number - 1);
+                let forward = NodeFrame::Forward { channel, server_id, port, kind, address, payload };
+                Transmit::Binary(forward.encode())
+            }
             Dialect::Tunnel => {
                 let Request { port, kind, payload, .. } = request;
                 Transmit::Binary(Frame::Incoming { channel: id, port, kind, address, payload }.encode())
@@ -294,7 +326,7 @@ impl Router {
             }
         };
         let cost = ledger::cost(offer.len());
-        if offer.len() > self.config.max_frame as usize {
+        if offer.len() > max_len {
             return Err((CloseCode::TOO_BIG, "CONNECT's payload is too long to be forwarded"));
         }
         if !self.has_room(server, cost) {
@@ -305,6 +337,7 @@ impl Router {
             client.stage = EndStage::Connecting { other: end };
         }
         self.enqueue(end, offer);
+        self.totals.spliced_out += u64::from(leads_to_owner);
         if dialect == Dialect::Livecode {
             // A server of the livecode dialect is not asked.
             self.seat_client(server, id, server_id);
@@ -330,8 +363,11 @@ impl Router {
         let name = if kind == DATA { "DATA" } else { "ACCEPT" };
         let Some(state) = self.links.get(link.0) else { return Ok(()) };
         if state.stage != Stage::Ready {
-            return Err(Violation::new(format!("{name} before HELLO")));
+            let first = if state.node.is_some() { "the proof" } else { "HELLO" };
+            return Err(Violation::new(format!("{name} before {first}")));
         }
+        let channel = state.local_id(channel);
+        let side = state.node.as_ref().map(|node| node.leads_to_owner());
         let Some(&from) = state.channels.get(&channel) else {
             return self.ignore_if_used(link, channel, name);
         };
@@ -354,13 +390,18 @@ impl Router {
         let Some(receiver) = self.ends.get(to) else { return Ok(()) };
         self.totals.frames += 1;
         self.totals.bytes += message.len() as u64;
+        match side {
+            Some(true) => self.totals.frames_from_owners += 1,
+            Some(false) => self.totals.frames_from_entries += 1,
+            None => {}
+        }
         if receiver.dialect == Dialect::Livecode {
             if kind == DATA {
                 self.forward_payload_as_text(from, to, &message[HEADER_LEN..]);
             }
             return Ok(());
         }
-        restamp(&mut message, receiver.id);
+        restamp(&mut message, receiver.wire_id());
         self.forward(from, to, Transmit::Binary(message.freeze()));
         Ok(())
     }
@@ -379,7 +420,7 @@ impl Router {
         }
     }
 
-    fn close(
+    pub(super) fn close(
         &mut self,
         link: LinkId,
         channel: ChannelId,
@@ -396,7 +437,12 @@ impl Router {
     }
 
     /// A frame for a channel that was closed meanwhile is a race; one for a channel that never was is not.
-    fn ignore_if_used(&self, link: LinkId, channel: ChannelId, frame: &str) -> Result<(), Violation> {
+    pub(super) fn ignore_if_used(
+        &self,
+        link: LinkId,
+        channel: ChannelId,
+        frame: &str,
+    ) -> Result<(), Violation> {
         match self.links.get(link.0) {
             Some(state) if !state.has_used(channel) || channel == ChannelId::LINK => {
                 Err(Violation::new(format!("{frame} on {channel}, which was never opened")))

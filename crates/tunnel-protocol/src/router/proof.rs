@@ -1,6 +1,6 @@
 //! The proof in a REGISTER, which the owner may check outside of the router: it takes as long as forwarding a hundred messages.
 
-use super::link::Stage;
+use super::link::{LinkState, Stage};
 use super::{Dialect, Drain, LinkId, Peer, Router, Violation};
 use crate::frame::{Frame, HEADER_LEN};
 use crate::server_id::PublicKey;
@@ -61,9 +61,8 @@ impl Router {
     /// reason, or answers again, costs no key agreement.
     #[must_use]
     pub fn wants_proof(&self, link: LinkId, message: &[u8]) -> bool {
-        let Some(state) = self.links.get(link.0).filter(|state| state.stage == Stage::Ready) else {
-            return false;
-        };
+        let is_ready = |state: &&LinkState| state.stage == Stage::Ready && state.node.is_none();
+        let Some(state) = self.links.get(link.0).filter(is_ready) else { return false };
         read(message, &state.peer).is_some_and(|(key, ..)| {
             state.registered.is_none()
                 && self.drain == Drain::No

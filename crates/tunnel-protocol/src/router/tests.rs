@@ -9,6 +9,7 @@ mod links;
 mod livecode;
 mod load;
 mod model;
+mod nodes;
 
 use super::*;
 use crate::frame::{ChannelKind, Welcome};
@@ -87,11 +88,20 @@ impl Net {
     }
 
     fn open(&mut self, dialect: Dialect) -> LinkId {
+        self.open_under(dialect, ORIGIN)
+    }
+
+    /// Opens a livecode link under a URL.
+    fn open_at(&mut self, url: &str) -> LinkId {
+        self.open_under(Dialect::Livecode, url)
+    }
+
+    fn open_under(&mut self, dialect: Dialect, url: &str) -> LinkId {
         self.opened += 1;
         let peer = Peer {
             dialect,
             address: format!("192.0.2.{}:1000", self.opened),
-            url: ORIGIN.to_owned(),
+            url: url.to_owned(),
             challenge: StaticKey::from_secret([self.opened; 32]),
         };
         self.router.open_link(peer, self.now)

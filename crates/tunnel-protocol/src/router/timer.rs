@@ -23,11 +23,12 @@ impl Router {
     /// Sets the time at which a link is looked at next.
     pub(super) fn arm(&mut self, link: LinkId) {
         let Some(state) = self.links.get_mut(link.0) else { return };
-        let give_up_at = state.last_heard + self.config.idle_timeout;
+        let (idle_timeout, ping_interval) = self.config.patience(state);
+        let give_up_at = state.last_heard + idle_timeout;
         let at = match state.stage {
             Stage::Hello { deadline } => Some(deadline),
             Stage::Ready if state.pinged || state.peer.dialect == Dialect::Livecode => Some(give_up_at),
-            Stage::Ready => Some(give_up_at.min(state.last_heard + self.config.ping_interval)),
+            Stage::Ready => Some(give_up_at.min(state.last_heard + ping_interval)),
             Stage::Ended => None,
         };
         if let Some(old) = std::mem::replace(&mut state.check_at, at) {
@@ -50,18 +51,20 @@ impl Router {
 
     fn check(&mut self, link: LinkId, now: Instant) {
         let Some(state) = self.links.get_mut(link.0) else { return };
+        let (idle_timeout, ping_interval) = self.config.patience(state);
         match state.stage {
             Stage::Hello { deadline } if deadline <= now => {
-                let text = "HELLO did not come in time";
-                let error = Frame::Error { code: CloseCode::TIMEOUT, text: text.to_owned() };
+                let first = if state.node.is_some() { "the proof" } else { "HELLO" };
+                let text = &format!("{first} did not come in time");
+                let error = Frame::Error { code: CloseCode::TIMEOUT, text: text.clone() };
                 self.end_link(link, Some(error), CloseCode::TIMEOUT, text);
             }
-            Stage::Ready if state.last_heard + self.config.idle_timeout <= now => {
+            Stage::Ready if state.last_heard + idle_timeout <= now => {
                 let (code, text) = (CloseCode::TIMEOUT, "nothing was heard for too long");
                 let close = Frame::Close { channel: ChannelId::LINK, code, reason: text.to_owned() };
                 self.end_link(link, Some(close), code, text);
             }
-            Stage::Ready if !state.pinged && state.last_heard + self.config.ping_interval <= now => {
+            Stage::Ready if !state.pinged && state.last_heard + ping_interval <= now => {
                 self.pings += 1;
                 state.pinged = true;
                 state.outbox.ping = Some(self.pings);

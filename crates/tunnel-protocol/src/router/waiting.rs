@@ -2,7 +2,7 @@
 
 use super::channel::{EndKey, EndStage, Queued};
 use super::ledger::{Hold, cost};
-use super::{LinkId, Router};
+use super::{Event, LinkId, Router};
 use crate::frame::ChannelKind;
 use crate::{CloseCode, Instant, ServerId};
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(super) struct Request {
     pub(super) port: u16,
     pub(super) kind: ChannelKind,
     pub(super) payload: Bytes,
+    /// The client's address, if its link is another relay's.
+    pub(super) address: Option<String>,
 }
 
 impl Request {
@@ -120,9 +122,17 @@ impl Router {
         link.waiting += 1;
         self.waiting_from.add(&link.peer.address);
         let hold = self.ledger.hold(&mut link.outbox.account, cost);
-        let key = self.waiting.add(now + self.config.absent_wait, Waiting { end, request, hold });
+        let server_id = request.server_id;
+        let is_wanted = self.config.cluster.is_some() && server_id.key().is_some();
+        let verdict_wait =
+            self.config.cluster.as_ref().filter(|_| is_wanted).map(|cluster| cluster.verdict_wait);
+        let until = now + self.config.absent_wait + verdict_wait.unwrap_or_default();
+        let key = self.waiting.add(until, Waiting { end, request, hold });
         if let Some(end) = self.ends.get_mut(end) {
             end.stage = EndStage::Waiting(key);
+        }
+        if is_wanted {
+            self.events.push_back(Event::Wanted { server_id });
         }
     }
 
@@ -153,9 +163,30 @@ impl Router {
     pub(super) fn expire_waiting(&mut self, now: Instant) {
         while let Some(key) = self.waiting.first_until(now) {
             let Some((end, request)) = self.leave(key) else { return };
-            let reason = format!("no server is registered as {}", request.server_id);
-            self.refuse(end, CloseCode::SERVER_NOT_FOUND, &reason);
+            let is_certain = self.config.cluster.is_none() || request.server_id.key().is_none();
+            self.refuse_absent(end, &request.server_id, is_certain);
         }
+    }
+
+    /// Refuses the clients that have waited as long as they may for a server that another relay may have had: `is_certain` says
+    /// whether all relays have said that they do not have it.
+    pub fn handle_absent(&mut self, server_id: &ServerId, is_certain: bool, now: Instant) {
+        let Some(verdict_wait) = self.config.cluster.as_ref().map(|cluster| cluster.verdict_wait) else {
+            return;
+        };
+        while let Some(key) = self.waiting.first_for(server_id).filter(|key| key.0 <= now + verdict_wait) {
+            let Some((end, _)) = self.leave(key) else { return };
+            self.refuse_absent(end, server_id, is_certain);
+        }
+    }
+
+    fn refuse_absent(&mut self, end: EndKey, server_id: &ServerId, is_certain: bool) {
+        if is_certain {
+            let reason = format!("no server is registered as {server_id}");
+            return self.refuse(end, CloseCode::SERVER_NOT_FOUND, &reason);
+        }
+        let reason = "the server is not at this relay, and not all of the others can be asked now";
+        self.refuse(end, CloseCode::TRY_AGAIN_LATER, reason);
     }
 
     fn leave(&mut self, key: WaitKey) -> Option<(EndKey, Request)> {

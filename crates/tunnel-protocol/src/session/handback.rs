@@ -18,7 +18,7 @@ impl Session {
         self.send.keep_whole();
     }
 
-    /// What is not acknowledged of a session that [keeps messages whole](Self::keep_whole).
+    /// Takes out the messages that are not acknowledged, of a session that [keeps messages whole](Self::keep_whole).
     pub fn handback(&mut self) -> Handback {
         let mut back = Handback::default();
         for (kind, payload, was_sent) in self.send.unacknowledged_messages() {

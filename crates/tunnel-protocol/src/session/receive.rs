@@ -197,7 +197,7 @@ impl ReceiveStream {
     pub(super) fn inherit(&mut self, other: &Self) {
         self.unconsumed = other.unconsumed;
         self.limit = self.window.saturating_sub(self.unconsumed);
-        // What there was room for before has room again as soon as the other session is dropped.
+        // A message that there was room for before has room again as soon as the other session is dropped.
         let _ = self.charge(0);
     }
 

@@ -29,7 +29,7 @@ pub(super) struct SendStream {
     tail: BytesMut,
     /// Offset of the first byte that is held: `acknowledged`, or before it where messages are kept whole.
     kept: u64,
-    /// Whether each message is kept until all of it is acknowledged, so that it can be given back.
+    /// True if each message is kept until all of it is acknowledged, so that it can be given back.
     keeps_whole: bool,
     acknowledged: u64,
     sent: u64,

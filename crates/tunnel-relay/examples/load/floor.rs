@@ -13,7 +13,7 @@ pub(crate) fn splice() {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("listening on {}", listener.local_addr().unwrap());
-        // Whoever started it looks whether it is there.
+        // The benchmark checks that it runs.
         drop(listener.accept().await.unwrap());
         loop {
             let (mut one, _) = listener.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! What clients of iroh's relay say: they prove who they are, and then send datagrams to each other's public keys.
+//! The protocol of clients of iroh's relay: they prove who they are, and then send datagrams to each other's public keys.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ const CLIENT_AUTH: u8 = 1;
 const SERVER_CONFIRMS_AUTH: u8 = 2;
 const CLIENT_TO_RELAY_DATAGRAM: u8 = 4;
 
-/// What keys are derived from challenges for.
+/// The context for which keys are derived from challenges.
 const PURPOSE: &str = "iroh-relay handshake v1 challenge signature";
 
 /// Public key of a client: its address.

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that can't go on had better stop")]
 #![allow(unreachable_pub, reason = "a program has no API")]
 
+mod cluster;
 mod floor;
+mod idle;
 mod iroh;
 mod measure;
 mod server;
@@ -44,7 +46,7 @@ fn main() {
         })
         .collect();
     let cases: Vec<(usize, usize)> = serde_json::from_value(plan["cases"].clone()).unwrap();
-    // What is to be measured; all if it is not said.
+    // The parts that are to be measured; all if none is named.
     let parts: Option<Vec<String>> = serde_json::from_value(plan["parts"].clone()).unwrap();
     let wanted = |part: &str| parts.as_ref().is_none_or(|parts| parts.iter().any(|wanted| wanted == part));
     let rounds = plan["rounds"].as_u64().unwrap();
@@ -52,7 +54,9 @@ fn main() {
 
     let results: Vec<Value> = (0..rounds)
         .map(|round| {
-            eprintln!("round {} of {rounds}", round + 1);
+            if rounds > 1 {
+                eprintln!("round {} of {rounds}", round + 1);
+            }
             let mut result = Map::new();
             for contestant in &contestants {
                 result.insert(contestant.name.clone(), json!({}));
@@ -101,5 +105,25 @@ fn main() {
             measure::hold(&server, links as usize, clients)
         })
         .collect();
-    println!("{}", json!({ "rounds": results, "held": held }));
+    // It takes minutes: only for whoever asks for it by name.
+    let idle = parts.as_ref().is_some_and(|parts| parts.iter().any(|part| part == "idle"));
+    let idle = idle.then(|| {
+        eprintln!("idle links");
+        let tunnels: Vec<_> =
+            contestants.iter().filter(|contestant| contestant.wire == Wire::Tunnel).collect();
+        let servers: Vec<_> =
+            tunnels.iter().map(|contestant| Server::start(&contestant.command, &[])).collect();
+        let names = tunnels.iter().map(|contestant| contestant.name.clone());
+        names.zip(idle::measure(&servers)).collect::<Map<_, _>>()
+    });
+    let commands: Option<[Vec<String>; 2]> = serde_json::from_value(plan["cluster"].clone()).unwrap();
+    let clusters = commands.filter(|_| wanted("cluster")).map(|[relay, nats]| {
+        (0..rounds)
+            .map(|round| {
+                eprintln!("two relays with one address space, {} of {rounds}", round + 1);
+                cluster::measure(&relay, &nats)
+            })
+            .collect::<Vec<_>>()
+    });
+    println!("{}", json!({ "rounds": results, "held": held, "idle": idle, "clusters": clusters }));
 }

@@ -1,4 +1,4 @@
-//! What is measured of one contestant's process.
+//! Measurements of one contestant's process.
 
 use crate::server::Server;
 use crate::wire::{Pair, Peer, Wire, masked};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tunnel_protocol::{ChannelId, Frame};
 
 /// Long enough for a compiler that works while the program runs.
-const WARM_UP: Duration = Duration::from_millis(300);
-const RUN: Duration = Duration::from_millis(700);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const RUN: Duration = Duration::from_millis(700);
 
-/// How many connections tell what one takes.
+/// The number of connections that are opened to find out what one takes.
 const CONNECTIONS: usize = 1_000;
 
 /// Of one forwarded message: CPU time of the contestant's process, messages a second, and the time of a turn.
@@ -39,7 +39,7 @@ pub(crate) fn forward(server: &Server, wire: Wire, number: u32, size: usize, bat
 }
 
 /// The peers of a pair, one of them in a thread of its own.
-struct Turns {
+pub(crate) struct Turns {
     client: Peer,
     message: Vec<u8>,
     answer: Vec<u8>,
@@ -48,7 +48,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn start(pair: &mut Pair, size: usize, batch: usize) -> Self {
+    pub(crate) fn start(pair: &mut Pair, size: usize, batch: usize) -> Self {
         let (heard_by_client, server_gets) = pair.calibrate(true, size);
         let (heard_by_server, client_gets) = pair.calibrate(false, size);
         let message = pair.message(true, size).repeat(batch);
@@ -59,7 +59,7 @@ impl Turns {
         let echo = std::thread::spawn(move || {
             use std::io::{Read as _, Write as _};
             let mut server = server;
-            // What the contestant says to a sender comes after the sender's message, before the next turn.
+            // The contestant's words to a sender come after the sender's message, before the next turn.
             let mut buffer = vec![0; server_gets * batch];
             let mut chatter = vec![0; heard_by_server * batch];
             while server.read_exact(&mut buffer).is_ok()
@@ -71,8 +71,8 @@ impl Turns {
         Self { client: Peer::over(client), message, answer, end, echo }
     }
 
-    /// How long it took, in all and each turn.
-    fn run(&mut self, time: Duration) -> (Duration, Vec<Duration>) {
+    /// The time that it took, in all and each turn.
+    pub(crate) fn run(&mut self, time: Duration) -> (Duration, Vec<Duration>) {
         let (start, mut times) = (Instant::now(), Vec::new());
         let mut last = Duration::ZERO;
         while last < time {
@@ -85,13 +85,13 @@ impl Turns {
         (last, times)
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.end.shutdown(Shutdown::Both).unwrap();
         self.echo.join().unwrap();
     }
 }
 
-/// What a connection takes: CPU time to set it up, memory while it waits, and memory after 64 KiB went through it.
+/// The cost of a connection: CPU time to set it up, memory while it waits, and memory after 64 KiB went through it.
 pub(crate) fn connections(server: &Server, wire: Wire) -> Value {
     let open = |number: usize| Pair::open(wire, server.address, 1_000 + number as u32);
     let _warm = (0..20).map(open).collect::<Vec<_>>();
@@ -183,7 +183,7 @@ pub(crate) fn fairness(server: &Server) -> Value {
     })
 }
 
-/// How far a client is ahead of what its server has acknowledged, in messages: 256 KiB, a session's first window.
+/// The messages by which a client is ahead of what its server has acknowledged: 256 KiB, a session's first window.
 const WINDOW: usize = 16;
 
 /// A flood's message.

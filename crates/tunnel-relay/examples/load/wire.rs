@@ -1,4 +1,4 @@
-//! What peers of each contestant say: as little as the contestant understands.
+//! The messages of each contestant's peers: as little as the contestant understands.
 
 use crate::iroh;
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use tunnel_protocol::{ChannelId, Frame, ServerId, registration};
 /// Longer than any answer takes; only a contestant that hangs waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How peers speak with a contestant.
+/// The protocol that peers speak with a contestant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wire {
     /// Links of our relay.
@@ -69,6 +69,15 @@ impl Pair {
         let client = Peer::open(wire, address, "client");
         let server = Peer::open(wire, address, "server");
         let mut pair = Self { wire, number, client, server };
+        pair.join();
+        pair
+    }
+
+    /// A client at one of our relays and a server at another one, or at the same.
+    pub(crate) fn apart(client: SocketAddr, server: SocketAddr, number: u32) -> Self {
+        let client = Peer::open(Wire::Tunnel, client, "client");
+        let server = Peer::open(Wire::Tunnel, server, "server");
+        let mut pair = Self { wire: Wire::Tunnel, number, client, server };
         pair.join();
         pair
     }
@@ -141,7 +150,7 @@ impl Pair {
         }
     }
 
-    /// How many bytes come to the sender and to the receiver for one message.
+    /// The number of bytes that come to the sender and to the receiver for one message.
     pub(crate) fn calibrate(&mut self, from_client: bool, size: usize) -> (usize, usize) {
         let message = self.message(from_client, size);
         let (from, to) = if from_client {
@@ -219,21 +228,37 @@ impl Peer {
 
     /// Makes it the server of this number.
     pub(crate) fn register(&mut self, number: u32) {
-        let key = key(number);
-        let proof = registration::prove(&key, &self.challenge, &format!("ws://{}/", self.origin)).unwrap();
-        self.send(&Frame::Register { key: key.public(), proof, url: String::new() });
+        let register = self.register_frame(number);
+        self.send(&register);
         assert!(matches!(self.receive(), Frame::Registered { .. }));
     }
 
-    /// Opens channel 1 to the server of this number; `channel` is the next one there.
-    pub(crate) fn connect(&mut self, server: &mut Self, number: u32, channel: u32) {
-        self.send(&Frame::Connect {
-            channel: ChannelId(1),
+    /// The frame by which it becomes the server of this number.
+    pub(crate) fn register_frame(&self, number: u32) -> Frame {
+        let key = key(number);
+        let proof = registration::prove(&key, &self.challenge, &format!("ws://{}/", self.origin)).unwrap();
+        Frame::Register { key: key.public(), proof, url: String::new() }
+    }
+
+    /// Waits for the next client of a server; it may still hear of clients that have left.
+    pub(crate) fn wait_for_client(&mut self) {
+        while !matches!(self.receive(), Frame::Incoming { .. }) {}
+    }
+
+    /// The frame by which a client opens a channel to the server of a number.
+    pub(crate) fn connect_frame(channel: u32, number: u32) -> Frame {
+        Frame::Connect {
+            channel: ChannelId(channel),
             server_id: ServerId::Key(key(number).public()),
             port: 1,
             kind: ChannelKind::Session,
             payload: Default::default(),
-        });
+        }
+    }
+
+    /// Opens channel 1 to the server of this number; `channel` is the next one there.
+    pub(crate) fn connect(&mut self, server: &mut Self, number: u32, channel: u32) {
+        self.send(&Self::connect_frame(1, number));
         assert!(matches!(server.receive(), Frame::Incoming { .. }));
         server.send(&Frame::Accept { channel: ChannelId(channel), payload: Default::default() });
         assert!(matches!(self.receive(), Frame::Accept { .. }));
@@ -266,24 +291,29 @@ impl Peer {
 
     /// The next message of a WebSocket, with its first byte.
     pub(crate) fn receive_message(&mut self) -> (u8, Vec<u8>) {
+        self.next_message().expect("the connection goes on")
+    }
+
+    /// As [`receive_message`](Self::receive_message); `None` at the connection's end.
+    pub(crate) fn next_message(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut head = [0; 2];
-        self.read(&mut head);
+        self.stream.read_exact(&mut head).ok()?;
         let len = match head[1] {
             126 => {
                 let mut len = [0; 2];
-                self.read(&mut len);
+                self.stream.read_exact(&mut len).ok()?;
                 u16::from_be_bytes(len).into()
             }
             127 => {
                 let mut len = [0; 8];
-                self.read(&mut len);
+                self.stream.read_exact(&mut len).ok()?;
                 u64::from_be_bytes(len) as usize
             }
             len => usize::from(len),
         };
         let mut payload = vec![0; len];
-        self.read(&mut payload);
-        (head[0], payload)
+        self.stream.read_exact(&mut payload).ok()?;
+        Some((head[0], payload))
     }
 
     fn wait_for_text(&mut self, text: &str) {
@@ -307,7 +337,15 @@ impl Peer {
         self.wait_for_bytes(end);
     }
 
-    /// How many bytes come until none came for a while.
+    /// Returns whether nothing comes for this time.
+    pub(crate) fn is_quiet(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_quiet = self.stream.peek(&mut [0]).is_err();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_quiet
+    }
+
+    /// Counts the bytes that come until none came for a while.
     fn count_until_quiet(&mut self) -> usize {
         self.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let (mut count, mut buffer) = (0, vec![0; 65_536]);

@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     answer(received, fault, 1 + usize::from(*taken) * 31);
 });
 
-/// What the decoder makes of `bytes` that come in pieces of `step`.
+/// Returns the decoder's events for `bytes` that come in pieces of `step`.
 fn decode(
     bytes: &[u8],
     step: usize,

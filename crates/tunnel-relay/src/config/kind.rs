@@ -1,6 +1,6 @@
 //! Reads and writes values, the same in flags, environment and file. The table in `config` names a kind for each setting.
 
-use super::values::{AccessMode, AddressSource, Mount, Secret, Switch};
+use super::values::{AccessMode, AddressSource, Mount, Namespace, Secret, Switch};
 use crate::access::{KnownToken, ParseTokenError, TokenSecret};
 use crate::hosts::Host;
 use crate::log::LogFormat;
@@ -233,6 +233,12 @@ impl Written for KnownToken {
     const FORM: &'static str = "TOKEN";
     const ALLOWED: &'static str =
         "sha256:HASH, then what it allows: host, connect, server=ID, ports=FIRST-LAST";
+}
+
+impl Written for Namespace {
+    const FORM: &'static str = "NAMESPACE";
+    const ALLOWED: &'static str =
+        "NAME sha256:HASH: a name of at most 32 of a-z, 0-9 and -, and the SHA-256 of its credential";
 }
 
 impl Written for Host {

@@ -17,9 +17,10 @@ const OTHER_NAMES: [&str; 1] = ["TUNNEL_RELAY_CONFIG"];
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Settings whose credential is the file that they name, and not their value.
-const FILES: [&str; 2] = ["tls-certificate", "tls-key"];
+const FILES: [&str; 5] =
+    ["tls-certificate", "tls-key", "cluster-tls-certificate", "cluster-tls-key", "cluster-bus-credentials"];
 
-/// Where settings come from. It can be read again: see [`load`].
+/// The source of settings. It can be read again: see [`load`].
 #[derive(Clone, Default)]
 pub struct Sources {
     /// Values given on the command line, by the names of their settings.
@@ -96,7 +97,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
 struct Loader {
     config: Config,
     settings: Vec<Setting>,
-    /// Where each field's value comes from, beside defaults.
+    /// The source of each field's value, beside defaults.
     places: BTreeMap<&'static str, String>,
     problems: Vec<String>,
     warnings: Vec<String>,
@@ -112,7 +113,11 @@ impl Loader {
         if let Err(error) = self.config.set(setting.field, texts) {
             // The error may quote the value.
             let error = if setting.secret { "the value is wrong".to_owned() } else { error };
-            self.problems.push(format!("{place}: {error}; allowed is {}", setting.allowed));
+            // In variables commas part the values, so nobody has one left there.
+            let has_comma = setting.many && texts.iter().any(|text| text.contains(','));
+            let hint =
+                if has_comma { "; several values are several flags, or an array in the file" } else { "" };
+            self.problems.push(format!("{place}: {error}; allowed is {}{hint}", setting.allowed));
         }
         self.places.insert(setting.field, place.to_owned());
     }
@@ -223,7 +228,7 @@ impl Loader {
         }
     }
 
-    /// Where the value of a setting comes from.
+    /// The source of a setting's value.
     fn place(&self, field: &str) -> String {
         self.places.get(field).cloned().unwrap_or_else(|| format!("{} (default)", name(field)))
     }

@@ -118,6 +118,7 @@ mod tests {
             "operator@example.org",
             "https://acme.example.org/directory",
             "/a=b",
+            "relay-1:8089",
             "127.0.0.1:7",
             "10.0.0.0/8",
             "https://*.example.org:81",
@@ -126,6 +127,8 @@ mod tests {
             "a secret of 32 random characters",
             "sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f connect ports=1-9",
             "AAECAwQFBgcICQoLDA0ODwABAgMEBQYHCAkKCwwNDg8",
+            "nats://bus:4222",
+            "tea sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f",
         ];
         let changed = candidates.into_iter().any(|text| {
             let before = config.clone();
@@ -150,6 +153,9 @@ mod tests {
         changed.metrics_listen = None;
         changed.livecode_credential = None;
         changed.livecode_programs = Switch::Off;
+        changed.livecode_namespaces = Vec::new();
+        (changed.cluster, changed.cluster_secret) = (Vec::new(), None);
+        (changed.cluster_listen, changed.cluster_address) = (None, None);
         let closed = Config { allowed_origins: Vec::new(), ..changed.clone() };
         for config in [Config::default(), changed, closed] {
             let file = tempfile::NamedTempFile::new().unwrap();

@@ -74,6 +74,68 @@ impl FromStr for Mount {
 #[error("no folder is named: write DIR, or /prefix=DIR to serve it under a path")]
 pub struct ParseMountError;
 
+/// A namespace of injected instructions, and the SHA-256 of its credential.
+///
+/// Written `NAME sha256:HASH`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Namespace {
+    /// As the URLs of its peers have it behind `~`.
+    pub name: String,
+    /// The hash of its credential.
+    pub credential: [u8; 32],
+}
+
+/// The name under which files of the namespace without a name are kept; so no other one may have it.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+/// Longest name of a namespace, in bytes.
+const MAX_NAMESPACE: usize = 32;
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sha256:", self.name)?;
+        self.credential.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = ParseNamespaceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, rest) = text.trim().split_once(' ').ok_or(ParseNamespaceError::Hash)?;
+        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if name.is_empty()
+            || name.len() > MAX_NAMESPACE
+            || !name.bytes().all(is_letter)
+            || name == DEFAULT_NAMESPACE
+        {
+            return Err(ParseNamespaceError::Name);
+        }
+        let hex = rest.trim().strip_prefix("sha256:").ok_or(ParseNamespaceError::Hash)?;
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(ParseNamespaceError::Hash);
+        }
+        let mut credential = [0; 32];
+        for (byte, at) in credential.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| ParseNamespaceError::Hash)?;
+        }
+        Ok(Self { name: name.to_owned(), credential })
+    }
+}
+
+/// A text is no namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ParseNamespaceError {
+    /// It begins with no name.
+    #[error(
+        "a namespace's name has at most {MAX_NAMESPACE} of a-z, 0-9 and -, and is not `{DEFAULT_NAMESPACE}`"
+    )]
+    Name,
+    /// It has no hash.
+    #[error("the SHA-256 of its credential is missing: `printf %s CREDENTIAL | sha256sum` prints it")]
+    Hash,
+}
+
 /// A text that never shows in logs.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(pub String);
@@ -121,6 +183,21 @@ mod tests {
         }
         assert_eq!("".parse::<Mount>(), Err(ParseMountError));
         assert_eq!("/pkg=".parse::<Mount>(), Err(ParseMountError));
+    }
+
+    #[test]
+    fn a_namespace_is_a_name_and_a_hash() {
+        let hash = "0f".repeat(32);
+        let namespace: Namespace = format!("tea-2 sha256:{hash}").parse().unwrap();
+        assert_eq!((namespace.name.as_str(), namespace.credential), ("tea-2", [15; 32]));
+        assert_eq!(namespace.to_string().parse(), Ok(namespace));
+        for name in ["Tea", "a/b", "..", "default", "é", &"x".repeat(33)] {
+            let parsed = format!("{name} sha256:{hash}").parse::<Namespace>();
+            assert_eq!(parsed, Err(ParseNamespaceError::Name), "{name}");
+        }
+        for wrong in ["tea", "tea sha256:", "tea secret", &format!("tea sha256:{}", "+f".repeat(32))] {
+            assert_eq!(wrong.parse::<Namespace>(), Err(ParseNamespaceError::Hash), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::tls::Tls;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The page, which asks for [`state`] by itself.
 pub(super) const PAGE: &str = include_str!("live.html");
@@ -20,8 +20,12 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 const SAMPLES: usize = 120;
 
 /// The last ten minutes.
-#[derive(Debug, Default)]
-pub(super) struct History(Mutex<VecDeque<Sample>>);
+#[derive(Debug)]
+pub(super) struct History {
+    samples: Mutex<VecDeque<Sample>>,
+    /// When it began. Later times are counted from there: a clock that is put right would tear the plots.
+    began: (SystemTime, Instant),
+}
 
 /// The relay at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +43,10 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(shared: &Shared) -> Self {
+    fn take(shared: &Shared, at: u64) -> Self {
         let stats = shared.router.stats();
         Self {
-            at: seconds(SystemTime::now()),
+            at,
             links: stats.links,
             servers: stats.registrations,
             channels: stats.channel_ends / 2,
@@ -58,9 +62,19 @@ impl Sample {
 }
 
 impl History {
-    /// Remembers this moment.
-    pub(super) fn sample(&self, shared: &Shared) {
-        let sample = Sample::take(shared);
+    pub(super) fn new() -> Self {
+        Self { samples: Mutex::default(), began: (SystemTime::now(), Instant::now()) }
+    }
+
+    /// The time, in seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        let (time, instant) = self.began;
+        seconds(time + instant.elapsed())
+    }
+
+    /// Remembers this moment, and forgets the oldest one when there are enough.
+    pub(super) fn sample(&self, shared: &Shared, now: u64) {
+        let sample = Sample::take(shared, now);
         let mut samples = self.lock();
         if samples.len() == SAMPLES {
             samples.pop_front();
@@ -69,21 +83,25 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Sample>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All that the page shows. It looks at all links: not for a thread that others wait for.
-pub(super) fn state(shared: &Shared, history: &History) -> Value {
+/// All that the page shows at this moment. It looks at all links: not for a thread that others wait for.
+pub(super) fn state(shared: &Shared, history: &History, now: u64) -> Value {
     let snapshot = shared.router.snapshot();
     let mut samples: Vec<_> = history.lock().iter().copied().collect();
-    samples.push(Sample::take(shared));
+    samples.push(Sample::take(shared, now));
     let refusals = shared.metrics.refused.all().filter(|(_, count)| *count > 0);
     let refusals: Vec<_> = refusals.map(|(reason, count)| json!([reason, count, setting(reason)])).collect();
     let certificate = shared.tls.as_ref().and_then(Tls::certificate).map(|certificate| {
         let problem = certificate.problem().map(|problem| problem.to_string());
         json!({ "names": certificate.names, "until": certificate.until(), "problem": problem })
     });
+    let cluster = shared
+        .metrics
+        .cluster()
+        .map(|cluster| json!({ "isConnected": cluster.is_on, "relays": &*cluster.roster }));
     let config = shared.config();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -92,6 +110,7 @@ pub(super) fn state(shared: &Shared, history: &History) -> Value {
         "notReady": shared.not_ready(),
         "tls": shared.tls.is_some(),
         "certificate": certificate,
+        "cluster": cluster,
         "samples": samples.into_iter().map(Sample::to_json).collect::<Vec<_>>(),
         "refusals": refusals,
         "longestQueue": snapshot.load.longest_queue,
@@ -122,4 +141,34 @@ fn setting(reason: &str) -> &'static str {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::files::Files;
+
+    #[test]
+    fn the_plots_have_the_last_ten_minutes_and_nothing_older() {
+        let config = Config::ephemeral();
+        let (router, files) = (config.router(), Files::new(&config.www).unwrap());
+        let shared = Shared::new(config, router, files, None);
+        let history = History::new();
+        let times = |now| -> Vec<u64> {
+            let state = state(&shared, &history, now);
+            state["samples"].as_array().unwrap().iter().map(|sample| sample[0].as_u64().unwrap()).collect()
+        };
+        assert_eq!(times(1_000_000), [1_000_000], "what has just begun has no past");
+        let (start, half_an_hour) = (1_000_000, 1_800);
+        for second in (0..=half_an_hour).step_by(usize::try_from(INTERVAL.as_secs()).unwrap()) {
+            history.sample(&shared, start + second);
+        }
+        let now = start + half_an_hour + 3;
+        let times = times(now);
+        assert_eq!(times.last(), Some(&now), "the present is in it");
+        let first = now - times[0];
+        assert!((595..=600).contains(&first), "it begins {first} s ago");
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= INTERVAL.as_secs()), "{times:?}");
+    }
 }

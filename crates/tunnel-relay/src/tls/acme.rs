@@ -114,10 +114,12 @@ async fn keep_ordering(
             }
         };
         let pause = pauses.next();
+        // From here on it hears of a SIGHUP, so that one that comes right after the line of the log counts.
+        let told = retry.notified();
         error!(%error, next_try = ?pause, "no certificate from the ACME directory; SIGHUP tries again at once");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = retry.notified() => info!("the certificate is ordered again, as told"),
+            () = told => info!("the certificate is ordered again, as told"),
         }
         orders = begin();
         *challenges.write().unwrap_or_else(PoisonError::into_inner) = orders.resolver();

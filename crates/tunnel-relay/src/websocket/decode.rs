@@ -23,6 +23,8 @@ pub(crate) struct Decoder {
     message: Option<Partial>,
     /// The part of the budget for such messages that it takes.
     part: Option<Box<dyn Part>>,
+    /// True if a server sends it, which uses no mask.
+    is_client: bool,
 }
 
 /// One message, or a sign of life.
@@ -99,7 +101,12 @@ pub(crate) trait Part: std::fmt::Debug + Send {
 impl Decoder {
     pub(crate) fn new(max_message: usize, max_fragments: u32) -> Self {
         let (frame, control, message) = (None, BytesMut::new(), None);
-        Self { max_message, max_fragments, frames: 0, frame, control, message, part: None }
+        Self { max_message, max_fragments, frames: 0, frame, control, message, part: None, is_client: false }
+    }
+
+    /// A client's, for what a server sends.
+    pub(crate) fn of_client(self) -> Self {
+        Self { is_client: true, ..self }
     }
 
     /// With a budget for what has come of a message.
@@ -120,7 +127,7 @@ impl Decoder {
         loop {
             let frame = match self.frame.take() {
                 Some(frame) => frame,
-                None => match Head::read(input, self.max_message)? {
+                None => match Head::read(input, self.max_message, self.is_client)? {
                     Some(head) => self.begin(head)?,
                     None => return Ok(None),
                 },
@@ -203,7 +210,7 @@ impl Decoder {
 
 impl Head {
     /// Takes a frame's head off `input` if it is complete. What is wrong is told as soon as it is seen.
-    fn read(input: &mut &[u8], max_message: usize) -> Result<Option<Self>, Fault> {
+    fn read(input: &mut &[u8], max_message: usize, is_client: bool) -> Result<Option<Self>, Fault> {
         let Some(&first) = input.first() else { return Ok(None) };
         let (fin, opcode) = (first & FIN != 0, first & 0x0f);
         if first & 0x70 != 0 {
@@ -213,8 +220,10 @@ impl Head {
             return Err(Fault::Protocol("an unknown opcode"));
         }
         let Some(&second) = input.get(1) else { return Ok(None) };
-        if second & 0x80 == 0 {
-            return Err(Fault::Protocol("a frame without a mask"));
+        if is_client == (second & 0x80 != 0) {
+            let fault =
+                if is_client { "a frame with a mask, from a server" } else { "a frame without a mask" };
+            return Err(Fault::Protocol(fault));
         }
         let short = usize::from(second & 0x7f);
         if opcode >= opcode::CLOSE && !(fin && short <= MAX_CONTROL) {
@@ -231,9 +240,13 @@ impl Head {
         let Some(len) = len else { return Ok(None) };
         let left = usize::try_from(len).ok().filter(|len| *len <= max_message || opcode >= opcode::CLOSE);
         let left = left.ok_or(Fault::TooBig { max: max_message })?;
-        let Some((mask, rest)) = at.split_first_chunk() else { return Ok(None) };
+        let (mask, rest) = match at.split_first_chunk() {
+            _ if is_client => ([0; 4], at),
+            Some((mask, rest)) => (*mask, rest),
+            None => return Ok(None),
+        };
         *input = rest;
-        Ok(Some(Self { fin, opcode, left, mask: *mask }))
+        Ok(Some(Self { fin, opcode, left, mask }))
     }
 }
 

@@ -18,8 +18,11 @@ const MAX_KEPT: usize = 1 << 10;
 /// Most pieces of one call.
 const MAX_SLICES: usize = 16;
 
-/// The longest head: servers use no mask.
-const MAX_HEAD: usize = 10;
+/// The longest head, with a client's mask.
+const MAX_HEAD: usize = 14;
+
+/// The bit that says that there is a mask.
+const MASKED: u8 = 0x80;
 
 /// Frames that wait to be written.
 #[derive(Debug, Default)]
@@ -29,6 +32,7 @@ pub(crate) struct SendQueue {
     written: usize,
     /// After a close frame there is nothing to say.
     closed: bool,
+    is_client: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,13 @@ enum Piece {
 }
 
 impl SendQueue {
+    /// A client's: its frames have a mask, which RFC 6455 asks of clients so that scripts can't make bytes that a proxy takes for a
+    /// request. A relay writes to another relay, without a proxy and mostly in TLS, and what it writes is sealed by others: its mask
+    /// is zero, and payloads stay what they are.
+    pub(crate) fn of_client() -> Self {
+        Self { is_client: true, ..Self::default() }
+    }
+
     pub(crate) fn binary(&mut self, message: Bytes) {
         self.push(opcode::BINARY, message);
     }
@@ -96,7 +107,7 @@ impl SendQueue {
         }
         let mut head = [0; MAX_HEAD];
         head[0] = FIN | opcode;
-        let head_len = match payload.len() {
+        let mut head_len = match payload.len() {
             len @ 0..=125 => {
                 head[1] = len as u8;
                 2
@@ -112,6 +123,10 @@ impl SendQueue {
                 10
             }
         };
+        if self.is_client {
+            head[1] |= MASKED;
+            head_len += 4;
+        }
         self.frames.push_back(Outgoing { head, head_len, payload });
     }
 
@@ -269,6 +284,19 @@ mod tests {
         expected.extend(b"\x88\x09\x03\xe8because");
         for step in [7, 100, 4_097, 65_537, usize::MAX] {
             assert!(written(queue(), step) == expected, "{step} bytes at once");
+        }
+    }
+
+    #[test]
+    fn a_client_s_frames_have_a_mask_that_changes_nothing() {
+        for len in [0, 125, 126, 70_000] {
+            let payload = Bytes::from(vec![7; len]);
+            let mut queue = SendQueue::of_client();
+            queue.binary(payload.clone());
+            let bytes = written(queue, 1_000);
+            let mut decoder = crate::websocket::Decoder::new(100_000, 1);
+            let received = decoder.next(&mut &*bytes).unwrap();
+            assert_eq!(received, Some(crate::websocket::Received::Binary((&*payload).into())));
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tunnel_protocol::{ChannelId, CloseCode, Frame, registration};
 
-/// How many attackers are at it at once, where it is not all of them.
+/// The number of attackers that are at it at once, where it is not all of them.
 const AT_ONCE: usize = 50;
 
 const TEXT: u8 = 0x81;
@@ -96,6 +96,7 @@ pub(crate) async fn slowloris(siege: &Siege) {
                 if write.write_all(&[*byte]).await.is_err() {
                     return;
                 }
+                // The attack itself is to be slow.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -362,6 +363,7 @@ async fn slow_readers_once(siege: &Siege, secret: u8) -> usize {
     loop {
         tokio::select! {
             _ = &mut flooding => break,
+            // Memory of another process has no event: it is looked at now and then.
             () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(siege.memory()),
         }
     }

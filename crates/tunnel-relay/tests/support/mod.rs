@@ -3,8 +3,12 @@
 #![allow(dead_code, reason = "each file of tests uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps None has failed, as it should")]
 
+pub(crate) mod cluster;
+pub(crate) mod nats;
 pub(crate) mod page;
 pub(crate) mod process;
+pub(crate) mod stall;
+pub(crate) mod talk;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -92,7 +96,7 @@ pub(crate) fn code(frame: &Frame) -> CloseCode {
     }
 }
 
-/// What comes out of a WebSocket.
+/// An event of a WebSocket.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Received {
     Frame(Frame),
@@ -123,6 +127,14 @@ impl Peer {
         subprotocol: Option<&'static str>,
     ) -> Result<Self, Error> {
         Self::open_with(stream, address, subprotocol, None).await
+    }
+
+    /// Without a subprotocol, under a path.
+    pub(crate) async fn open_at(address: SocketAddr, path: &str) -> Result<Self, Error> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let url = format!("ws://{address}{path}");
+        let (socket, _) = ClientBuilder::from_uri(url.parse().unwrap()).connect_on(stream).await?;
+        Ok(Self { socket, url })
     }
 
     /// With one more header, such as `origin: https://example.org`.

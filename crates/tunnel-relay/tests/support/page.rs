@@ -1,4 +1,4 @@
-//! What a page has, without a browser: an endpoint with native WebSockets.
+//! A page without a browser: an endpoint with native WebSockets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,7 +23,10 @@ const BUFFERED: usize = 256 << 10;
 /// An endpoint and the owner of its I/O.
 pub(crate) struct Page {
     pub(crate) endpoint: Endpoint,
-    relay: SocketAddr,
+    relays: Vec<SocketAddr>,
+    /// Number of dials so far.
+    dials: usize,
+    host: String,
     start: tokio::time::Instant,
     links: BTreeMap<LinkId, Link>,
     news: mpsc::UnboundedReceiver<(LinkId, News)>,
@@ -51,11 +54,20 @@ impl Drop for Link {
 
 impl Page {
     pub(crate) fn new(relay: SocketAddr, seed: u8) -> Self {
+        Self::through(vec![relay], relay.to_string(), seed)
+    }
+
+    /// A page whose dials come to one of these after the other, beginning with the first, as a balancer with one name for all would have it.
+    pub(crate) fn among(relays: Vec<SocketAddr>, seed: u8) -> Self {
+        Self::through(relays, "localhost".to_owned(), seed)
+    }
+
+    fn through(relays: Vec<SocketAddr>, host: String, seed: u8) -> Self {
         let (to_news, news) = mpsc::unbounded_channel();
-        let config = Config { relay_url: format!("ws://{relay}/"), ..Config::default() };
+        let config = Config { relay_url: format!("ws://{host}/"), ..Config::default() };
         let start = tokio::time::Instant::now();
         let endpoint = Endpoint::new(config, [seed; 32]);
-        Self { endpoint, relay, start, links: BTreeMap::new(), news, to_news }
+        Self { endpoint, relays, dials: 0, host, start, links: BTreeMap::new(), news, to_news }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -88,7 +100,7 @@ impl Page {
                     return result;
                 }
                 self.transmit();
-                // What is sent can make room, and so events.
+                // Sending can make room, and so events.
                 let Some(event) = self.endpoint.poll_event() else { break };
                 match event {
                     Event::Dial { link } => self.dial(link),
@@ -157,21 +169,23 @@ impl Page {
         let buffered = Arc::new(AtomicUsize::new(0));
         let now = self.now();
         let early = self.endpoint.early_frames(id, now);
-        let link = run_link(id, self.relay, early, self.to_news.clone(), from_page, buffered.clone());
-        let task = tokio::spawn(link);
+        let relay = self.relays[self.dials % self.relays.len()];
+        self.dials += 1;
+        let (host, news, counted) = (self.host.clone(), self.to_news.clone(), buffered.clone());
+        let task = tokio::spawn(run_link(id, (relay, host), early, news, from_page, counted));
         self.links.insert(id, Link { to_writer, buffered, task });
     }
 }
 
 async fn run_link(
     id: LinkId,
-    relay: SocketAddr,
+    (relay, host): (SocketAddr, String),
     early: Vec<u8>,
     news: mpsc::UnboundedSender<(LinkId, News)>,
     from_page: mpsc::UnboundedReceiver<LinkMessage>,
     buffered: Arc<AtomicUsize>,
 ) {
-    let (code, reason) = match open(relay, &early).await {
+    let (code, reason) = match open_as(relay, &host, &early).await {
         None => (CloseCode::ABNORMAL, String::new()),
         Some((socket, greeted)) => {
             // The page may be gone: then nobody minds.
@@ -188,10 +202,15 @@ async fn run_link(
 
 /// A WebSocket, and whether the relay took what was said in its handshake.
 pub(crate) async fn open(relay: SocketAddr, early: &[u8]) -> Option<(WebSocketStream<TcpStream>, bool)> {
+    open_as(relay, &relay.to_string(), early).await
+}
+
+/// The same at a relay that is known under a name.
+async fn open_as(relay: SocketAddr, host: &str, early: &[u8]) -> Option<(WebSocketStream<TcpStream>, bool)> {
     let stream = TcpStream::connect(relay).await.ok()?;
     stream.set_nodelay(true).ok()?;
     let header = HeaderName::from_static("sec-websocket-protocol");
-    let builder = ClientBuilder::from_uri(format!("ws://{relay}/").parse().unwrap());
+    let builder = ClientBuilder::from_uri(format!("ws://{host}/").parse().unwrap());
     let early = URL_SAFE_NO_PAD.encode(early);
     let offered = format!("tunnel.v1, {}, {}{early}", early::SUBPROTOCOL, early::PREFIX);
     let builder = builder.add_header(header.clone(), HeaderValue::try_from(offered).unwrap()).unwrap();

@@ -38,6 +38,58 @@ fn a_relay_that_is_killed_and_started_again_loses_nothing() {
 }
 
 #[test]
+fn a_relay_that_is_killed_before_a_clients_first_record_is_there_loses_nothing() {
+    for away in [Duration::from_millis(1), Duration::from_secs(20)] {
+        let (mut world, server) = tabs();
+        let client = world.connect(CLIENT, server, PORT, ConnectOptions::default());
+        assert!(matches!(world.next_event(CLIENT, LONG), Some(Event::Opened { .. })));
+        say(&mut world, CLIENT, client, "first");
+        world.kill_relay();
+        world.advance(away);
+        world.start_relay();
+
+        let (texts, events) = listen(&mut world, SERVER, LONG);
+
+        assert_eq!(texts, ["first"], "{events:?}");
+        let (_, events) = listen(&mut world, CLIENT, LONG);
+        assert!(matches!(&events[..], [Event::Interrupted { .. }, Event::Resumed { .. }]), "{events:?}");
+    }
+}
+
+/// A server has let in a client, whose page stands still from then on and has lost its connections.
+fn with_a_client_that_is_gone_before_its_first_record() -> World {
+    let (mut world, server) = tabs();
+    world.connect(CLIENT, server, PORT, ConnectOptions::default());
+    assert!(matches!(world.next_event(CLIENT, LONG), Some(Event::Opened { .. })));
+    world.peers[CLIENT].frozen_until = Some(tunnel_protocol::Instant::NEVER);
+    for connection in world.connections_of(CLIENT) {
+        world.cut(connection);
+    }
+    world
+}
+
+#[test]
+fn a_client_that_is_let_in_and_never_says_a_word_is_forgotten() {
+    let mut world = with_a_client_that_is_gone_before_its_first_record();
+
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.peers[SERVER].endpoint.host_stats().incoming, 1, "it may come back");
+    world.advance(Duration::from_secs(31));
+    assert_eq!(world.peers[SERVER].endpoint.host_stats().incoming, 0);
+}
+
+#[test]
+fn a_server_that_closes_does_not_wait_for_a_client_that_lost_its_path_before_its_first_record() {
+    let mut world = with_a_client_that_is_gone_before_its_first_record();
+    world.advance(Duration::from_secs(1));
+    world.with(SERVER, |endpoint, now| endpoint.unhost(now));
+
+    world.advance(Duration::from_secs(2));
+
+    assert!(world.peers[SERVER].endpoint.is_idle());
+}
+
+#[test]
 fn a_relay_that_is_restarted_under_a_thousand_clients_loses_none() {
     const PAGES: usize = 4;
     const SOCKETS: usize = 250;

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 /// clients dial without end otherwise.
 const WORKED_AFTER: Duration = Duration::from_secs(1);
 
-/// What may be left untaken of what is handed back when the next session is lost, in bytes.
+/// The bytes that may be left untaken of what is handed back when the next session is lost.
 const MOST_UNTAKEN: usize = 1024 * 1024;
 
 /// The state of a socket that begins a new session when the server has lost the old one.
@@ -203,7 +203,7 @@ impl Endpoint {
     /// Takes out what was sent in sessions that the server has lost, and may have arrived or not, oldest first. Nothing of it
     /// is sent again by itself: a message that had arrived would arrive twice.
     ///
-    /// What is not taken is kept, and ends the socket if it is more than 1 MiB when the next session is lost.
+    /// Messages that are not taken are kept, and end the socket if they are more than 1 MiB when the next session is lost.
     pub fn take_unacknowledged(&mut self, socket: SocketId) -> Vec<Message> {
         let reopening = self.sockets.get_mut(socket).and_then(|entry| entry.socket.reopening.as_mut());
         reopening.map(|reopening| std::mem::take(&mut reopening.uncertain)).unwrap_or_default()

@@ -286,3 +286,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn answers_are_numbered_if_that_is_wanted_and_the_line_belongs_to_no_command() {
+    let mut client = LivecodeClient::with_log();
+    client.manage("source", r#"{"name":"x"}"#, "secret");
+    client.number_answers();
+    let call = client.invoke("x", &[]);
+    client.eval("1", "secret");
+    let texts: Vec<_> = std::iter::from_fn(|| client.poll_transmit()).collect();
+    assert_eq!(texts[0], r#"{"instruction":"source","parameters":{"name":"x"},"credential":"secret"}"#);
+    assert_eq!(texts[1], r#"{"instruction":"x","parameters":[],"answer":1}"#);
+    assert!(texts[2].ends_with(r#","answer":2}"#), "{}", texts[2]);
+    assert!(!texts[3].contains("answer"), "{}", texts[3]);
+    let events = feed(
+        &mut client,
+        &[
+            "server: received command 'source'",
+            r#"server: {"source":"1"}"#,
+            "server: received command 'x'",
+            "server: evaluating added instruction 'x'",
+            "server: 7",
+            r#"server: answered 1 {"returned":7}"#,
+        ],
+    );
+    assert!(events.contains(&answered(call, &[], "7")), "{events:?}");
+}

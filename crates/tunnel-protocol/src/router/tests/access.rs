@@ -113,7 +113,7 @@ fn a_token_says_which_servers_and_ports_a_link_may_connect_to() {
 
 #[test]
 fn the_livecode_dialect_has_no_place_for_tokens_and_is_off_with_them() {
-    let livecode = Some(LivecodeConfig { credential: "secret".to_owned(), secret: [1; 32] });
+    let livecode = Some(LivecodeConfig::new("secret", [1; 32]));
     let mut net = Net::new(Config { livecode, access: Some(Arc::new(Doorkeeper)), ..config() });
     let link = net.open(Dialect::Livecode);
     assert_eq!(net.closes(), [(link, CloseCode::POLICY)]);

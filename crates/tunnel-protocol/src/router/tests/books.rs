@@ -24,7 +24,7 @@ impl Router {
                     self.ends.get(end).unwrap_or_else(|| panic!("{when}: {channel} of {id} has no end"));
                 assert_eq!((end.link, end.id), (id, *channel), "{when}");
                 assert_eq!(end.queued(), end.cost_of_queue(), "{when}: {channel} of {id}");
-                let ready = end.queued() > 0 && !end.is_held();
+                let ready = end.queued() > 0 && !end.is_still();
                 assert_eq!(
                     link.outbox.ready.contains_key(&(*channel).into()),
                     ready,
@@ -43,6 +43,10 @@ impl Router {
             }
             assert_eq!((link.opened, link.incoming), (opened, incoming), "{when}: {id}");
             assert!(link.outbox.ready.len() <= link.channels.len(), "{when}: {id}");
+            let stopped =
+                link.channels.values().filter(|end| self.ends.get(**end).is_some_and(|end| end.is_stopped));
+            assert_eq!(link.outbox.stopped.len(), stopped.count(), "{when}: {id}");
+            assert_eq!(self.nodes.contains(&id), link.node.is_some(), "{when}: {id}");
             assert!(link.outbox.flow.iter().all(|id| link.channels.contains_key(id)), "{when}: {id}");
             assert_eq!(link.outbox.account.held(), held, "{when}: {id}");
             total += held;

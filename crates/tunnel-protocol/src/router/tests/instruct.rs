@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::livecode::Instruction;
+use sha2::{Digest, Sha256};
 
 const CREDENTIAL: &str = "configurer";
 
@@ -16,7 +17,7 @@ struct Scripted {
 
 impl Scripted {
     fn new() -> Self {
-        let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [0x5e; 32] });
+        let livecode = Some(LivecodeConfig::new(CREDENTIAL, [0x5e; 32]));
         let net = Net::new(Config { livecode, livecode_programs: true, ..config() });
         Self { net, instructs: Vec::new(), answered: Vec::new(), left: Vec::new(), closed: Vec::new() }
     }
@@ -187,7 +188,7 @@ fn the_tunnels_own_sources_stay_built_in_until_another_is_injected() {
         scripted.instructs.pop().map(|it| it.kind),
         Some(InstructKind::Add { name: "initialize".to_owned() })
     );
-    scripted.say(Said::Tunnel { is_injected: true });
+    scripted.say(Said::Tunnel { namespace: String::new(), is_injected: true });
     scripted.done(link);
     for instruction in Instruction::ALL {
         scripted.send(link, &format!(r#"{{"instruction":"{}"}}"#, instruction.name()));
@@ -196,7 +197,7 @@ fn the_tunnels_own_sources_stay_built_in_until_another_is_injected() {
     }
     scripted.add(link, "initialize", Instruction::Initialize.source());
     assert_eq!(scripted.instructs.len(), 1, "the sets do not mix");
-    scripted.say(Said::Tunnel { is_injected: false });
+    scripted.say(Said::Tunnel { namespace: String::new(), is_injected: false });
     scripted.done(link);
     scripted.texts(link);
     scripted.send(link, r#"{"instruction":"initialize"}"#);
@@ -218,6 +219,154 @@ fn privileged_commands_come_to_the_engine_with_the_credential_only() {
         scripted.done(link);
         scripted.texts(link);
     }
+}
+
+#[test]
+fn commands_beyond_the_queue_wait_until_the_engine_has_fewer() {
+    let mut scripted = Scripted::new();
+    scripted.net.router.configure(Config { livecode_queue: 2, ..scripted.net.router.config.clone() });
+    let links: Vec<_> = (0..4).map(|_| scripted.open()).collect();
+    let read = |name: &str| ReadCommand::read(format!(r#"{{"instruction":"{name}"}}"#));
+    for link in &links[..2] {
+        assert!(!scripted.net.router.must_wait(*link, &read("slow")));
+        scripted.send(*link, r#"{"instruction":"slow"}"#);
+    }
+    for link in &links[2..] {
+        assert!(scripted.net.router.must_wait(*link, &read("slow")));
+        assert!(!scripted.net.router.must_wait(*link, &read("initialize")), "it is the router's own");
+    }
+    // Of those that wait, one is told for each command that is over; one that has gone has no turn.
+    scripted.done(links[0]);
+    assert_eq!(scripted.answered, [links[2], links[0]]);
+    assert!(!scripted.net.router.must_wait(links[2], &read("slow")));
+    scripted.send(links[2], r#"{"instruction":"slow"}"#);
+    scripted.net.hang_up(links[3]);
+    scripted.net.hang_up(links[1]);
+    scripted.events();
+    assert_eq!(scripted.answered, [links[2], links[0]]);
+    assert!(!scripted.net.router.must_wait(links[0], &read("slow")));
+}
+
+#[test]
+fn a_place_that_a_rejected_command_has_waited_for_goes_to_the_next() {
+    let mut scripted = Scripted::new();
+    scripted.net.router.configure(Config { livecode_queue: 1, ..scripted.net.router.config.clone() });
+    let [first, wrong, last] = [scripted.open(), scripted.open(), scripted.open()];
+    scripted.send(first, r#"{"instruction":"slow"}"#);
+    let eval = r#"{"instruction":"eval","credential":"wrong"}"#;
+    for (link, text) in [(wrong, eval), (last, r#"{"instruction":"slow"}"#)] {
+        assert!(scripted.net.router.must_wait(link, &ReadCommand::read(text.to_owned())));
+    }
+    scripted.done(first);
+    assert_eq!(scripted.answered, [wrong, first]);
+    scripted.send(wrong, eval);
+    assert_eq!(scripted.answered, [wrong, first, last]);
+    // It gave its place on once.
+    scripted.send(wrong, eval);
+    assert_eq!(scripted.answered.len(), 3);
+}
+
+#[test]
+fn a_command_that_waits_keeps_its_place_when_the_engine_says_done_of_a_link_of_which_it_has_none() {
+    let mut scripted = Scripted::new();
+    scripted.net.router.configure(Config { livecode_queue: 1, ..scripted.net.router.config.clone() });
+    let [first, next] = [scripted.open(), scripted.open()];
+    scripted.send(first, r#"{"instruction":"slow"}"#);
+    assert!(scripted.net.router.must_wait(next, &ReadCommand::read(r#"{"instruction":"slow"}"#.to_owned())));
+
+    scripted.done(next);
+    scripted.done(first);
+
+    assert_eq!(scripted.answered, [next, first]);
+}
+
+#[test]
+fn links_have_their_turns_in_the_order_in_which_their_commands_came() {
+    let mut scripted = Scripted::new();
+    scripted.net.router.configure(Config { livecode_queue: 1, ..scripted.net.router.config.clone() });
+    let links = [scripted.open(), scripted.open(), scripted.open()];
+    let read = || ReadCommand::read(r#"{"instruction":"slow"}"#.to_owned());
+    // Each asks again at once; none of them is passed over.
+    let mut turns = Vec::new();
+
+    scripted.send(links[0], r#"{"instruction":"slow"}"#);
+    links[1..].iter().for_each(|link| assert!(scripted.net.router.must_wait(*link, &read())));
+    let mut at_work = links[0];
+    for _ in 0..6 {
+        turns.push(at_work);
+        scripted.answered.clear();
+        scripted.done(at_work);
+        let next = scripted.answered[0];
+        scripted.send(next, r#"{"instruction":"slow"}"#);
+        assert!(scripted.net.router.must_wait(at_work, &read()));
+        at_work = next;
+    }
+    assert_eq!(turns, [links, links].concat());
+}
+
+/// A router with the namespace `tea` beside the one without a name.
+fn with_namespaces() -> Scripted {
+    let mut scripted = Scripted::new();
+    let tea = ("tea".to_owned(), Sha256::digest("the credential of tea").into());
+    let livecode = LivecodeConfig::new(CREDENTIAL, [0x5e; 32]);
+    let livecode = Some(LivecodeConfig { namespaces: [tea].into(), ..livecode });
+    scripted.net = Net::new(Config { livecode, livecode_programs: true, ..config() });
+    scripted
+}
+
+#[test]
+fn a_namespace_has_a_credential_of_its_own() {
+    let mut scripted = with_namespaces();
+    let (tea, root) = (scripted.net.open_at("wss://relay.example/~tea"), scripted.open());
+    let nowhere = scripted.net.open_at("wss://relay.example/~coffee/");
+    scripted.events();
+    assert_eq!(scripted.closed, [(nowhere, CloseCode::POLICY)]);
+    for (link, right, wrong) in
+        [(root, CREDENTIAL, "the credential of tea"), (tea, "the credential of tea", CREDENTIAL)]
+    {
+        for (credential, expected) in [(wrong, 0), (right, 1)] {
+            scripted.send(link, &format!(r#"{{"instruction":"hello","credential":"{credential}"}}"#));
+            let namespaces: Vec<_> =
+                scripted.instructs.drain(..).map(|it| it.peer.namespace().to_owned()).collect();
+            assert_eq!(namespaces.len(), expected, "{credential}");
+        }
+        scripted.done(link);
+    }
+}
+
+#[test]
+fn commands_of_namespaces_go_to_their_engines_and_no_numbers_of_theirs_to_others() {
+    let mut scripted = with_namespaces();
+    let url = "wss://relay.example/~tea?x=/~no";
+    let (one, two) = (scripted.net.open_at(url), scripted.net.open_at(url));
+    let other = scripted.open();
+    scripted.send(one, r#"{"instruction":"x"}"#);
+    assert_eq!(scripted.instructs.pop().map(|it| it.peer.namespace().to_owned()).as_deref(), Some("tea"));
+    scripted.done(one);
+
+    // The engine of one takes the tunnel's names over there, and nowhere else.
+    scripted.send(one, r#"{"instruction":"create server credential"}"#);
+    let texts = scripted.texts(one);
+    let (id, credential) = texts[texts.len() - 2].split_once(' ').expect("an ID");
+    scripted.send(one, &format!(r#"{{"instruction":"install server","parameters":[{id},"{credential}"]}}"#));
+    for (link, answer) in [(other, "0"), (two, "1")] {
+        scripted.texts(link);
+        scripted.send(link, &format!(r#"{{"instruction":"connect to server","parameters":[{id},80]}}"#));
+        assert_eq!(scripted.texts(link)[2], answer);
+    }
+    scripted.say(Said::Tunnel { namespace: "tea".to_owned(), is_injected: true });
+    scripted.send(two, r#"{"instruction":"initialize"}"#);
+    assert_eq!(scripted.instructs.pop().map(|it| it.kind), Some(InstructKind::Run));
+    scripted.send(other, r#"{"instruction":"initialize"}"#);
+    assert!(scripted.instructs.is_empty());
+}
+
+#[test]
+fn a_proof_goes_to_the_engine_without_a_credential() {
+    let mut scripted = Scripted::new();
+    let link = scripted.open();
+    scripted.send(link, r#"{"instruction":"prove"}"#);
+    assert_eq!(scripted.instructs.pop().map(|it| it.kind), Some(InstructKind::Prove));
 }
 
 #[test]

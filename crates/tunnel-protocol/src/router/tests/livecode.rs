@@ -9,7 +9,7 @@ const CREDENTIAL: &str = "configurer";
 
 fn livecode() -> Net {
     let secret = [0x5e; 32];
-    let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret });
+    let livecode = Some(LivecodeConfig::new(CREDENTIAL, secret));
     Net::new(Config { livecode, ..config() })
 }
 
@@ -211,7 +211,7 @@ fn a_link_may_be_several_servers_up_to_a_bound() {
 
 #[test]
 fn an_installation_obeys_the_number_of_servers() {
-    let livecode = Some(LivecodeConfig { credential: CREDENTIAL.to_owned(), secret: [0x5e; 32] });
+    let livecode = Some(LivecodeConfig::new(CREDENTIAL, [0x5e; 32]));
     let mut net =
         Net::new(Config { livecode, max_registrations: 3, max_registrations_per_address: 2, ..config() });
     let mut last = (net.texter(), 0, String::new());

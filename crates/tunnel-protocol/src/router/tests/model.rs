@@ -69,7 +69,7 @@ fn tight() -> Config {
         total_buffer: LIMIT,
         max_waiting: 4,
         max_waiting_per_link: 2,
-        livecode: Some(LivecodeConfig { credential: "secret".to_owned(), secret: [9; 32] }),
+        livecode: Some(LivecodeConfig::new("secret", [9; 32])),
         ..config()
     }
 }

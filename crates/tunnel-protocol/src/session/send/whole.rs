@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 struct Messages<'a> {
     pieces: &'a VecDeque<Bytes>,
     piece: usize,
-    /// Where in that piece the next message begins, or how far behind it.
+    /// The offset in that piece at which the next message begins, or how far behind it.
     at: usize,
     /// The same place as an offset of the stream.
     offset: u64,

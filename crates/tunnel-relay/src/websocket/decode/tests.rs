@@ -1,3 +1,5 @@
+//! Tests of the decoder.
+
 use super::*;
 
 const MASK: [u8; 4] = [0xa1, 0x03, 0x55, 0xfe];
@@ -21,7 +23,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What comes of `bytes` that arrive in pieces of `step` bytes, and the fault that ended it.
+/// Returns the events for `bytes` that arrive in pieces of `step` bytes, and the fault that ended it.
 fn decode(bytes: &[u8], step: usize) -> (Vec<Received>, Option<Fault>) {
     let (mut decoder, mut received, mut unread) = (Decoder::new(100_000, 8), Vec::new(), Vec::new());
     for piece in bytes.chunks(step) {

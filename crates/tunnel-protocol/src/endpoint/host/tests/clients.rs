@@ -393,3 +393,34 @@ fn a_client_who_goes_while_the_server_is_closed_is_not_waited_for() {
     let ended = events(&mut served.endpoint);
     assert!(matches!(ended[..], [.., Event::Closed { .. }, Event::HostClosed { .. }]), "{ended:?}");
 }
+
+#[test]
+fn the_server_counts_who_is_in_who_waits_who_was_refused_and_how_often_its_link_was_lost() {
+    let mut served = Served::new(of_size(10));
+    served.client("192.0.2.1");
+    served.call("192.0.2.2");
+    let refused = served.call("192.0.2.3").channel;
+    let incoming = events(&mut served.endpoint).into_iter().filter_map(|event| match event {
+        Event::Incoming { socket, incoming } => Some((socket, incoming.address)),
+        _ => None,
+    });
+    let (socket, _) = incoming.last().expect("the third client is offered");
+    served.endpoint.refuse(socket, CloseCode::REFUSED, "", served.now);
+    assert_eq!(refusals(&served.sent(), CloseCode::REFUSED), 1);
+    let stats = served.endpoint.host_stats();
+    assert!(stats.is_registered);
+    assert_eq!((stats.clients, stats.incoming, stats.admitted, stats.refused), (1, 1, 1, 1));
+    assert_eq!(served.endpoint.link_of_host(), Some(served.link));
+    // The refused client's channel is the relay's to close.
+    served.close(refused);
+    let link = served.endpoint.link_stats(served.link).expect("it is there");
+    assert!(link.is_ready && !link.is_livecode);
+    assert_eq!((link.channels, link.paused), (2, 0));
+
+    served.endpoint.handle_link_closed(served.link, CloseCode::ABNORMAL, "", served.now);
+    let stats = served.endpoint.host_stats();
+    assert!(!stats.is_registered);
+    assert_eq!((stats.clients, stats.interruptions), (1, 1));
+    assert_eq!(served.endpoint.link_stats(served.link), None);
+    assert_eq!(served.endpoint.host_stats().admitted, 1, "the count goes on");
+}
