@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::{HtmlInputElement, UrlSearchParams};
 use yew::prelude::*;
 
-/// What happens in the page.
+/// An event in the page.
 pub enum Event {
     /// The room is open under this server ID.
     Open(String),
