@@ -7,7 +7,7 @@ const { default: init, PeerToPeerWebSocket } = await import('../pkg/tunnel_wasm.
 const $ = id => document.getElementById(id);
 const url = location.hash.slice(1);
 
-/** How often it writes by itself, in milliseconds. */
+/** The time between the texts that it writes by itself, in milliseconds. */
 const EVERY = 300;
 /** The number of lines that are shown. */
 const SHOWN = 40;

@@ -18,7 +18,7 @@ server.listen(1337, socket => {
   }
 })`;
 
-/** What the edited lines get: the server that is there already, so that its ID stays. */
+/** The package as the edited lines get it: with the server that is there already, so that its ID stays. */
 class Lines {
   #server;
   #library;
@@ -44,7 +44,7 @@ class Lines {
       };
       const newThrough = async () => ({ listen, serverId: this.#server.serverId, url: this.#server.url });
       await lines({ ...this.#library, ForwardingServerWebSocket: { newThrough } });
-      // Who is connected is served by the old lines: it comes again, to the new ones.
+      // The old lines serve whoever is connected: it comes again, to the new ones.
       for (const client of [...this.#server.clients]) client.close(4000, 'the lines of the server have changed');
     } finally {
       URL.revokeObjectURL(url);

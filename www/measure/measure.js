@@ -6,7 +6,7 @@ const $ = id => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
 const relayUrl = parameters.get('relay') ?? location.origin.replace(/^http/, 'ws');
 
-/** How many first echoes and round trips are measured, and for how long bytes are sent, in milliseconds. */
+/** The number of first echoes and round trips that are measured, and the time for which bytes are sent, in milliseconds. */
 const FIRSTS = 9;
 const ROUND_TRIPS = 300;
 const SENDING = 2000;
@@ -39,7 +39,7 @@ async function timed(run) {
   return performance.now() - started;
 }
 
-/** How long it takes from `open` to the first message back, for some sockets in turn. */
+/** Measures the time from `open` to the first message back, for some sockets in turn. */
 async function firstEchoes(open) {
   const times = [];
   for (let n = 0; n < FIRSTS; n++) {

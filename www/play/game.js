@@ -1,5 +1,8 @@
 /** The rules, without any network: players move over a board and collect sparks. The host's page runs it, and nobody else does. */
 
+/** The time for which the place of a player who has gone is kept, in milliseconds. */
+const KEPT_FOR = 20_000;
+
 export const BOARD = { width: 1280, height: 720 };
 export const TICKS_A_SECOND = 30;
 export const MOST_PLAYERS = 8;
@@ -11,55 +14,68 @@ const SPARKS = 6;
 const within = (value, most) => Math.min(most - RADIUS, Math.max(RADIUS, value));
 
 export class Game {
-  players = new Map();
-  sparks = [];
-  #next = 1;
+  /** All of the game, as JSON has it: what a board that is reloaded parks. */
+  all;
 
-  constructor(random = Math.random) {
-    this.random = random;
-    while (this.sparks.length < SPARKS) this.sparks.push(this.#place());
+  constructor(parked) {
+    this.all = parked ?? { players: [], sparks: Array.from({ length: SPARKS }, () => this.#place()), next: 1 };
+    // They come back, or not.
+    for (const player of this.all.players) this.leave(player);
   }
 
   #place() {
-    return { x: within(this.random() * BOARD.width, BOARD.width), y: within(this.random() * BOARD.height, BOARD.height) };
+    return { x: within(Math.random() * BOARD.width, BOARD.width), y: within(Math.random() * BOARD.height, BOARD.height) };
   }
 
-  join() {
-    const id = this.#next++;
-    this.players.set(id, { ...this.#place(), dx: 0, dy: 0, score: 0, hue: (id * 137) % 360 });
-    return id;
+  find(who) {
+    return this.all.players.find(player => player.who === who);
   }
 
-  leave(id) {
-    this.players.delete(id);
+  /** Nobody but a player knows its `who`: with that it is the same one when it comes again. */
+  join(who) {
+    let player = this.find(who);
+    if (!player) {
+      const id = this.all.next++;
+      player = { who, id, ...this.#place(), dx: 0, dy: 0, score: 0, hue: (id * 137) % 360 };
+      this.all.players.push(player);
+    }
+    player.goneAt = null;
+    return player;
   }
 
-  /** Where somebody wants to go; anything but two finite numbers is ignored. */
-  steer(id, move) {
-    const player = this.players.get(id);
+  leave(player) {
+    player.goneAt ??= Date.now();
+    player.dx = player.dy = 0;
+  }
+
+  /** The place where somebody wants to go; anything but two finite numbers is ignored. */
+  steer(player, move) {
     const [dx, dy] = Array.isArray(move) ? move : [];
-    if (!player || !Number.isFinite(dx) || !Number.isFinite(dy)) return;
+    if (!Number.isFinite(dx) || !Number.isFinite(dy)) return;
     const length = Math.max(1, Math.hypot(dx, dy));
     player.dx = dx / length;
     player.dy = dy / length;
   }
 
   tick(seconds = 1 / TICKS_A_SECOND) {
-    for (const player of this.players.values()) {
+    const { players, sparks } = this.all;
+    for (const player of [...players]) {
+      if (player.goneAt && Date.now() - player.goneAt > KEPT_FOR) players.splice(players.indexOf(player), 1);
       player.x = within(player.x + player.dx * SPEED * seconds, BOARD.width);
       player.y = within(player.y + player.dy * SPEED * seconds, BOARD.height);
-      this.sparks.forEach((spark, n) => {
-        if (Math.hypot(spark.x - player.x, spark.y - player.y) > RADIUS * 1.6) return;
+      sparks.forEach((spark, n) => {
+        if (player.goneAt || Math.hypot(spark.x - player.x, spark.y - player.y) > RADIUS * 1.6) return;
         player.score++;
-        this.sparks[n] = this.#place();
+        sparks[n] = this.#place();
       });
     }
   }
 
-  /** What everybody sees: whole numbers, as they are sent thirty times a second. */
+  /** The view of everybody: whole numbers, as they are sent thirty times a second. */
   state(roundTripOf = () => null) {
-    const players = [...this.players].map(([id, { x, y, score, hue }]) => [id, Math.round(x), Math.round(y), score, hue, roundTripOf(id)]);
-    return { players, sparks: this.sparks.map(({ x, y }) => [Math.round(x), Math.round(y)]) };
+    const { players, sparks } = this.all;
+    const seen = ({ id, x, y, score, hue, goneAt }) => [id, Math.round(x), Math.round(y), score, hue, goneAt ? 'away' : roundTripOf(id)];
+    return { players: players.map(seen), sparks: sparks.map(({ x, y }) => [Math.round(x), Math.round(y)]) };
   }
 }
 
@@ -78,7 +94,8 @@ export function draw(canvas, { players, sparks }) {
     context.arc(x, y, 10, 0, 7);
     context.fill();
   }
-  for (const [, x, y, score, hue] of players) {
+  for (const [, x, y, score, hue, roundTrip] of players) {
+    context.globalAlpha = roundTrip === 'away' ? 0.35 : 1;
     context.fillStyle = `hsl(${hue} 70% 38%)`;
     context.beginPath();
     context.arc(x, y, RADIUS, 0, 7);
@@ -87,6 +104,7 @@ export function draw(canvas, { players, sparks }) {
     context.font = '600 24px system-ui, sans-serif';
     context.textAlign = 'center';
     context.fillText(`${score}`, x, y + 9);
+    context.globalAlpha = 1;
   }
 }
 
@@ -105,6 +123,6 @@ export function list(element, { players }) {
     }
     line.dataset.score = score;
     line.querySelector('b').textContent = score;
-    line.querySelector('small').textContent = roundTrip === null ? '' : `${roundTrip} ms`;
+    line.querySelector('small').textContent = Number.isFinite(roundTrip) ? `${roundTrip} ms` : (roundTrip ?? '');
   }
 }

@@ -1,5 +1,6 @@
 /** The network of the game: the host's tab is the server and decides everything; players say where they want to go. */
 import init, { ForwardingServerWebSocket, PeerToPeerWebSocket } from '../pkg/tunnel_wasm.js';
+import { randomId, remember, remembered } from '../room/format.js';
 import { toSvg } from '../room/qr.js';
 import { draw, Game, list, MOST_PLAYERS, TICKS_A_SECOND } from './game.js';
 
@@ -9,6 +10,9 @@ const relayUrl = parameters.get('relay') ?? location.origin.replace(/^http/, 'ws
 const PORT = 30;
 /** Bytes that may wait for a player who is slow: beyond, states are left out for them. */
 const BEHIND = 16_384;
+
+/** Close codes of this page (4000 to 4999 are the application's). */
+const CODES = { noMove: 4400, elsewhere: 4409 };
 
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -41,33 +45,38 @@ async function hostServer() {
 
 async function host() {
   document.body.dataset.role = 'host';
-  const game = new Game();
   const sockets = new Map();
   const server = await hostServer();
+  const game = new Game(server.parked);
+  if (server.identity) server.parked = game.all; // as it is when this page is left
   server.listen(PORT, socket => {
-    const id = game.join();
-    sockets.set(id, socket);
+    const player = game.join(socket.path);
+    sockets.get(player.id)?.close(CODES.elsewhere, 'you play in another tab');
+    sockets.set(player.id, socket);
     socket.onmessage = ({ data }) => {
       try {
-        game.steer(id, JSON.parse(data));
+        game.steer(player, JSON.parse(data));
       } catch {
-        socket.close(4400, 'not a move');
+        socket.close(CODES.noMove, 'not a move');
       }
     };
     socket.onclose = () => {
-      game.leave(id);
-      sockets.delete(id);
+      if (sockets.get(player.id) !== socket) return;
+      game.leave(player);
+      sockets.delete(player.id);
     };
-    socket.send(JSON.stringify({ you: id }));
-  }, { accept: () => game.players.size < MOST_PLAYERS });
+    socket.send(JSON.stringify({ you: player.id }));
+  }, { accept: ({ path }) => game.find(path) !== undefined || game.all.players.length < MOST_PLAYERS });
 
   const link = Object.assign(new URL(location.href), { hash: server.serverId }).href;
   $('link').href = $('link').textContent = link;
   $('qr').replaceChildren(toSvg(link, 'QR code of the link'));
   document.body.dataset.state = 'open';
 
-  let own;
-  watchKeys(move => game.steer((own ??= game.join()), move));
+  // Paths begin with a slash: nobody else is this player.
+  const own = 'this keyboard';
+  if (game.find(own)) game.join(own);
+  watchKeys(move => game.steer(game.join(own), move));
   const roundTripOf = id => {
     const time = sockets.get(id)?.getStats().roundTripTime ?? null;
     return time && Math.round(time);
@@ -83,17 +92,27 @@ async function host() {
 
 function play(serverId) {
   document.body.dataset.role = 'player';
+  const who = remembered(`player ${serverId}`) ?? randomId();
+  remember(`player ${serverId}`, who);
   let socket;
-  const steer = move => socket.readyState === 1 && socket.send(JSON.stringify(move));
+  let going = [0, 0];
+  const steer = move => {
+    going = move;
+    if (socket.readyState === 1) socket.send(JSON.stringify(move));
+  };
   const say = (state, text) => {
     document.body.dataset.state = state;
     $('message').textContent = text;
   };
   const connect = () => {
-    socket = PeerToPeerWebSocket.toPort(PORT, serverId, relayUrl);
-    socket.onopen = () => say('open', '');
-    socket.addEventListener('reconnecting', () => say('away', 'Reconnecting…'));
-    socket.addEventListener('reconnected', () => say('open', ''));
+    // The path says who this is, also to a board that was reloaded; it is encrypted.
+    socket = new PeerToPeerWebSocket(`${relayUrl}/${serverId}/${PORT}/${who}`, [], { redial: true });
+    socket.onopen = socket.onreopened = () => {
+      say('open', '');
+      steer(going);
+    };
+    socket.onreconnecting = () => say('away', 'Reconnecting…');
+    socket.onreconnected = () => say('open', '');
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
       if (!message.you) return show(message);
@@ -101,7 +120,8 @@ function play(serverId) {
       $('pad').style.setProperty('--hue', (message.you * 137) % 360);
       return undefined;
     };
-    socket.onclose = ({ reason }) => {
+    socket.onclose = ({ code, reason }) => {
+      if (code === CODES.elsewhere) return say('closed', 'You play in another tab.');
       if (reason.startsWith('refused')) return say('closed', `${MOST_PLAYERS} play already. Load this page again later.`);
       say('away', 'The board is away. You are back in by yourself when it is.');
       return setTimeout(connect, 1000);

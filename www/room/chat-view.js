@@ -58,12 +58,12 @@ export class ChatView {
     this.#append(h('p.event', {}, text), false);
   }
 
-  /** What was not echoed when the connection ended did not arrive, as far as we can know. */
+  /** Messages that were not echoed when the connection ended did not arrive, as far as we can know. */
   lost() {
     for (const item of this.#log.querySelectorAll('.pending')) item.classList.replace('pending', 'lost');
   }
 
-  /** What an empty log says. */
+  /** The words of an empty log. */
   explain(title, text) {
     const [bold, span] = $('chat-empty').querySelectorAll('b, span');
     bold.textContent = title;
@@ -72,7 +72,7 @@ export class ChatView {
 
   #append(item, pending) {
     const log = this.#log;
-    // What is pending stays last, so that everybody sees the messages in the host's order.
+    // Pending messages stay last, so that everybody sees the messages in the host's order.
     log.insertBefore(item, pending ? null : log.querySelector('.pending'));
     this.#group(item);
     this.#group(item.nextElementSibling);

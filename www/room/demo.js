@@ -8,7 +8,7 @@ import { $ } from './dom.js';
 import { ChatView, setUpComposer } from './chat-view.js';
 import { FilesView } from './files-view.js';
 import { Shelf } from './files.js';
-import { cleanLine, randomName } from './format.js';
+import { cleanLine, formatDuration, randomName, remember, remembered } from './format.js';
 
 const parameters = new URLSearchParams(location.search);
 const relayUrl = parameters.get('relay') ?? location.origin.replace(/^http/, 'ws');
@@ -44,19 +44,31 @@ async function join(library) {
   document.body.dataset.view = 'room';
   $('invite').hidden = true;
   const { GuestRoom, ...view } = await library;
-  enter(new GuestRoom(relayUrl, nameInput.value, serverId), view);
+  const room = new GuestRoom(relayUrl, nameInput.value, serverId);
+  await room.prepare();
+  const shelf = new Shelf(false, room.store);
+  await shelf.ready;
+  enter(room, view, shelf);
 }
 
 function setUpHosting(library) {
   document.body.dataset.view = 'landing';
-  $('host-form').addEventListener('submit', async event => {
+  $('host-form').addEventListener('submit', event => {
     event.preventDefault();
+    open();
+  });
+  // This tab was reloaded while it hosted a room: its guests wait.
+  if (remembered('hosting')) open();
+  async function open() {
     const button = $('host-button');
     button.disabled = true;
     button.textContent = 'Opening…';
     $('host-error').textContent = '';
     const { HostRoom, ...view } = await library;
     const room = new HostRoom(relayUrl, chosenName());
+    await room.prepare();
+    const shelf = new Shelf(true, room.store);
+    await shelf.ready;
     try {
       await room.open();
     } catch (error) {
@@ -66,13 +78,15 @@ function setUpHosting(library) {
       button.textContent = 'Host a room';
       return;
     }
-    enter(room, view);
-  });
+    const isBack = remembered('hosting');
+    remember('hosting', true);
+    enter(room, view, shelf);
+    if (isBack) chat.event('The room is open again, as it was');
+  }
 }
 
 /** Shows the room. A host's is open by now, a guest's connects. */
-function enter(room, view) {
-  const shelf = new Shelf(room.isHost);
+function enter(room, view, shelf) {
   new FilesView(shelf);
   $('name-slot').append($('name-field'));
   document.body.dataset.view = 'room';
@@ -84,11 +98,13 @@ function enter(room, view) {
     view.showState(room.state, room.isHost);
     view.showEncryption(room.sockets, relayUrl);
     view.showPeople(room.people, room.me, room.state);
-    if (room.me) chat.owns(room.me);
     explainEmptyChat(room);
   };
+  chat.owns(room.me);
+  const tellResumption = watchInterruptions(room);
   room.addEventListener('state', ({ detail }) => {
     refresh();
+    tellResumption(detail.phase);
     if (detail.phase !== 'closed') return;
     chat.lost();
     view.openTab('chat');
@@ -98,7 +114,6 @@ function enter(room, view) {
     refresh();
   });
   room.addEventListener('said', ({ detail }) => {
-    if (room.me) chat.owns(room.me);
     if (!chat.said(detail)) return;
     view.mark('chat');
     countUnread();
@@ -110,6 +125,7 @@ function enter(room, view) {
 
   setUpComposer(text => room.say(text));
   setUpFiles(shelf, view);
+  shelf.show();
   nameInput.addEventListener('change', () => room.rename((nameInput.value = chosenName())));
   setUpLeaving(room);
   $('reconnect-button').addEventListener('click', () => (room.isHost ? location.reload() : room.open()));
@@ -119,6 +135,7 @@ function enter(room, view) {
     if (parameters.has('relay')) link.searchParams.set('relay', relayUrl);
     link.hash = room.serverId;
     view.showInvite(link.href);
+    for (const said of room.history) chat.said(said);
     tellComings(room, view);
     refresh();
     $('copy-button').focus(); // the button that was pressed is gone
@@ -133,14 +150,29 @@ function setUpLeaving(room) {
   $('leave-button').addEventListener('click', () => (room.isHost ? ask.showModal() : room.leave()));
   $('keep-room').addEventListener('click', () => ask.close());
   $('close-room').addEventListener('click', () => {
+    remember('hosting', undefined);
     ask.close();
     room.leave();
   });
   if (room.isHost) $('leave-button').textContent = 'Close room';
 }
 
+/** Notes in the chat that the connection is back, after how long, and that nothing is missing. */
+function watchInterruptions(room) {
+  let since = room.wasIn ? performance.timeOrigin : 0;
+  return phase => {
+    if (phase === 'reconnecting' || phase === 'away') since ||= performance.timeOrigin + performance.now();
+    if (phase === 'closed') since = 0;
+    if (phase !== 'open' || !since) return;
+    const seconds = (performance.timeOrigin + performance.now() - since) / 1000;
+    since = 0;
+    chat.event(`Back after ${formatDuration(seconds)}, nothing lost`);
+  };
+}
+
 function explainEmptyChat({ isHost, people, state: { phase } }) {
   if (phase === 'connecting') chat.explain('Connecting to the host…', '');
+  else if (phase === 'away') chat.explain('The host is away', 'You are back in by yourself when it is.');
   else if (phase === 'closed') chat.explain('', '');
   else if (isHost && people.length < 2)
     chat.explain('Waiting for guests', 'Send the link. Whoever opens it can chat with you here.');

@@ -41,6 +41,7 @@ export class FilesView {
       $('files-empty').hidden = true;
     }
     item.element.dataset.state = entry.state;
+    item.element.dataset.resumed = entry.receipt?.resumedAt ?? 0;
     item.title.textContent = entry.name;
     item.meta.textContent = `${formatBytes(entry.size)} · ${entry.mine ? 'from you' : `from ${entry.from}`}`;
     this.#drawAction(item, entry);
@@ -63,7 +64,7 @@ export class FilesView {
     );
     let action = '';
     if (entry.state === 'done') action = 'save';
-    else if (entry.state === 'waiting' || entry.state === 'receiving' || busy) action = 'cancel';
+    else if (['waiting', 'receiving', 'paused'].includes(entry.state) || busy) action = 'cancel';
     else if (entry.state === 'offered') action = 'receive';
     else if (entry.state === 'failed' && entry.line?.open) action = 'again';
     if (action === item.action) return;
@@ -99,9 +100,10 @@ export class FilesView {
     if (entry.mine) return null;
     if (state === 'offered') return { left: 'Large: press to receive' };
     if (state === 'waiting') return { left: 'Waiting…', value: 0 };
-    if (state === 'receiving') return underWay(receipt.meter, size, '');
+    if (state === 'receiving') return underWay(receipt.meter, size, receipt.resumedAt ? `Went on at ${formatBytes(receipt.resumedAt)}: ` : '');
+    if (state === 'paused') return paused(receipt?.meter.bytes ?? 0, size, entry.from);
     if (state === 'failed') return { left: problem, kind: 'bad', icon: 'alert' };
-    return arrived(entry, receipt.meter);
+    return arrived(entry, receipt?.meter);
   }
 
   #deliveryWays(entry) {
@@ -123,6 +125,11 @@ export class FilesView {
     if (entry.mine && ways.length === 0) ways.push({ left: 'Goes to whoever joins' });
     return ways;
   }
+}
+
+/** Its sender, or the host, is away: it goes on by itself. */
+function paused(bytes, size, from) {
+  return { left: `Waits for ${from}`, right: bytes ? `${formatBytes(bytes)} are here` : '', value: bytes / size, kind: 'warn' };
 }
 
 function underWay(meter, size, prefix) {

@@ -115,3 +115,21 @@ export function hueOf(text) {
   for (const character of text) hash = (hash * 31 + character.codePointAt(0)) >>> 0;
   return hash % 8;
 }
+
+/** A value that this tab keeps when it is reloaded; storage may be turned off, and it is then as if it were a new tab. */
+export function remembered(key) {
+  try {
+    return JSON.parse(sessionStorage.getItem(key)) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function remember(key, value) {
+  try {
+    if (value === undefined) sessionStorage.removeItem(key);
+    else sessionStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // It lives as long as the page.
+  }
+}

@@ -1,9 +1,9 @@
 /**
  * The files port between two tabs: offers, requests and one file at a time each way over one socket.
  *
- * JSON texts: offer {id, name, size, from} · request {id} · begin {id} · end {id, sha256} · abort {id} · got
+ * JSON texts: offer {id, name, size, from} · request {id, at} · begin {id, at} · end {id, sha256} · abort {id} · got
  * {id, bytes} · checked {id, sha256} · cancel {id}. Binary messages are the bytes of the file begun last, so
- * that no byte of it needs a header.
+ * that no byte of it needs a header. `at` is the number of bytes that the receiver has already, of an earlier line.
  */
 
 /** Bytes of one message: few enough messages to be fast, and small enough for a smooth progress bar. */
@@ -15,7 +15,7 @@ const HIGH_WATER = 4 * 1024 * 1024;
 /** Bytes that the receiver may be behind with storing and hashing. */
 const WINDOW = 16 * 1024 * 1024;
 /**
- * How soon to look at `bufferedAmount` again, in milliseconds. No event tells that it fell, and browsers slow
+ * The time after which `bufferedAmount` is looked at again, in milliseconds. No event tells that it fell, and browsers slow
  * timers of hidden tabs down to one a second, so `got` messages wake the sender as well.
  */
 const LOOK_AGAIN = 20;
@@ -27,6 +27,7 @@ export class Line {
   #sending = null;
   #receipt = null;
   #wake = null;
+  #isOver = false;
 
   /** `person` is who is at the other end; `shelf` takes the offers, requests and files. */
   constructor(socket, person, shelf) {
@@ -35,16 +36,21 @@ export class Line {
     this.#shelf = shelf;
     socket.binaryType = 'arraybuffer';
     socket.addEventListener('message', ({ data }) => this.#handle(data));
-    socket.addEventListener('close', () => {
-      this.#receipt?.fail('The connection was lost');
-      this.#receipt = null;
-      this.#wake?.();
-      shelf.detach(this);
-    });
+    socket.addEventListener('close', () => this.end());
+  }
+
+  /** Nothing more comes over it: its socket has closed, or the same person has another line. */
+  end() {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#receipt?.pause();
+    this.#receipt = null;
+    this.#wake?.();
+    this.#shelf.detach(this);
   }
 
   get open() {
-    return this.#socket.readyState === 1;
+    return !this.#isOver && this.#socket.readyState === 1;
   }
 
   tell(message) {
@@ -58,6 +64,7 @@ export class Line {
   }
 
   #handle(data) {
+    if (this.#isOver) return undefined;
     if (typeof data !== 'string') return this.#receipt?.take(data);
     let message;
     try {
@@ -71,9 +78,9 @@ export class Line {
       case 'offer':
         return this.#shelf.offered(this, message);
       case 'request':
-        return this.#shelf.requested(this, id);
+        return this.#shelf.requested(this, id, message.at);
       case 'begin':
-        this.#receipt = this.#shelf.begun(this, id);
+        this.#receipt = this.#shelf.begun(this, id, message.at);
         return;
       case 'end':
         this.#receipt?.end(message.sha256);
@@ -101,7 +108,7 @@ export class Line {
         this.tell({ type: 'abort', id: delivery.id });
         continue;
       }
-      this.tell({ type: 'begin', id: delivery.id });
+      this.tell({ type: 'begin', id: delivery.id, at: delivery.from });
       try {
         await this.#sendBytes(delivery);
         const sha256 = await delivery.entry.digest;
@@ -117,8 +124,8 @@ export class Line {
   async #sendBytes(delivery) {
     const { blob } = delivery.entry;
     const stopped = () => delivery.cancelled || !this.open;
-    let sent = 0;
-    for (let at = 0; at < blob.size && !stopped(); at += BLOCK) {
+    let sent = delivery.from;
+    for (let at = delivery.from; at < blob.size && !stopped(); at += BLOCK) {
       const block = new Uint8Array(
         await blob
           .slice(at, at + BLOCK)
@@ -138,7 +145,7 @@ export class Line {
         } while (!stopped());
       }
     }
-    // What is still in the socket is on its way, but not there yet.
+    // Bytes that are still in the socket are on their way, but not there yet.
     while (delivery.got < sent && !stopped()) {
       delivery.progress(Math.max(delivery.got, sent - this.#socket.bufferedAmount));
       await this.#look();

@@ -271,7 +271,7 @@ function drawData(modules, size, codewords, masked) {
 }
 
 /**
- * How hard the symbol is to scan: long runs, blocks, look-alikes of the finder, and imbalance cost points.
+ * The penalty of a symbol that is hard to scan: long runs, blocks, look-alikes of the finder, and imbalance cost points.
  */
 function penalty(modules) {
   const size = modules.length;

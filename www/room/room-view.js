@@ -9,10 +9,11 @@ const PHASES = {
   connecting: 'Connecting…',
   open: 'Open',
   reconnecting: 'Reconnecting…',
+  away: 'Host away',
   closed: 'Closed',
 };
 
-/** What to tell people by the code of a TunnelError, or by the close code itself. */
+/** The words for people by the code of a TunnelError, or by the close code itself. */
 const CAUSES = [
   [
     ['server-not-found', 3701],
@@ -39,6 +40,7 @@ const CAUSES = [
   [['bad-link'], 'This link is not complete', 'Ask for it again, or copy all of it.'],
   [[4001], 'You fell too far behind', 'The host closed the connection because messages piled up.'],
   [[4002], 'The host closed the room', 'Ask the host for a new link.'],
+  [[4003], 'You are in this room in another tab', 'A tab that was duplicated is the same person.'],
   [
     ['going-away', 1001],
     'The host’s tab was closed or reloaded',
@@ -52,6 +54,8 @@ export function showState({ phase, name, code, left }, isHost) {
   setText($('status').lastElementChild, PHASES[phase]);
   const closed = phase === 'closed';
   $('closed').hidden = !closed;
+  $('away').hidden = phase !== 'away' && phase !== 'reconnecting';
+  setText($('away').querySelector('b'), phase === 'away' ? 'The host is away.' : 'The network is away.');
   $('chat-form').hidden = closed;
   $('leave-button').disabled = closed;
   $('chat-send').disabled = phase === 'connecting';

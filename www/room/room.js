@@ -4,14 +4,18 @@
  * passes messages on.
  *
  * Port 1, chat, JSON texts:
- *   guest to host   hello {name} · say {key, text} · rename {name}
+ *   guest to host   hello {name, secret} · say {key, text} · rename {name}
  *   host to guest   welcome {id, ticket, history} · people {people} · said {id, key, name, text, at}
+ * A guest that is reloaded, or whose host was, says hello again with its secret, and what was not answered once more: the history
+ * in `welcome` tells both what has arrived.
  * Port 2, files: `join {ticket}` ties it to the guest's chat; the rest is in line.js.
  *
  * Events of a room, all with a `detail`: `state`, `people`, `said`, `files` (a file socket is ready).
  */
 import { ForwardingServerWebSocket, PeerToPeerWebSocket } from '../pkg/tunnel_wasm.js';
-import { cleanLine, randomId } from './format.js';
+import { cleanLine, randomId, remember, remembered } from './format.js';
+import { Sha256 } from './sha256.js';
+import { Store } from './store.js';
 
 export const PORTS = { chat: 1, files: 2 };
 export const MAX_NAME = 32;
@@ -24,15 +28,24 @@ const HOST = 'host';
 /** Sockets whose path is broken for now, and which the library is mending. */
 const away = new WeakSet();
 /** Close codes of this page (4000 to 4999 are the application's). */
-const CODES = { unexpected: 4000, tooSlow: 4001, over: 4002 };
-/** How often a guest that was cut off before it was in tries again, and how long it waits before (milliseconds). */
+const CODES = { unexpected: 4000, tooSlow: 4001, over: 4002, again: 4003 };
+/** The number of times that a guest which was cut off before it was in tries again, and the wait before (milliseconds). */
 const ATTEMPTS = [500, 1000, 2000, 4000];
-/** What another attempt would not change, by the code of a TunnelError or the close code. */
-const FINAL = ['server-not-found', 'port-closed', 'refused', 'id-taken-over', 3700, 3701, 3702, 3703, 1001, 4000, 4001, 4002];
+/** The failures that another attempt would not change, by the code of a TunnelError or the close code. */
+const FINAL = ['server-not-found', 'port-closed', 'refused', 'id-taken-over', 3700, 3701, 3702, 3703, 1001, 4000, 4001, 4002, 4003];
+/** The same for a guest who has been in: a host that is away may come back. */
+const OVER = ['refused', 'id-taken-over', 'bad-link', 3700, 3703, 4000, 4002, 4003];
+
+/** The guest as everybody in the room knows it: nobody finds the secret that leads to it. */
+function idOf(secret) {
+  const hash = new Sha256();
+  hash.update(new TextEncoder().encode(secret));
+  return hash.finish().slice(0, 16);
+}
 
 class Room extends EventTarget {
   state = { phase: 'connecting' };
-  /** Who is here: `{id, name, host, ports: {1: "open", 2: "connecting"}}`, the host first. */
+  /** The people here: `{id, name, host, ports: {1: "open", 2: "connecting"}}`, the host first. */
   people = [];
   me = null;
 
@@ -46,7 +59,7 @@ class Room extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** `phase` is connecting, open, reconnecting or closed; closed comes with what is known of the cause. */
+  /** `phase` is connecting, open, reconnecting, away or closed; closed comes with what is known of the cause. */
   enter(phase, cause = {}) {
     this.state = { phase, ...cause };
     this.emit('state', this.state);
@@ -54,9 +67,9 @@ class Room extends EventTarget {
 }
 
 /** A browser has one room that keeps its link; what is open in further tabs, or without storage, gets links of its own. */
-async function register(relayUrl) {
+async function register(relayUrl, isKept) {
   // The library waits some seconds for a name that another tab has, as one that is being reloaded gives it back soon.
-  if (!(await claimRoom())) return ForwardingServerWebSocket.newThrough(relayUrl);
+  if (!isKept) return ForwardingServerWebSocket.newThrough(relayUrl);
   try {
     return await ForwardingServerWebSocket.newThrough(relayUrl, { identity: 'room' });
   } catch (error) {
@@ -65,7 +78,7 @@ async function register(relayUrl) {
   }
 }
 
-/** Whether this tab is the one whose room keeps its link: it stays so until it is closed. */
+/** Returns whether this tab is the one whose room keeps its link: it stays so until it is closed. */
 async function claimRoom() {
   const [{ type } = {}] = performance.getEntriesByType('navigation');
   if (!navigator.locks) return true;
@@ -86,12 +99,26 @@ export class HostRoom extends Room {
   #guests = new Map();
   #history = [];
   #leaving = false;
+  #isKept = false;
   isHost = true;
   me = HOST;
+  store;
+
+  /** Finds what this browser has kept of the room. */
+  async prepare() {
+    this.#isKept = await claimRoom();
+    this.store = new Store(this.#isKept ? `room: host ${this.relayUrl}` : null);
+    this.#history = (await this.store.get('history'))?.messages ?? [];
+  }
+
+  /** The messages of before. */
+  get history() {
+    return this.#history;
+  }
 
   /** Registers at the relay; rejects with the library's TunnelError. */
   async open() {
-    const server = await register(this.relayUrl);
+    const server = await register(this.relayUrl, this.#isKept);
     this.#server = server;
     server.listen(PORTS.chat, socket => this.#takeFirst(socket, 'hello', this.#greet));
     server.listen(PORTS.files, socket => this.#takeFirst(socket, 'join', this.#admit));
@@ -125,6 +152,7 @@ export class HostRoom extends Room {
     this.#leaving = true;
     for (const { chat } of this.#guests.values()) chat.close(CODES.over, 'the host closed the room');
     this.#server?.close();
+    this.store.clear();
   }
 
   /** Waits for the message that must come first on a socket, and closes what sends another or none. */
@@ -143,9 +171,16 @@ export class HostRoom extends Room {
     );
   }
 
-  #greet(socket, { name }) {
+  #greet(socket, { name, secret }) {
+    const isSecret = typeof secret === 'string' && secret.length >= 16 && secret.length <= 64;
+    const id = isSecret ? idOf(secret) : randomId();
+    // The same person, whose page was reloaded: what it had before goes.
+    const before = this.#guests.get(id);
+    this.#guests.delete(id);
+    before?.chat.close(CODES.again, 'this guest came again');
+    before?.files?.close();
     const guest = {
-      id: randomId(),
+      id,
       ticket: randomId(),
       name: cleanLine(name, MAX_NAME) || 'Guest',
       chat: socket,
@@ -155,6 +190,7 @@ export class HostRoom extends Room {
     socket.addEventListener('message', ({ data }) => this.#hear(guest, parse(data)));
     watchPath(socket, () => this.#tellPeople());
     socket.addEventListener('close', () => {
+      if (this.#guests.get(guest.id) !== guest) return;
       this.#guests.delete(guest.id);
       guest.files?.close();
       this.#tellPeople();
@@ -186,7 +222,8 @@ export class HostRoom extends Room {
     }
   }
 
-  #spread(id, name, { text, key }) {
+  /** Everybody hears of it when it has been kept. What has been said before, by a guest who did not see it arrive, is not said twice. */
+  async #spread(id, name, { text, key }) {
     const said = {
       type: 'said',
       id,
@@ -195,7 +232,9 @@ export class HostRoom extends Room {
       text: text.slice(0, MAX_TEXT),
       at: Date.now(),
     };
+    if (this.#history.some(each => each.id === id && each.key === said.key)) return;
     this.#history = [...this.#history, said].slice(-MAX_HISTORY);
+    await this.store.put('history', [], { messages: this.#history });
     this.#tellAll(said);
     this.emit('said', said);
   }
@@ -226,13 +265,35 @@ export class HostRoom extends Room {
 export class GuestRoom extends Room {
   #chat = null;
   #files = null;
-  /** How often it has been tried since it worked. */
+  /** The number of tries since it worked. */
   #failures = 0;
+  /** True from the host's welcome to the end of the socket. */
+  #isIn = false;
+  /** True if this tab was in the room before, maybe before it was reloaded. */
+  wasIn;
+  /** Messages that the host is not known to have: `{key, text, at}`. */
+  #outbox;
+  #secret;
   isHost = false;
+  store;
 
   constructor(relayUrl, name, serverId) {
     super(relayUrl, name);
     this.serverId = serverId;
+    const { secret = randomId() + randomId(), outbox = [], wasIn = false } = remembered(`room ${serverId}`) ?? {};
+    this.#secret = secret;
+    this.#outbox = outbox;
+    this.wasIn = wasIn;
+    this.me = idOf(secret);
+  }
+
+  async prepare() {
+    this.store = new Store(`room: guest ${this.serverId} ${this.me}`);
+    this.#remember();
+  }
+
+  #remember() {
+    remember(`room ${this.serverId}`, { secret: this.#secret, outbox: this.#outbox, wasIn: this.wasIn });
   }
 
   get sockets() {
@@ -241,13 +302,14 @@ export class GuestRoom extends Room {
 
   open() {
     this.#failures = 0;
+    for (const said of this.#outbox) this.emit('said', { id: this.me, name: this.name, ...said, pending: true });
     this.#connect();
   }
 
   #connect() {
-    this.enter('connecting');
-    this.people = [];
-    this.me = null;
+    if (!this.wasIn) this.enter('connecting');
+    else if (this.state.phase !== 'away') this.enter('reconnecting');
+    this.#isIn = false;
     try {
       this.#chat = PeerToPeerWebSocket.toPort(PORTS.chat, this.serverId, this.relayUrl);
     } catch (error) {
@@ -256,20 +318,25 @@ export class GuestRoom extends Room {
     }
     const chat = this.#chat;
     this.#follow(chat, cause => {
-      // What was cut off before the host's welcome came has lost nothing: it is as if it were opened later.
-      const again = this.me === null && !FINAL.includes(cause.name) && !FINAL.includes(cause.code);
-      if (!again || this.#failures >= ATTEMPTS.length) return this.#end(cause);
+      // A line that was cut off before the host's welcome came has lost nothing: it is as if it were opened later. A guest who was in waits.
+      const final = this.wasIn ? OVER : FINAL;
+      const again = !final.includes(cause.name) && !final.includes(cause.code);
+      if (!again || (!this.wasIn && this.#failures >= ATTEMPTS.length)) return this.#end(cause);
       this.#chat = null;
-      this.#later(() => this.#chat === null && this.state.phase === 'connecting' && this.#connect());
+      this.#isIn = false;
+      if (this.wasIn) this.enter('away', cause);
+      this.#later(() => this.#chat === null && ['connecting', 'away'].includes(this.state.phase) && this.#connect());
     });
-    chat.addEventListener('open', () => tell(chat, { type: 'hello', name: this.name }));
+    chat.addEventListener('open', () => tell(chat, { type: 'hello', name: this.name, secret: this.#secret }));
     chat.addEventListener('message', ({ data }) => this.#hear(parse(data)));
   }
 
   say(text) {
-    const key = randomId();
-    tell(this.#chat, { type: 'say', key, text });
-    this.emit('said', { id: this.me, name: this.name, key, text, at: Date.now(), pending: true });
+    const said = { key: randomId(), text, at: Date.now() };
+    this.#outbox.push(said);
+    this.#remember();
+    if (this.#isIn) tell(this.#chat, { type: 'say', ...said });
+    this.emit('said', { id: this.me, name: this.name, ...said, pending: true });
   }
 
   rename(name) {
@@ -281,11 +348,25 @@ export class GuestRoom extends Room {
     this.#end({ code: 1000, reason: '', left: true });
   }
 
+  /** A message of ours has arrived at the host. */
+  #arrived({ id, key }) {
+    const index = id === this.me ? this.#outbox.findIndex(each => each.key === key) : -1;
+    if (index < 0) return;
+    this.#outbox.splice(index, 1);
+    this.#remember();
+  }
+
   #hear(message) {
     if (message?.type === 'welcome') {
-      this.me = message.id;
       this.#failures = 0;
-      for (const said of message.history ?? []) this.emit('said', said);
+      this.#isIn = true;
+      this.wasIn = true;
+      for (const said of message.history ?? []) {
+        this.#arrived(said);
+        this.emit('said', said);
+      }
+      this.#remember();
+      for (const said of this.#outbox) tell(this.#chat, { type: 'say', ...said });
       this.enter('open');
       this.#openFiles(message.ticket);
     } else if (message?.type === 'people' && Array.isArray(message.people)) {
@@ -297,6 +378,7 @@ export class GuestRoom extends Room {
       }));
       this.emit('people', this.people);
     } else if (message?.type === 'said') {
+      this.#arrived(message);
       this.emit('said', message);
     }
   }
@@ -324,7 +406,7 @@ export class GuestRoom extends Room {
 
   /** Tries something again after a while that grows with the number of failures. */
   #later(attempt) {
-    setTimeout(attempt, ATTEMPTS[this.#failures++]);
+    setTimeout(attempt, ATTEMPTS[Math.min(this.#failures++, ATTEMPTS.length - 1)]);
   }
 
   /** Shows how the path of a socket is, and calls `ended` with the cause if it ends by itself. */
@@ -332,7 +414,7 @@ export class GuestRoom extends Room {
     // One that is being closed may still lose its path.
     watchPath(socket, () => this.sockets.includes(socket) && this.#showPath());
     socket.addEventListener('close', async ({ code, reason }) => {
-      // What went wrong has a name of its own, which the event cannot carry.
+      // The fault has a name of its own, which the event cannot carry.
       const name = await socket.closed.then(
         () => undefined,
         error => error.code,
@@ -342,12 +424,15 @@ export class GuestRoom extends Room {
   }
 
   #showPath() {
-    if (this.me !== null) this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open');
+    if (this.#isIn) this.enter(this.sockets.some(each => away.has(each)) ? 'reconnecting' : 'open');
   }
 
   #end(cause) {
     const sockets = this.sockets;
     this.#chat = this.#files = null;
+    this.#isIn = this.wasIn = false;
+    remember(`room ${this.serverId}`, undefined);
+    this.store.clear();
     for (const socket of sockets) if (socket.readyState < 2) socket.close();
     this.people = [];
     this.enter('closed', cause);

@@ -44,7 +44,8 @@ function rangeOf(header, size) {
 }
 
 function send(path, file, request) {
-  const headers = { 'content-type': typeOf(path, file), 'accept-ranges': 'bytes', 'cache-control': 'no-cache' };
+  const etag = `"${file.size}-${file.lastModified}"`;
+  const headers = { 'content-type': typeOf(path, file), 'accept-ranges': 'bytes', 'cache-control': 'no-cache', etag };
   const range = rangeOf(request.headers.get('range'), file.size);
   if (!range) return new Response(file, { headers: { ...headers, 'content-length': `${file.size}` } });
   const [first, end] = range;

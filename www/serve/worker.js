@@ -8,6 +8,12 @@ import { fetchThrough } from '../pkg/serve.js';
 const relayUrl = new URL(location.href).searchParams.get('relay');
 const SITES = new URL('site/', location.href).href;
 
+/** The time for which a request waits for a tab that is being reloaded, and the time between two attempts, in milliseconds. */
+const PATIENCE = 5000;
+const AGAIN_AFTER = 300;
+/** Errors that a reloaded tab brings about. */
+const AWAY = ['server-not-found', 'peer-reloaded', 'going-away', 'peer-gone', 'port-closed', 'closed', 'abnormal', 'timeout'];
+
 addEventListener('install', () => skipWaiting());
 addEventListener('activate', event => event.waitUntil(clients.claim()));
 
@@ -20,7 +26,7 @@ function split(url) {
   return serverId && { serverId, path };
 }
 
-/** Which site's, or undefined. The address itself says, or that of the page that loads it. */
+/** Returns the site's ID, or undefined. The address itself says it, or that of the page that loads it. */
 async function siteOf({ request, clientId }) {
   const own = split(request.url);
   if (own) return own;
@@ -44,12 +50,53 @@ async function answer(event) {
     const body = method === 'GET' || method === 'HEAD' ? undefined : await request.arrayBuffer();
     const url = `${relayUrl}/${site.serverId}/80${site.path}`;
     const redirect = request.redirect === 'follow' ? 'follow' : 'manual';
-    const response = await fetchThrough(url, { method, headers, body, signal, redirect });
-    return redirected(response, site) ?? response;
+    const asked = { method, headers, body, signal, redirect };
+    const response = await ask(url, asked);
+    return redirected(response, site) ?? goingOn(response, url, asked);
   } catch (error) {
     if (signal.aborted) return Response.error();
     return away(error);
   }
+}
+
+/** Asks the tab that serves; if that is only being reloaded, again. */
+async function ask(url, asked) {
+  for (const end = Date.now() + PATIENCE; ; ) {
+    try {
+      return await fetchThrough(url, asked);
+    } catch (error) {
+      if (asked.body || asked.signal.aborted || !AWAY.includes(error.code) || Date.now() > end) throw error;
+      await new Promise(resolve => setTimeout(resolve, AGAIN_AFTER));
+    }
+  }
+}
+
+/** The same response, whose body goes on behind its last byte when the tab is reloaded meanwhile: by a range of the same file. */
+function goingOn(response, url, asked) {
+  const tag = response.headers.get('etag');
+  const [, first = 0, last = ''] = /^bytes (\d+)-(\d+)/.exec(response.headers.get('content-range')) ?? [];
+  if (!response.body || !tag) return response;
+  let reader = response.body.getReader();
+  let next = Number(first);
+  const end = next + Number(response.headers.get('content-length'));
+  const body = new ReadableStream({
+    async pull(controller) {
+      const { value, done } = await reader.read().catch(async error => {
+        if (next === end) return { done: true };
+        const headers = new Headers(asked.headers);
+        headers.set('range', `bytes=${next}-${last}`);
+        const rest = await ask(url, { ...asked, headers });
+        if (rest.status !== 206 || rest.headers.get('etag') !== tag) throw error;
+        reader = rest.body.getReader();
+        return reader.read();
+      });
+      if (done) return controller.close();
+      next += value.length;
+      return controller.enqueue(value);
+    },
+    cancel: reason => reader.cancel(reason),
+  });
+  return new Response(body, response);
 }
 
 /** A redirection within the site, for the browser to follow: undefined for any other response. */
