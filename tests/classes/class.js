@@ -1,4 +1,4 @@
-// How the classes look, and what their methods take.
+// The look of the classes, and the arguments that their methods take.
 
 import { next, same, thrown } from '/conformance/harness.js'
 

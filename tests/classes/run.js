@@ -23,7 +23,7 @@ const withServer = (check, scope) => async () => {
   }
 }
 
-/** How many cases there are, and how some failed. */
+/** The number of cases, and how some failed. */
 export const runAll = async (library, relay) => {
   const scope = { ...library, relay }
   const bound = ({ cases }) =>

@@ -1,4 +1,4 @@
-// What a server does with its ports and clients.
+// A server, its ports and its clients.
 
 import { next, same, thrown } from '/conformance/harness.js'
 

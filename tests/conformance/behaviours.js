@@ -1,4 +1,4 @@
-// What the other side of a conformance test does, by the path and query that a client asked for. Written against what
+// The other side of a conformance test, by the path and query that a client asked for. Written against what
 // the sockets of both servers have: `send`, `close`, `binaryType` and `on*`.
 
 /** Logs of sockets, by the name that their clients chose. */
@@ -51,7 +51,7 @@ const BEHAVIOURS = {
   },
 }
 
-/** What is decided before a socket opens: `refuse`, `hold` or `open`. */
+/** The decision before a socket opens: `refuse`, `hold` or `open`. */
 export const decide = path => (path === '/refuse' ? 'refuse' : path === '/hold' ? 'hold' : 'open')
 
 export const chooseProtocol = (query, offered) => (query.has('protocol') ? query.get('protocol') || undefined : offered[0])

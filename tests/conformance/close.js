@@ -4,7 +4,7 @@ import { end, next, open, same, task, thrown } from './harness.js'
 
 const fieldsOf = ({ code, reason, wasClean }) => [code, reason, wasClean]
 
-// What both sides hear of a close.
+// Returns what both sides hear of a close.
 const closedWith = async ({ WebSocket, url }, ...given) => {
   const name = `${Math.random()}`
   const socket = await open(WebSocket, url(`/log?name=${name}`))

@@ -2,7 +2,7 @@
 
 import { end, next, open, same, thrown } from './harness.js'
 
-// What a construction gives: the exception's name, or the url attribute.
+// Constructs a socket: returns the exception's name, or the url attribute.
 const attempt = ({ WebSocket }, ...given) => {
   let shown = ''
   const name = thrown(() => {

@@ -1,5 +1,5 @@
-// What the cases are written with. A file exports `cases`: functions of `{ WebSocket, name, url }`, by what they show.
-// What a case returns has to be the same for the platform's class and for ours.
+// The means with which the cases are written. A file exports `cases`: functions of `{ WebSocket, name, url }`, by what they show.
+// A case has to return the same for the platform's class and for ours.
 
 const LIMIT = 10_000
 

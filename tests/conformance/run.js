@@ -28,7 +28,7 @@ const FILES = {
   'streams.js': streams,
 }
 
-/** What each case gave, for the platform's class with its server and for ours. */
+/** The result of each case, for the platform's class with its server and for ours. */
 export const compare = async (PeerToPeerWebSocket, urls) => {
   const subject = (WebSocket, name, base) => ({ WebSocket, name, url: path => `${base}${path}` })
   const expected = await run(FILES, subject(WebSocket, 'WebSocket', urls.native))

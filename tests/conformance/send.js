@@ -2,7 +2,7 @@
 
 import { end, next, open, same, messages, thrown } from './harness.js'
 
-// What comes back of each message.
+// Returns what comes back of each message.
 const echoes = async ({ WebSocket, url }, all) => {
   const socket = await open(WebSocket, url('/echo'))
   const heard = messages(socket, all.length)

@@ -7,7 +7,7 @@ const { WebSocketStream } = globalThis
 const streamOf = ({ WebSocket, url }, path, protocols = []) =>
   WebSocket === globalThis.WebSocket ? new WebSocketStream(url(path), { protocols }) : new WebSocket(url(path), protocols)
 
-/** What both sides hear when `act` has ended a stream. */
+/** Returns what both sides hear when `act` has ended a stream. */
 const ended = async (subject, act) => {
   const name = `${Math.random()}`
   const stream = streamOf(subject, `/log?name=${name}`)

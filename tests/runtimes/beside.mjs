@@ -37,6 +37,13 @@ const LIBRARIES = {
       for (const [data, copy] of seen) same(Buffer.compare(Buffer.from(data), copy), 0, 'what MSW has kept, compared with a copy')
     }
   },
+  /** As in a test that loads the package behind vitest's `useFakeTimers()`. Without `nextTick` Node.js itself stands still. */
+  async 'a clock that stands still'() {
+    const { install } = await import('@sinonjs/fake-timers')
+    install({ toNotFake: ['nextTick', 'queueMicrotask'] })
+    const begun = performance.now()
+    return () => same(performance.now(), begun, 'the time')
+  },
   async 'Object.prototype'() {
     Object.assign(Object.prototype, { extend() {}, depth: 1, open() {}, close() {} })
   },

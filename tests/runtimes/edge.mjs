@@ -5,7 +5,10 @@ import { EdgeVM } from '@edge-runtime/vm'
 import { same } from './talk.mjs'
 
 const code = readFileSync(new URL('node_modules/tunnel-wasm/tunnel_wasm.cjs', import.meta.url), 'utf8')
-const names = new EdgeVM().evaluate(`(() => {
+
+/** What there is of the package, and what a socket throws, in a scope that `prepare` has changed. */
+const seen = prepare => new EdgeVM().evaluate(`(() => {
+  ${prepare}
   const module = { exports: {} }
   ;((module, exports, require) => {${code}
   })(module, module.exports)
@@ -14,5 +17,10 @@ const names = new EdgeVM().evaluate(`(() => {
   try { new PeerToPeerWebSocket('wss://relay.example') } catch (error) { code = error.code }
   return [typeof module.exports.default, typeof PeerToPeerWebSocket, code]
 })()`)
-same(names, ['function', 'function', 'not-initialised'], 'what the edge sees')
+
+const expected = ['function', 'function', 'not-initialised']
+same(seen(''), expected, 'what the edge sees')
+// As in Next.js, which says so of what Node.js has and the edge has not.
+const stub = `Object.defineProperty(globalThis, 'MessageEvent', { get: () => function () { throw new Error('not here') } })`
+same(seen(stub), expected, "what Next.js's edge sees")
 console.log('imported')

@@ -18,7 +18,7 @@ const SUITE: &str = "autobahntestsuite==25.10.1";
 /// Compression, which is never agreed to.
 const NOT_APPLICABLE: [&str; 2] = ["12.*", "13.*"];
 
-/// Where the echo server is. Ends when it is dropped.
+/// The address of the echo server. Ends when it is dropped.
 struct Echo {
     process: Child,
     url: String,

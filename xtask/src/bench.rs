@@ -4,6 +4,9 @@
 //! The pages in `tests/bench` measure themselves and report at the end: a WebDriver session, or any other that is
 //! attached to a tab, gets a copy of every frame, which costs more than what is measured.
 
+mod cpu;
+mod machine;
+pub(crate) mod native;
 mod plot;
 pub(crate) mod relay;
 mod table;
@@ -19,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::process::{output, shown};
+use crate::process::{output, run, shown};
 use crate::relay::Relay;
 use crate::setup::{self, Needs};
 use crate::workspace::Workspace;
@@ -34,7 +37,7 @@ pub(crate) struct Arguments {
     /// Number of times that each is measured, in turns
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Where the results go; the default is bench/tabs.json in the target folder
+    /// The file for the results; the default is bench/tabs.json in the target folder
     #[arg(long)]
     json: Option<PathBuf>,
     /// Folder of another build of the package, for example of an earlier commit, which takes turns with this one
@@ -71,6 +74,21 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
     fs::write(&file, serde_json::to_string_pretty(&results)? + "\n")
         .with_context(|| format!("cannot write {}", file.display()))?;
     println!("\nAll figures: {}", file.display());
+    Ok(())
+}
+
+/// Builds the site and a relay as the demo has it, and runs `tests/e2e/examples/pages.rs`, which prints a table.
+pub(crate) fn pages(workspace: &Workspace, rounds: u32) -> Result<()> {
+    setup::setup(workspace, &Needs::for_tests(&[config::Browser::Chromium]))?;
+    build::build(workspace, build::Form::Release)?;
+    crate::relay::build(workspace, false)?;
+    let program = ["run", "--quiet", "--package", "tunnel-e2e", "--example", "pages", "--"];
+    run(workspace
+        .cargo()
+        .args(program)
+        .arg(rounds.to_string())
+        .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?))?;
+    println!("\n{}", serde_json::to_string(&versions(workspace)?)?);
     Ok(())
 }
 
@@ -153,6 +171,10 @@ fn versions(workspace: &Workspace) -> Result<Value> {
 struct Background(Child);
 
 impl Background {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Starts it; the other half gives the lines that it prints.
     fn start(mut command: Command) -> Result<(Self, Receiver<String>)> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());

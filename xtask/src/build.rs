@@ -1,9 +1,10 @@
 //! `cargo xtask build`: the npm package, by cargo, wasm-bindgen, wasm-opt and esbuild, in this order.
 
 mod bundle;
+pub(crate) mod bundles;
 mod imports;
 mod manifest;
-mod stamp;
+pub(crate) mod stamp;
 mod trap;
 
 use std::fs;
@@ -78,8 +79,10 @@ impl Script {
     }
 }
 
-const SCRIPTS: [&Script; 1] =
-    [&Script { name: "serve", source: "js/serve/index.js", types: include_str!("../../js/serve.d.ts") }];
+const SCRIPTS: [&Script; 2] = [
+    &Script { name: "serve", source: "js/serve/index.js", types: include_str!("../../js/serve.d.ts") },
+    &Script { name: "inspect", source: "js/inspect/index.js", types: include_str!("../../js/inspect.d.ts") },
+];
 
 const MODULES: [&Module; 2] = [&MAIN, &LIVECODE];
 
@@ -119,8 +122,11 @@ impl Module {
 const INIT_TYPES: &str = include_str!("../../js/init.d.ts");
 
 /// Types of everything else that the main module exports.
-const CLASS_TYPES: [&str; 2] =
-    [include_str!("../../js/sockets.d.ts"), include_str!("../../js/livecode.d.ts")];
+const CLASS_TYPES: [&str; 3] = [
+    include_str!("../../js/sockets.d.ts"),
+    include_str!("../../js/watching.d.ts"),
+    include_str!("../../js/livecode.d.ts"),
+];
 
 /// One of the two forms of the package.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -131,13 +137,14 @@ pub(crate) enum Form {
     Debug,
 }
 
-/// Builds the package in the folder that the settings name.
+/// Builds the package in the folder that the settings name, and beside it the bundles of the pages.
 pub(crate) fn build(workspace: &Workspace, form: Form) -> Result<()> {
     let package = match form {
         Form::Release => workspace.package(),
         Form::Debug => workspace.debug_package(),
     };
-    build_into(workspace, &workspace.target()?, &package, form)
+    build_into(workspace, &workspace.target()?, &package, form)?;
+    bundles::make(workspace, &package)
 }
 
 /// Builds the package in the folder `package`, and compiles below `target`.
@@ -239,7 +246,8 @@ fn bind(build: &Build<'_>, module: &Module) -> Result<()> {
         .reset_state_function(true)
         // `js/init.js` says where the module is.
         .omit_default_module_path(true)
-        .remove_name_section(!is_debug)
+        // In the release form wasm-opt sorts the functions by their names, and drops those.
+        .remove_name_section(false)
         .remove_producers_section(!is_debug);
     bindgen
         .generate(&folder)
@@ -298,9 +306,9 @@ mod tests {
         tree.args(["--format", " {lib}"]).args(selection(&workspace, Form::Release));
         let tree = output(&mut tree).expect("cargo knows the dependencies");
         let direct = tree.lines().filter_map(|line| line.strip_prefix("1 ")).collect::<Vec<_>>();
-        // Not gloo-timers any more: timers are those that the platform had when the package was loaded.
         for krate in [
             "futures_channel",
+            "gloo_timers",
             "js_sys",
             "serde_wasm_bindgen",
             "wasm_bindgen",

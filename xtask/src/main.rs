@@ -3,8 +3,10 @@
 mod autobahn;
 mod bench;
 mod build;
+mod cluster;
 mod config;
 mod crates;
+mod create;
 mod demo;
 mod dist;
 mod example;
@@ -12,10 +14,12 @@ mod frameworks;
 mod hostile;
 mod lint;
 mod livecode;
+mod nats;
 mod process;
 mod relay;
 mod report;
 mod setup;
+mod site;
 mod size;
 mod soak;
 mod test;
@@ -42,7 +46,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Installs what is missing: wasm target, wasm-opt, esbuild, and for the tests wasm-pack and a browser
+    /// Installs what is missing: wasm target, wasm-opt, esbuild, and for the tests wasm-pack, a NATS server and a browser
     Setup {
         /// Browsers to install, separated by commas, or all; the default is in wasm-pack.toml
         #[arg(long, value_delimiter = ',')]
@@ -59,7 +63,14 @@ enum Command {
         /// Address and port to serve on; port 0 picks a free one
         #[arg(long, default_value = "127.0.0.1:8087")]
         listen: SocketAddr,
+        /// For all devices in the local network, too: serves on this machine's address there, and prints it as a QR code
+        #[arg(long)]
+        lan: bool,
     },
+    /// Starts three relays with one address space and two NATS servers, and shows who has which server
+    Cluster(cluster::Arguments),
+    /// Packs the npm packages, and builds and opens a project of each template of `npm create tunnel-wasm`
+    Create,
     /// Builds the page in Rust of examples/yew
     Example,
     /// Runs everything that has to be green: format, lints, native, browser and multi-tab tests
@@ -81,7 +92,7 @@ enum Command {
     },
     /// Runs Autobahn's fuzzing client against the relay's WebSocket stack, where there is a Python 2.7
     Autobahn {
-        /// Which cases, separated by commas
+        /// The cases, separated by commas
         #[arg(long, value_delimiter = ',', default_value = "*")]
         cases: Vec<String>,
     },
@@ -104,6 +115,12 @@ enum Command {
         /// Run this seed only, and print what happens
         #[arg(long, conflicts_with_all = ["seeds", "first"])]
         seed: Option<u64>,
+        /// Stories of several relays with one address space
+        #[arg(long)]
+        cluster: bool,
+        /// Stories of injected instructions, with an engine that is a script
+        #[arg(long, conflicts_with = "cluster")]
+        livecode: bool,
     },
     /// Sends both ways between two tabs while the relay is killed and the network cuts, stalls and tears
     Soak {
@@ -119,16 +136,18 @@ enum Command {
     },
     /// Makes what is given to people in dist/: archives and their SHA-256 sums
     Dist {
-        /// Which of them, separated by commas; all by default
+        /// The parts, separated by commas; all by default
         #[arg(long, value_delimiter = ',')]
         parts: Vec<dist::Part>,
         /// Build everything twice, and compare the bytes
         #[arg(long)]
         verify: bool,
-        /// Only pack the relay's debug build, install and run each package, and throw them away
+        /// Only pack the debug builds of relay and command, twice with the same bytes, install and run each package, and throw them away
         #[arg(long, conflicts_with_all = ["parts", "verify"])]
         r#try: bool,
     },
+    /// Makes the site, with the documents as pages, in site/: static files for any host
+    Site,
     /// Builds the package and prints the sizes of what a page loads; fails over the budget
     Size,
 }
@@ -137,6 +156,14 @@ enum Command {
 enum Bench {
     /// Measures the relay beside a TCP splice, Node.js forwarders and NATS: CPU time, memory, latency, fairness
     Relay(bench::relay::Arguments),
+    /// Measures how long each page of the site takes until somebody has done the first thing there
+    Pages {
+        /// Number of times that each page is opened, in turns
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
+    /// Measures a TCP connection through the command `tunnel` beside socat, OpenSSH and a Node.js forwarder
+    Native(bench::native::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -160,17 +187,24 @@ fn run(command: Command) -> Result<()> {
             setup::setup(&workspace, &Needs::for_build())?;
             build::build(&workspace, if debug { Form::Debug } else { Form::Release })
         }
-        Command::Simulate { seeds, first, seed } => {
-            let arguments = match seed {
+        Command::Simulate { seeds, first, seed, cluster, livecode } => {
+            let mut arguments = match seed {
                 Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
                 None => {
                     vec!["--seeds".to_owned(), seeds.to_string(), "--first".to_owned(), first.to_string()]
                 }
             };
+            for (is_wanted, name) in [(cluster, "--cluster"), (livecode, "--livecode")] {
+                if is_wanted {
+                    arguments.extend([name.to_owned(), "1".to_owned()]);
+                }
+            }
             let simulation = ["run", "--release", "--quiet", "--package", "tunnel-simulation", "--"];
             process::run(workspace.cargo().args(simulation).args(arguments))
         }
-        Command::Demo { listen } => demo::demo(&workspace, listen),
+        Command::Demo { listen, lan } => demo::demo(&workspace, listen, lan),
+        Command::Cluster(arguments) => cluster::cluster(&workspace, &arguments),
+        Command::Create => create::create(&workspace),
         Command::Example => {
             setup::setup(&workspace, &Needs::for_build())?;
             example::build(&workspace)
@@ -182,6 +216,10 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Some(Bench::Relay(arguments)), .. } => {
             bench::relay::bench(&workspace, &arguments)
+        }
+        Command::Bench { what: Some(Bench::Pages { rounds }), .. } => bench::pages(&workspace, rounds),
+        Command::Bench { what: Some(Bench::Native(arguments)), .. } => {
+            bench::native::bench(&workspace, &arguments)
         }
         Command::Bench { what: None, tabs } => bench::bench(&workspace, &tabs),
         Command::Soak { kills, megabytes, seed } => soak::soak(&workspace, kills, megabytes, seed),
@@ -200,6 +238,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Dist { r#try: true, .. } => dist::try_packers(&workspace),
         Command::Dist { parts, verify, .. } => dist::dist(&workspace, &parts, verify),
+        Command::Site => site::site(&workspace),
         Command::Size => {
             setup::setup(&workspace, &Needs::for_build())?;
             build::build(&workspace, Form::Release)?;

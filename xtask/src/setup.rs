@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::build::bundles;
 use crate::config::Browser;
+use crate::nats;
 use crate::process::{output, run};
 use crate::report::Seconds;
 use crate::workspace::Workspace;
@@ -23,7 +25,7 @@ pub(crate) struct Needs<'a> {
 }
 
 impl<'a> Needs<'a> {
-    /// Building the package: compiler target, wasm-opt and esbuild.
+    /// Building the package and the bundles of the pages: compiler target, wasm-opt, esbuild, npm packages.
     pub(crate) fn for_build() -> Self {
         Self { browsers: &[], test_tools: false }
     }
@@ -55,6 +57,7 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
         if wasm_opt { Ok(Outcome::Present) } else { npm_tool(workspace, "binaryen", &tools.binaryen) }
     })?;
     step(&format!("esbuild {}", tools.esbuild), || npm_tool(workspace, "esbuild", &tools.esbuild))?;
+    step("npm packages of the pages", || npm_packages(workspace, bundles::SOURCES))?;
     for browser in needs.browsers {
         match browser {
             Browser::Chromium => step("Chromium with chromedriver", || {
@@ -82,22 +85,37 @@ pub(crate) fn setup(workspace: &Workspace, needs: &Needs<'_>) -> Result<()> {
         drop_builds(workspace)?;
     }
     if needs.test_tools {
-        deployment(workspace)?;
+        optional(workspace)?;
         if let Err(error) = clang(workspace) {
             println!("  the livecoding engine cannot be built: {error:#}");
         }
         old_libraries(workspace)?;
+        nats_server(workspace)?;
     }
     if needs.test_tools && workspace.root.join("tests/package.json").is_file() {
-        step("npm packages of the tests", || test_packages(workspace, "tests"))?;
-        step("runtimes of others from npm", || test_packages(workspace, "tests/runtimes"))?;
+        step("npm packages of the tests", || npm_packages(workspace, "tests"))?;
+        documents(workspace)?;
+        step("runtimes of others from npm", || npm_packages(workspace, "tests/runtimes"))?;
     }
     Ok(())
 }
 
+/// Makes sure that what makes pages of the documents is there.
+pub(crate) fn documents(workspace: &Workspace) -> Result<()> {
+    step("npm packages of the documents", || npm_packages(workspace, "docs"))
+}
+
+/// Makes sure that the server is there that carries the bus between relays.
+pub(crate) fn nats_server(workspace: &Workspace) -> Result<()> {
+    step(&format!("nats-server {}", workspace.config.tools.nats_server), || {
+        let installed = nats::install(workspace, announce)?;
+        Ok(if installed { Outcome::Installed } else { Outcome::Present })
+    })
+}
+
 /// Makes sure that a framework is there, in the folder of a test's project.
 pub(crate) fn framework(workspace: &Workspace, name: &str, folder: &str) -> Result<()> {
-    step(name, || test_packages(workspace, folder))
+    step(name, || npm_packages(workspace, folder))
 }
 
 /// Prints what is looked for, and how it was found.
@@ -192,6 +210,9 @@ fn cargo_tool(workspace: &Workspace, program: &str, package: &str, version: &str
     let mut command = workspace.cargo();
     command.args(["install", package, "--version", version, "--force", "--root"]).arg(&workspace.tools);
     command.arg("--target-dir").arg(workspace.tools.join(BUILDS));
+    // They run for seconds and take minutes to build: half of that is what the optimiser does.
+    command.envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
+    command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     if !std::io::stderr().is_terminal() {
         command.arg("--quiet");
     }
@@ -240,18 +261,18 @@ fn npm_tool(workspace: &Workspace, name: &str, version: &str) -> Result<Outcome>
     Ok(Outcome::Installed)
 }
 
-/// `npm ci` in a folder of the tests, again when the lock file has changed since.
-fn test_packages(workspace: &Workspace, folder: &str) -> Result<Outcome> {
-    let tests = workspace.root.join(folder);
-    let lock = fs::read(tests.join("package-lock.json")).with_context(|| {
+/// `npm ci` in a folder, again when the lock file has changed since.
+fn npm_packages(workspace: &Workspace, folder: &str) -> Result<Outcome> {
+    let packages = workspace.root.join(folder);
+    let lock = fs::read(packages.join("package-lock.json")).with_context(|| {
         format!("{folder}/package-lock.json is missing: run `npm install --prefix {folder}`")
     })?;
-    let stamp = tests.join("node_modules/.installed-lock.json");
+    let stamp = packages.join("node_modules/.installed-lock.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(Outcome::Present);
     }
     announce(&format!("npm ci in {folder}/"));
-    run(workspace.command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&tests))?;
+    run(workspace.command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(&packages))?;
     fs::write(&stamp, lock).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(Outcome::Installed)
 }
@@ -282,24 +303,32 @@ fn debian(workspace: &Workspace, programs: &[&str], packages: &[&str]) -> Result
     Ok(Outcome::Installed)
 }
 
-/// Programs by which the recipes in `deploy/`, the relay's certificates (pebble) and its container image (skopeo) are tried. Where they
-/// may not be installed, the tests do without them, and say so.
-fn deployment(workspace: &Workspace) -> Result<()> {
-    let programs =
-        ["nginx", "haproxy", "caddy", "apache2", "promtool", "systemd-analyze", "pebble", "skopeo"];
-    let packages = ["nginx", "haproxy", "caddy", "apache2-bin", "prometheus", "systemd", "pebble", "skopeo"];
+/// Programs by which the recipes in `deploy/`, the relay's certificates (pebble), its container image (skopeo), and the command
+/// `tunnel` (sshd and socat) are tried, with Debian's packages of them.
+const OPTIONAL: [(&str, &str); 10] = [
+    ("nginx", "nginx"),
+    ("haproxy", "haproxy"),
+    ("caddy", "caddy"),
+    ("apache2", "apache2-bin"),
+    ("promtool", "prometheus"),
+    ("systemd-analyze", "systemd"),
+    ("pebble", "pebble"),
+    ("skopeo", "skopeo"),
+    ("sshd", "openssh-server"),
+    ("socat", "socat"),
+];
+
+/// Installs what is [optional](OPTIONAL). Where it may not be installed, the tests do without it, and say so.
+fn optional(workspace: &Workspace) -> Result<()> {
+    const NAME: &str = "proxies, promtool, systemd-analyze, pebble, skopeo, sshd and socat";
     let found = |program: &str| {
         // Those for administrators are not on everybody's PATH.
         workspace.locate(program).is_some() || Path::new("/usr/sbin").join(program).is_file()
     };
-    let missing: Vec<_> = programs
-        .iter()
-        .zip(packages)
-        .filter(|(program, _)| !found(program))
-        .map(|(_, package)| package)
-        .collect();
+    let missing: Vec<_> =
+        OPTIONAL.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
-        return step("proxies, promtool, systemd-analyze, pebble and skopeo", || Ok(Outcome::Present));
+        return step(NAME, || Ok(Outcome::Present));
     }
     let packages = missing.join(" ");
     if workspace.locate("apt-get").is_none() || !is_root(workspace) {
@@ -308,7 +337,7 @@ fn deployment(workspace: &Workspace) -> Result<()> {
         );
         return Ok(());
     }
-    step("proxies, promtool, systemd-analyze, pebble and skopeo", || {
+    step(NAME, || {
         announce(&format!("apt-get install {packages}"));
         without_services(|| apt_install(workspace, &packages))?;
         Ok(Outcome::Installed)
@@ -371,7 +400,8 @@ fn apt_install(workspace: &Workspace, packages: &str) -> Result<()> {
     apt(&arguments)
 }
 
-fn is_root(workspace: &Workspace) -> bool {
+/// Returns whether this user may do everything.
+pub(crate) fn is_root(workspace: &Workspace) -> bool {
     output(workspace.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 

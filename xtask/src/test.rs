@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::report::Report;
 use crate::setup::Needs;
 use crate::workspace::Workspace;
-use crate::{build, crates, dist, example, lint, livecode, relay, setup, size};
+use crate::{build, crates, dist, example, lint, livecode, nats, relay, setup, site, size};
 
 /// Runs all checks and tests; the first step that fails ends it.
 pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
@@ -25,12 +25,11 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         // The multi-tab tests need the package: they come last.
         let module = livecode::build_if_possible(workspace)?;
         let mut command = workspace.cargo();
-        command.args(["test", "--workspace", "--exclude", "tunnel-e2e"]);
+        command.args(["test", "--workspace", "--exclude", "tunnel-e2e", "--features"]);
+        // The events of the core are there for tests; `plain_package` shows that the package has none.
+        command.arg(format!("tunnel-relay/{},tunnel-simulation/tracing", relay::CLUSTER));
+        command.envs(nats::program(workspace).map(|program| (nats::VARIABLE, program)));
         run(livecode::turn_on(&mut command, "tunnel-relay/", module.as_ref()))
-    })?;
-    report.step("events of the core", || {
-        let tracing = ["test", "-p", "tunnel-simulation", "--features", "tracing", "--test", "tracing"];
-        run(workspace.cargo().args(tracing))
     })?;
     report.step("relay without ACME", || {
         let config = ["test", "-p", "tunnel-relay", "--no-default-features", "--lib", "config::"];
@@ -42,11 +41,12 @@ pub(crate) fn test(workspace: &Workspace, browsers: &[Browser]) -> Result<()> {
         build::build(workspace, build::Form::Release)?;
         size::check(workspace)
     })?;
+    report.step("documents as pages", || site::documents(workspace).map(drop))?;
     let relay = report.step("relay", || {
         relay::build(workspace, false)?;
         Relay::start(workspace, "debug", "info")
     })?;
-    report.step("packages of the relay", || dist::try_packers(workspace))?;
+    report.step("packages of relay and command", || dist::try_packers(workspace))?;
     for &browser in browsers {
         for &mode in &workspace.config.test.modes {
             let name = format!("browser tests, {browser:?}, {}", mode.name());
@@ -103,7 +103,8 @@ fn browser_tests(workspace: &Workspace, option: &str, mode: Mode, relay: &Relay)
 }
 
 /// Multi-tab tests that are about the browser. The others use what only Chromium has, or are about the rest.
-const IN_ALL_BROWSERS: [&str; 4] = ["classes::", "conformance::", "scopes::", "sockets::"];
+const IN_ALL_BROWSERS: [&str; 6] =
+    ["classes::", "conformance::", "late_listeners::", "reloads::", "scopes::", "sockets::"];
 
 /// Several tabs, driven from outside. They start their own relays and browsers, and leave pictures in `test-output/`.
 fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {
@@ -111,6 +112,7 @@ fn multi_tab_tests(workspace: &Workspace, browser: Browser) -> Result<()> {
     command
         .args(["test", "-p", "tunnel-e2e"])
         .env("TUNNEL_E2E_BROWSER", browser.name())
+        .env("TUNNEL_COMMAND_BINARY", workspace.binary("debug", "tunnel")?)
         .env("TUNNEL_RELAY_BINARY", workspace.binary("debug", "tunnel-relay")?);
     if browser != Browser::Chromium {
         command.args(["--test", "e2e", "--"]).args(IN_ALL_BROWSERS);

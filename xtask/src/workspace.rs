@@ -101,7 +101,7 @@ impl Workspace {
         Ok(folders.into_iter().filter_map(flag).collect())
     }
 
-    /// Where the source of Rust's standard library is, if it is installed.
+    /// The place of the source of Rust's standard library, if it is installed.
     fn rust_source(&self) -> Result<PathBuf> {
         let sysroot = output(self.command("rustc").args(["--print", "sysroot"]))?;
         Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust"))

@@ -62,7 +62,7 @@ fn between(text: &str, mark: char) -> impl Iterator<Item = &str> {
     text.split(mark).skip(1).step_by(2)
 }
 
-/// Whether a function has this name, written with spaces; `…` stands for what is left out at an end.
+/// Returns whether a function has this name, written with spaces; `…` stands for what is left out at an end.
 fn exists(functions: &BTreeSet<String>, name: &str) -> bool {
     let wanted = name.trim_matches('…').trim().replace(' ', "_");
     functions.iter().any(|function| match (name.starts_with('…'), name.ends_with('…')) {

@@ -1,4 +1,4 @@
-//! What `cargo xtask soak` runs: `soak <kills> <MiB each way> <seed>`.
+//! The program behind `cargo xtask soak`: `soak <kills> <MiB each way> <seed>`.
 
 use std::env;
 

@@ -36,7 +36,7 @@ const STARTERS = {
 
 const started = {}
 
-/** What a command answers in a kind of scope. */
+/** Returns what a command answers in a kind of scope. */
 export const inScope = async (kind, message) => (await (started[kind] ??= STARTERS[kind]()))(message)
 
 export const kinds = Object.keys(STARTERS)

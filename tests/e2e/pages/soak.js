@@ -4,7 +4,7 @@ import { Sha256 } from '/room/sha256.js'
 
 const POOL = 1 << 22
 
-// What messages are cut from: any offset in it, so that no two are alike.
+// Messages are cut from this text: any offset in it, so that no two are alike.
 const pool = noise(POOL)
 const encoder = new TextEncoder()
 
@@ -140,9 +140,9 @@ class Soak {
     return this.#until(state => state.sent + state.received >= bytes && state.reconnected >= reconnected)
   }
 
-  // Once all is sent and received.
+  // Once all is sent and received, and each path that was cut has been found again.
   finished() {
-    return this.#until(state => state.sentDigest && state.receivedDigest)
+    return this.#until(state => state.sentDigest && state.receivedDigest && state.reconnecting === state.reconnected)
   }
 
   // After that: closes the socket in order, or waits until the other side has done so.

@@ -1,4 +1,4 @@
-// What the scripts of the tests find in their tab: the classes of the package, and these helpers.
+// Globals for the scripts of the tests in their tab: the classes of the package, and these helpers.
 
 globalThis.library = import('/pkg/tunnel_wasm.js').then(async module => {
   const { memory } = await module.default()

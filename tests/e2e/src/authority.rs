@@ -9,6 +9,17 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+/// Whose certificates a test's browser takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trust<'a> {
+    /// Everybody's, in pages.
+    Everybody,
+    /// Also in WebSockets and workers, this one's.
+    Also(&'a Authority),
+    /// Those that it takes from people.
+    Usual,
+}
+
 /// An authority, and the certificate that it has signed for 127.0.0.1.
 #[derive(Debug)]
 pub struct Authority {

@@ -21,13 +21,13 @@ use tunnel_simulation::Random;
 /// Each connection holds two buffers; a browser with a handful of tabs has a dozen connections.
 const MAX_CONNECTIONS: usize = 256;
 
-/// What is read at once, in bytes: a frame of the link protocol rarely fits, so that most are torn anyway.
+/// The bytes that are read at once: a frame of the link protocol rarely fits, so that most are torn anyway.
 const BUFFER: usize = 32 * 1024;
 
-/// How long a connection that was ended in order may take to be ended from the other sides, too.
+/// The time that a connection which was ended in order may take to be ended from the other sides, too.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What has been done so far.
+/// Counts of what has been done so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
     /// Connections taken.
@@ -124,7 +124,7 @@ impl Chaos {
         self.wild.send_replace(wild);
     }
 
-    /// What it has done.
+    /// Returns what it has done.
     pub fn tally(&self) -> Tally {
         let Counters { connections, refused, resets, ends, stalls, delays, splits, bytes } = &*self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -174,7 +174,7 @@ async fn take_connections(
     }
 }
 
-/// How one direction of a connection ended.
+/// The end of one direction of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     /// Its sender has nothing more to say.
@@ -224,7 +224,7 @@ async fn pass_on(
         near.set_zero_linger()?;
         return far.set_zero_linger();
     }
-    // What has been read by neither side would turn the end into a reset.
+    // Bytes that neither side has read would turn the end into a reset.
     tokio::time::timeout(LINGER, async {
         tokio::try_join!(end_in_order(&mut near), end_in_order(&mut far)).map(drop)
     })
@@ -340,7 +340,7 @@ mod tests {
         Chaos::start(address, seed).unwrap()
     }
 
-    /// How far `message` comes back through one connection, and how that ends.
+    /// Returns how far `message` comes back through one connection, and how that ends.
     async fn talk(chaos: &Chaos, message: &[u8]) -> (Vec<u8>, io::Result<()>) {
         let mut answer = vec![0; message.len()];
         // A reset may be there before this task hears that it is connected.
@@ -396,7 +396,7 @@ mod tests {
                 Err(other) => panic!("{other}"),
             }
         }
-        // Which of the two somebody sees who was held up for long is the kernel's choice.
+        // The kernel chooses which of the two somebody sees who was held up for long.
         assert!(chaos.tally().cuts() >= resets + ends, "{}", chaos.tally());
     }
 

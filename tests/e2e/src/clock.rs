@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// What `future` resolves to; an error that names `what` when that takes longer than `limit`.
+/// Awaits `future`, and returns its value; an error that names `what` when that takes longer than `limit`.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, future)
         .await

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::authority::Authority;
+use crate::authority::Trust;
 use crate::clock::within;
 use crate::process::Program;
 use crate::unused::UnusedAddress;
@@ -18,7 +18,7 @@ use crate::unused::UnusedAddress;
 /// Flags for Chromium that the tests of `wasm-pack test` use too.
 const CHROMIUM: &str = include_str!("../../webdriver.json");
 
-/// What a driver on a busy machine may take until it listens.
+/// The time that a driver on a busy machine may take until it listens.
 const DRIVER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A browser engine.
@@ -95,27 +95,17 @@ impl Engine {
         }
     }
 
-    /// What a session is asked for with.
-    pub(crate) fn capabilities(
-        self,
-        folder: &Path,
-        downloads: &Path,
-        authority: Option<&Authority>,
-    ) -> Result<Value> {
-        let mut capabilities = self.own_capabilities(folder, downloads, authority)?;
-        if authority.is_some() && self != Self::Chromium {
+    /// The capabilities with which a session is asked for.
+    pub(crate) fn capabilities(self, folder: &Path, downloads: &Path, trust: Trust<'_>) -> Result<Value> {
+        let mut capabilities = self.own_capabilities(folder, downloads, trust)?;
+        if matches!(trust, Trust::Also(_)) && self != Self::Chromium {
             // They can't be told whom to trust on the command line.
             capabilities["acceptInsecureCerts"] = true.into();
         }
         Ok(capabilities)
     }
 
-    fn own_capabilities(
-        self,
-        folder: &Path,
-        downloads: &Path,
-        authority: Option<&Authority>,
-    ) -> Result<Value> {
+    fn own_capabilities(self, folder: &Path, downloads: &Path, trust: Trust<'_>) -> Result<Value> {
         match self {
             Self::Chromium => {
                 let mut capabilities: Value =
@@ -127,7 +117,7 @@ impl Engine {
                 arguments.push("--remote-debugging-pipe".into());
                 // For tests of what is freed.
                 arguments.push("--js-flags=--expose-gc".into());
-                if let Some(authority) = authority {
+                if let Trust::Also(authority) = trust {
                     let pin = authority.pin();
                     arguments.push(format!("--ignore-certificate-errors-spki-list={pin}").into());
                 }
@@ -136,13 +126,13 @@ impl Engine {
                     "download.prompt_for_download": false,
                 });
                 capabilities["browserName"] = "chrome".into();
-                capabilities["acceptInsecureCerts"] = true.into();
+                capabilities["acceptInsecureCerts"] = (!matches!(trust, Trust::Usual)).into();
                 capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
                 Ok(capabilities)
             }
             Self::Firefox => Ok(json!({
                 "browserName": "firefox",
-                "acceptInsecureCerts": true,
+                "acceptInsecureCerts": !matches!(trust, Trust::Usual),
                 "moz:firefoxOptions": {
                     "args": ["-headless"],
                     "prefs": {
@@ -155,7 +145,7 @@ impl Engine {
             })),
             Self::WebKit => Ok(json!({
                 "browserName": "MiniBrowser",
-                "acceptInsecureCerts": true,
+                "acceptInsecureCerts": !matches!(trust, Trust::Usual),
                 "webkitgtk:browserOptions": { "binary": mini_browser()?, "args": ["--automation"] },
             })),
         }

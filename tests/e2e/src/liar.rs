@@ -22,13 +22,13 @@ const MAX_HEAD: usize = 16 * 1024;
 const LINE: &str = "\r\n";
 const SUBPROTOCOL: &str = "sec-websocket-protocol:";
 
-/// What a livecoding server answers to HELLO.
+/// The answer of a livecoding server to HELLO.
 const REFUSAL_OF_HELLO: &str = "server: rejected malformed command";
 
 /// Length of what a relay says that says much, in bytes.
 const MUCH: usize = 64 << 20;
 
-/// How a relay lies.
+/// A lie of a relay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lie {
     /// It does not.
@@ -113,7 +113,7 @@ impl Liar {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Whether a text has passed where the relay can read it.
+    /// Returns whether a text has passed where the relay can read it.
     pub fn has_seen(&self, text: &str) -> bool {
         let seen = self.state.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.windows(text.len()).any(|bytes| bytes == text.as_bytes())
@@ -150,9 +150,13 @@ async fn pass_on(mut near: TcpStream, relay: SocketAddr, state: &State) -> Resul
     let mut far = TcpStream::connect(relay).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    let (request, rest) = read_head(&mut near).await?;
-    let is_web_socket = request.lines().any(|line| line.to_ascii_lowercase().starts_with(SUBPROTOCOL));
-    if !is_web_socket {
+    let (mut request, rest) = read_head(&mut near).await?;
+    if state.lie() == Lie::RewritesHost {
+        request = with_header(&request, "host:", &format!("Host: {}{LINE}", far.peer_addr()?));
+    }
+    // Those of the livecode dialect have no subprotocol, and none of their messages is changed.
+    let speaks_tunnel = request.lines().any(|line| line.to_ascii_lowercase().starts_with(SUBPROTOCOL));
+    if !speaks_tunnel {
         far.write_all(request.as_bytes()).await?;
         far.write_all(&rest).await?;
         tokio::io::copy_bidirectional(&mut near, &mut far).await?;
@@ -161,10 +165,7 @@ async fn pass_on(mut near: TcpStream, relay: SocketAddr, state: &State) -> Resul
     let speaks_livecode = state.lie() == Lie::Livecode;
     // Frames in the handshake are not taken: they come again as messages.
     let subprotocol = if speaks_livecode { "" } else { "Sec-WebSocket-Protocol: tunnel.v1\r\n" };
-    let mut request = with_header(&request, SUBPROTOCOL, subprotocol);
-    if state.lie() == Lie::RewritesHost {
-        request = with_header(&request, "host:", &format!("Host: {}{LINE}", far.peer_addr()?));
-    }
+    let request = with_header(&request, SUBPROTOCOL, subprotocol);
     far.write_all(request.as_bytes()).await?;
     let (answer, early) = read_head(&mut far).await?;
     // A browser wants one of the subprotocols that it offered.
@@ -200,7 +201,7 @@ async fn pass_on(mut near: TcpStream, relay: SocketAddr, state: &State) -> Resul
     }
 }
 
-/// What is said instead of a message.
+/// Changes a message as the lie has it.
 fn change(message: Message, lie: Lie) -> Message {
     if !message.is_binary() {
         return message;

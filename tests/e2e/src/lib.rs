@@ -28,12 +28,12 @@ pub use chaos::{Chaos, Tally};
 pub use clock::within;
 pub use engine::Engine;
 pub use liar::{Liar, Lie};
-pub use paths::{debug_package, in_tests, package};
+pub use paths::{command, debug_package, in_tests, package};
 pub use process::Program;
 pub use soak::{Soak, Summary};
 pub use stage::{
-    Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_trusting,
-    on_stage_within, relay_prints,
+    Relay, Stage, conformance_server, https_server, livecode_server, on_stage, on_stage_distrusting,
+    on_stage_trusting, on_stage_within, relay_prints,
 };
 pub use tab::{Look, Tab, Width};
 pub use unused::UnusedAddress;

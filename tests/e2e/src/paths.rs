@@ -1,4 +1,4 @@
-//! What the tests need from outside, and how to get it.
+//! Programs and files that the tests need from outside, and how to get them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -35,19 +35,28 @@ fn built(folder: &str, command: &str) -> Result<PathBuf> {
 
 /// The relay: what `TUNNEL_RELAY_BINARY` names, or the one in the target folder of the tests.
 pub(crate) fn relay() -> Result<PathBuf> {
-    if let Some(named) = env::var_os("TUNNEL_RELAY_BINARY") {
+    program("TUNNEL_RELAY_BINARY", "tunnel-relay", "tunnel-relay")
+}
+
+/// The command `tunnel`: what `TUNNEL_COMMAND_BINARY` names, or the one in the target folder of the tests.
+pub fn command() -> Result<PathBuf> {
+    program("TUNNEL_COMMAND_BINARY", "tunnel", "tunnel-cli")
+}
+
+fn program(variable: &str, name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(named) = env::var_os(variable) {
         return Ok(named.into());
     }
     let this = env::current_exe().context("cannot tell where this program is")?;
-    let relay = this
+    let program = this
         .ancestors()
         .nth(2)
         .context("this program is not in a target folder")?
-        .join(format!("tunnel-relay{}", env::consts::EXE_SUFFIX));
-    if !relay.is_file() {
-        bail!("there is no {}: run `cargo build -p tunnel-relay`", relay.display());
+        .join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    if !program.is_file() {
+        bail!("there is no {}: run `cargo build -p {package}`", program.display());
     }
-    Ok(relay)
+    Ok(program)
 }
 
 /// A file in `test-output/`, named after the test that runs.

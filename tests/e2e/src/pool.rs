@@ -5,12 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-use crate::authority::Authority;
+use crate::authority::Trust;
 use crate::webdriver::Browser;
 
 #[derive(Debug)]
 struct Pool {
-    /// How many tests run: with the last one the browsers end, for nobody else would end them.
+    /// The number of tests that run: with the last one the browsers end, for nobody else would end them.
     tests: usize,
     idle: Vec<Browser>,
 }
@@ -32,12 +32,12 @@ impl Claim {
         Self(())
     }
 
-    /// A browser that waits, or a new one; always a new one where an authority is to be trusted.
-    pub(crate) async fn browser(&self, authority: Option<&Authority>) -> Result<Browser> {
-        let idle = if authority.is_none() { pool().idle.pop() } else { None };
+    /// A browser that waits, or a new one; always a new one where it takes the certificates of others than most.
+    pub(crate) async fn browser(&self, trust: Trust<'_>) -> Result<Browser> {
+        let idle = if matches!(trust, Trust::Everybody) { pool().idle.pop() } else { None };
         match idle {
             Some(browser) => Ok(browser),
-            None => Browser::start(authority).await,
+            None => Browser::start(trust).await,
         }
     }
 

@@ -72,17 +72,20 @@ impl Program {
         Ok((Self { name, child, said }, news))
     }
 
-    /// What it has printed so far, on both outputs.
+    /// Returns what it has printed so far, on both outputs.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
-    /// Waits until it has ended by itself, and how.
-    pub fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
+    /// Waits until it has ended by itself; returns how, and all that it has printed.
+    pub fn ended(mut self, limit: Duration) -> Result<(ExitStatus, String)> {
         let started = Instant::now();
         while started.elapsed() < limit {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+            // The threads that read its outputs hold the lines, too, until those have ended.
+            if let Some(status) = self.child.try_wait()?
+                && Arc::strong_count(&self.said) == 1
+            {
+                return Ok((status, self.said()));
             }
             thread::sleep(Duration::from_millis(20));
         }

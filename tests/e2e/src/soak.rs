@@ -23,15 +23,15 @@ const MAX_DOWN: u64 = 500;
 /// A server and a client that send to each other all the while.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// How often the relay is killed, or, every second time, told to end.
+    /// The number of times that the relay is killed, or, every second time, told to end.
     pub kills: u64,
     /// Bytes each way, in MiB.
     pub mebibytes: u64,
-    /// What the moments of the kills, the network's moods and the messages follow from.
+    /// The seed that the moments of the kills, the network's moods and the messages follow from.
     pub seed: u64,
 }
 
-/// What has been seen when all was well.
+/// Counts of what had been seen when all was well.
 #[derive(Debug)]
 pub struct Summary {
     soak: Soak,
@@ -56,7 +56,7 @@ impl Soak {
 
     /// Runs it, and prints how far it is.
     pub async fn run(self, stage: &Stage) -> Result<Summary> {
-        // What is buffered on the way comes in before the next kill: with less, the transfer would be over too soon.
+        // Bytes that are buffered on the way come in before the next kill: with less, the transfer would be over too soon.
         ensure!(
             self.kills <= self.mebibytes,
             "{} kills need at least as many MiB each way, not {}",
@@ -160,7 +160,7 @@ impl Soak {
     fn milestones(&self, dice: &mut Random) -> Vec<(u64, Milestone)> {
         let total = self.mebibytes << 21;
         let marks = (1..MARKS).map(|mark| (total / MARKS * mark, Milestone::Mark));
-        // What is buffered on the way would let the last kill come too late.
+        // Bytes that are buffered on the way would let the last kill come too late.
         let stretch = total / (self.kills + 1);
         let kills = (0..self.kills).map(|kill| (stretch * kill + dice.below(stretch), Milestone::Kill));
         let mut milestones = marks.chain(kills).collect::<Vec<_>>();

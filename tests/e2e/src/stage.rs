@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Trust};
 use crate::clock::within;
 use crate::paths;
 use crate::pool::Claim;
@@ -94,7 +94,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> Result<SocketAddr> {
         let address = self.url.split_once("://").map_or("", |(_, address)| address);
         address.parse().with_context(|| format!("the relay printed {:?} for its address", self.url))
@@ -105,7 +105,7 @@ impl Relay {
         page_at(&self.url, path)
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub fn said(&self) -> String {
         self.program.said()
     }
@@ -123,7 +123,7 @@ fn run_relay(listen: &str, options: &[String]) -> Result<(Program, String)> {
     Program::start(command, "listening on ")
 }
 
-/// What the relay's command prints, such as an access token.
+/// Runs the relay's command, and returns what it prints, such as an access token.
 pub fn relay_prints(arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(paths::relay()?);
     let output =
@@ -142,7 +142,7 @@ pub fn livecode_server(credential: &str) -> Result<(Program, String)> {
     Program::start(command, "listening on ")
 }
 
-/// What answers the platform's own `WebSocket` in the conformance tests, and its `ws://` address.
+/// The server that answers the platform's own `WebSocket` in the conformance tests, and its `ws://` address.
 pub fn conformance_server() -> Result<(Program, String)> {
     let mut command = Command::new("node");
     command.arg(paths::root()?.join("tests/conformance/server.mjs"));
@@ -286,7 +286,15 @@ pub fn on_stage(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
 /// # Panics
 /// As [`on_stage`].
 pub fn on_stage_within(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
-    run(None, limit, test);
+    run(Trust::Everybody, limit, test);
+}
+
+/// The same with a browser that takes certificates as it does for people: those only that somebody known has signed.
+///
+/// # Panics
+/// As [`on_stage`].
+pub fn on_stage_distrusting(test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+    run(Trust::Usual, TEST_LIMIT, test);
 }
 
 /// The same with a browser that trusts an authority.
@@ -294,15 +302,15 @@ pub fn on_stage_within(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result
 /// # Panics
 /// As [`on_stage`].
 pub fn on_stage_trusting(authority: &Authority, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
-    run(Some(authority), TEST_LIMIT, test);
+    run(Trust::Also(authority), TEST_LIMIT, test);
 }
 
-fn run(authority: Option<&Authority>, limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
+fn run(trust: Trust<'_>, limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) {
     let name = thread::current().name().unwrap_or("test").replace("::", " ");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing that a test machine lacks");
     let claim = Claim::new();
-    let stage = runtime.block_on(async { Stage::set(claim.browser(authority).await?).await });
+    let stage = runtime.block_on(async { Stage::set(claim.browser(trust).await?).await });
     let stage = match stage {
         Ok(stage) => stage,
         Err(error) => {
@@ -312,7 +320,7 @@ fn run(authority: Option<&Authority>, limit: Duration, test: impl AsyncFnOnce(&S
     };
     let result =
         catch_unwind(AssertUnwindSafe(|| runtime.block_on(within(limit, "the whole test", test(&stage)))));
-    let reusable = matches!(result, Ok(Ok(()))) && authority.is_none();
+    let reusable = matches!(result, Ok(Ok(()))) && matches!(trust, Trust::Everybody);
     if !matches!(result, Ok(Ok(()))) {
         runtime.block_on(stage.explain(&name));
     }
@@ -324,7 +332,7 @@ fn run(authority: Option<&Authority>, limit: Duration, test: impl AsyncFnOnce(&S
             unused.push(browser);
             unused.extend(claim.end());
         }
-        // What does not even close windows is ended with its driver.
+        // A browser that does not even close windows is ended with its driver.
         Err(error) => {
             eprintln!("{name}: {error:#}");
             unused = claim.end();

@@ -10,6 +10,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
+use crate::clock::within;
 use crate::paths;
 use crate::stage::Stage;
 
@@ -29,7 +30,7 @@ const script = async (given, globalThis) => { 'use strict'; BODY }
 Promise.race([script(given, window), late]).then(value => done({ value: value ?? null }), error => done({ error: shown(error) }))
 ";
 
-/// How a person has set their device.
+/// The settings of a person's device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Look {
     /// Dark text on light ground.
@@ -65,6 +66,13 @@ impl<'a> Tab<'a> {
     /// Goes to another page.
     pub async fn open(&self, url: &str) -> Result<()> {
         self.command(Method::POST, "/url", Some(&json!({ "url": url }))).await?;
+        Ok(())
+    }
+
+    /// Has the browser forget all that it has loaded, so that the next page is as for somebody who is new. Only Chromium does.
+    pub async fn forget_cache(&self) -> Result<()> {
+        let _turn = self.turn().await?;
+        self.stage.browser.cdp("Network.clearBrowserCache", json!({})).await?;
         Ok(())
     }
 
@@ -142,6 +150,84 @@ impl<'a> Tab<'a> {
         Ok(())
     }
 
+    /// Presses keys on whatever has the focus, one after the other; `\u{e004}` is Tab, `\u{e00c}` Escape.
+    pub async fn press(&self, keys: &str) -> Result<()> {
+        let strokes = keys.chars().flat_map(|key| {
+            [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })]
+        });
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>() });
+        self.command(Method::POST, "/actions", Some(&json!({ "actions": [keyboard] }))).await?;
+        Ok(())
+    }
+
+    /// Waits until there is an element in the shadow root of `host`, in which no script can wait for it if it is closed.
+    pub async fn until_inside(&self, host: &str, selector: &str) -> Result<()> {
+        let found = async {
+            while self.element_inside(host, selector).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        within(SCRIPT_LIMIT, selector, found).await
+    }
+
+    /// Clicks on an element in the shadow root of `host`, which no script finds if it is closed.
+    pub async fn click_inside(&self, host: &str, selector: &str) -> Result<()> {
+        let element = self.element_inside(host, selector).await?;
+        self.command(Method::POST, &format!("/element/{element}/click"), Some(&json!({}))).await?;
+        Ok(())
+    }
+
+    /// The text that a person sees of an element in the shadow root of `host`.
+    pub async fn text_inside(&self, host: &str, selector: &str) -> Result<String> {
+        let element = self.element_inside(host, selector).await?;
+        let text = self.command(Method::GET, &format!("/element/{element}/text"), None).await?;
+        Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// An attribute of an element in the shadow root of `host`.
+    pub async fn attribute_inside(&self, host: &str, selector: &str, name: &str) -> Result<Value> {
+        let element = self.element_inside(host, selector).await?;
+        self.command(Method::GET, &format!("/element/{element}/attribute/{name}"), None).await
+    }
+
+    async fn element_inside(&self, host: &str, selector: &str) -> Result<String> {
+        let host = self.element(host).await?;
+        let root = self.command(Method::GET, &format!("/element/{host}/shadow"), None).await?;
+        let root = first_value(&root).context("the element has no shadow root")?;
+        let body = json!({ "using": "css selector", "value": selector });
+        let found = self.command(Method::POST, &format!("/shadow/{root}/element"), Some(&body)).await;
+        let found =
+            found.with_context(|| format!("tab {} has no {selector} in its shadow root", self.name))?;
+        Ok(first_value(&found).context("the element has no ID")?.to_owned())
+    }
+
+    /// Runs the body of a function in a frame of the page, of whatever origin, and returns what that returns.
+    pub async fn run_in_frame(&self, frame: &str, script: &str) -> Result<Value> {
+        let element = self.element(frame).await?;
+        let _turn = self.turn().await?;
+        let browser = &self.stage.browser;
+        let id = json!({ "id": { "element-6066-11e4-a52e-4f735466cecf": element } });
+        browser.command(Method::POST, "/frame", Some(&id)).await?;
+        let body = json!({ "script": script, "args": [] });
+        let result = browser.command(Method::POST, "/execute/sync", Some(&body)).await;
+        browser.command(Method::POST, "/frame", Some(&json!({ "id": null }))).await?;
+        result
+    }
+
+    /// Waits until an expression is true in a frame of the page.
+    pub async fn until_in_frame(&self, frame: &str, expression: &str) -> Result<()> {
+        let holds = async {
+            while self.run_in_frame(frame, &format!("return !!({expression})")).await.ok()
+                != Some(true.into())
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        within(SCRIPT_LIMIT, expression, holds).await
+    }
+
     /// Empties the field that a CSS selector finds, and types into it.
     pub async fn fill(&self, selector: &str, text: &str) -> Result<()> {
         let element = self.element(selector).await?;
@@ -153,8 +239,7 @@ impl<'a> Tab<'a> {
         let body = json!({ "using": "css selector", "value": selector });
         let found = self.command(Method::POST, "/element", Some(&body)).await;
         let found = found.with_context(|| format!("tab {} has no {selector}", self.name))?;
-        let id = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
-        Ok(id.context("the element has no ID")?.to_owned())
+        Ok(first_value(&found).context("the element has no ID")?.to_owned())
     }
 
     /// Sets the size of the page and the colour scheme that it is asked for.
@@ -184,7 +269,7 @@ impl<'a> Tab<'a> {
         Ok(path)
     }
 
-    /// What the page has written to the console since this was last asked.
+    /// Returns what the page has written to the console since this was last asked.
     pub async fn console(&self) -> Result<Vec<String>> {
         let _turn = self.turn().await?;
         self.stage.browser.console().await
@@ -226,4 +311,9 @@ impl<'a> Tab<'a> {
         }
         Ok(current)
     }
+}
+
+/// The ID of an element or a shadow root, as WebDriver gives it.
+fn first_value(found: &Value) -> Option<&str> {
+    found.as_object()?.values().next()?.as_str()
 }

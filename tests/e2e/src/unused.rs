@@ -27,7 +27,7 @@ impl UnusedAddress {
         Ok(Self { address, _socket: socket })
     }
 
-    /// Where nobody listens.
+    /// An address at which nobody listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

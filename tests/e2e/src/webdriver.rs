@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::authority::Authority;
+use crate::authority::Trust;
 use crate::clock::within;
 use crate::engine::{Driver, Engine};
 
@@ -35,14 +35,14 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// `authority` is the only one of whom it takes certificates that nobody else knows.
-    pub(crate) async fn start(authority: Option<&Authority>) -> Result<Self> {
+    /// A new one, which takes the certificates of whom it is to trust.
+    pub(crate) async fn start(trust: Trust<'_>) -> Result<Self> {
         let engine = Engine::wanted()?;
         let folder = tempfile::tempdir().context("no folder for the browser's profile")?;
         let driver = engine.start(folder.path()).await?;
         let mut browser =
             Self { engine, address: driver.address, session: String::new(), _driver: driver, folder };
-        let mut capabilities = engine.capabilities(browser.folder.path(), &browser.downloads(), authority)?;
+        let mut capabilities = engine.capabilities(browser.folder.path(), &browser.downloads(), trust)?;
         capabilities["timeouts"] = json!({ "script": SCRIPT_LIMIT.as_millis() as u64 });
         let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let answer = browser.send(Method::POST, "/session", Some(&body));
@@ -68,7 +68,7 @@ impl Browser {
         self.command(Method::POST, "/goog/cdp/execute", Some(&body)).await
     }
 
-    /// What the pages have written to the console since this was last asked; and errors of their own.
+    /// Returns what the pages have written to the console since this was last asked; and errors of their own.
     ///
     /// Only Chromium tells.
     pub(crate) async fn console(&self) -> Result<Vec<String>> {

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_websockets::{ClientBuilder, ServerBuilder};
 use tunnel_protocol::{Frame, SUBPROTOCOL};
 
-/// Which way a frame went.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// From the page to the relay.

@@ -1,4 +1,4 @@
-//! What the classes do beyond the platform's WebSocket: `tests/classes`, with both ends of each socket in one page.
+//! Properties of the classes beyond the platform's WebSocket: `tests/classes`, with both ends of each socket in one page.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tunnel_e2e::{Look, Relay, Stage, Tab, Width, Wiretap, on_stage};
 
-/// What is wider than the screen, or beside it.
+/// Finds what is wider than the screen, or beside it.
 const STICKS_OUT: &str = "
     return [...document.querySelectorAll('body, body *')]
       .filter(each => each.checkVisibility() && !each.closest('.unseen, svg, .packets'))
@@ -59,16 +59,19 @@ async fn host<'a>(stage: &'a Stage, person: &str) -> Result<(Tab<'a>, String)> {
     Ok((host, link))
 }
 
-async fn press_host(host: &Tab<'_>) -> Result<String> {
+pub(crate) async fn press_host(host: &Tab<'_>) -> Result<String> {
     host.click("#host-button").await?;
+    room_link(host).await.context("hosting a room")
+}
+
+async fn room_link(host: &Tab<'_>) -> Result<String> {
     let link = host
         .until(
             "the host gets a link",
             "document.body.dataset.view === 'room' && document.querySelector('#share-link').href.includes('#') \
              && document.querySelector('#share-link').href",
         )
-        .await
-        .context("hosting a room")?;
+        .await?;
     Ok(link.as_str().unwrap_or_default().to_owned())
 }
 
@@ -80,7 +83,7 @@ async fn guest<'a>(stage: &'a Stage, link: &str) -> Result<Tab<'a>> {
 }
 
 /// Waits until the chat of this tab shows `text` as what `author` said.
-async fn hears(tab: &Tab<'_>, text: &str) -> Result<()> {
+pub(crate) async fn hears(tab: &Tab<'_>, text: &str) -> Result<()> {
     let expression = format!(
         "[...document.querySelectorAll('#chat-log .said:not(.pending) p')].some(p => p.textContent === {})",
         json!(text)
@@ -187,33 +190,27 @@ fn guests_are_told_that_the_host_has_gone_and_the_host_that_a_guest_has() {
         leaves.close().await?;
         host.until("two are left", "document.querySelectorAll('#peers li').length === 2").await?;
         host.close().await?;
-        stays
-            .until("the guest sees the end", "document.querySelector('#status').dataset.phase === 'closed'")
-            .await?;
-        let notice = stays
-            .until("there is a notice", "document.querySelector('#closed:not([hidden])')?.innerText")
-            .await?;
-        assert!(notice.as_str().is_some_and(|text| text.contains("host")), "{notice}");
+        stays.until("the guest waits", "document.querySelector('#status').dataset.phase === 'away'").await?;
+        let banner = stays.text_of("return document.querySelector('#away').innerText").await?;
+        assert!(banner.contains("The host is away"), "{banner}");
         Ok(())
     });
 }
 
 #[test]
-fn a_host_that_reloads_opens_the_room_of_the_same_link_again() {
+fn a_host_that_reloads_has_the_room_of_the_same_link_open_again_by_itself() {
     on_stage(async |stage| {
         let (host, link) = host(stage, "Ada").await?;
         guest(stage, &link).await?.close().await?;
 
         host.reload().await?;
-        host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
-
-        assert_eq!(press_host(&host).await?, link);
+        assert_eq!(room_link(&host).await?, link);
         guest(stage, &link).await?;
         Ok(())
     });
 }
 
-/// What a tab says about the end of its room.
+/// Returns what a tab says about the end of its room.
 async fn notice(tab: &Tab<'_>) -> Result<String> {
     let notice =
         tab.until("there is a notice", "document.querySelector('#closed:not([hidden])')?.innerText").await?;
@@ -239,13 +236,10 @@ fn a_host_that_is_reloaded_is_not_said_to_have_closed_the_room_and_one_that_clos
         let (host, link) = host(stage, "Ada").await?;
         let stays = guest(stage, &link).await?;
         host.reload().await?;
-        let reloaded = notice(&stays).await?;
-        assert!(reloaded.contains("closed or reloaded") && reloaded.contains("same link"), "{reloaded}");
-
-        host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
-        press_host(&host).await?;
-        stays.click("#reconnect-button").await?;
         host.until("the guest is back", "document.querySelectorAll('#peers li').length === 2").await?;
+        let back = "document.querySelector('#chat-log').textContent.includes('nothing lost')";
+        stays.until("the guest is told", back).await?;
+        assert_eq!(stays.run("return document.querySelector('#closed').hidden").await?, true);
 
         host.click("#leave-button").await?;
         host.click("#keep-room").await?;
@@ -401,6 +395,91 @@ fn a_link_to_a_room_that_is_gone_says_so() {
         for developers in ["3701", "server", "relay", &link[link.len() - 56..]] {
             assert!(!notice.contains(developers), "{notice}");
         }
+        Ok(())
+    });
+}
+
+/// The messages of a chat that have arrived, in their order.
+const SAID: &str =
+    "[...document.querySelectorAll('#chat-log .said:not(.pending) p')].map(p => p.textContent)";
+
+/// Bytes that look like chance.
+fn noise(len: u32) -> Vec<u8> {
+    (0..len).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// Waits until a file is on its way to this tab, and is not here yet.
+async fn is_receiving(tab: &Tab<'_>) -> Result<()> {
+    let expression = "document.querySelector('#files li')?.dataset.state === 'receiving' \
+                      && document.querySelector('#files progress').value > 0.05";
+    tab.until("a part of the file is here", expression).await.map(drop)
+}
+
+/// Returns whether the file in this tab's list went on where an earlier line had left it.
+async fn went_on(tab: &Tab<'_>) -> Result<bool> {
+    let resumed = tab.text_of("return document.querySelector('#files li').dataset.resumed").await?;
+    Ok(resumed.parse::<u64>()? > 0)
+}
+
+#[test]
+fn a_room_goes_on_over_reloads_of_both_sides_and_a_relay_that_is_killed_and_nothing_is_lost() {
+    on_stage(async |stage| {
+        let mut relay = Relay::start(&[])?;
+        let host = stage.tab_at("host", &relay.page("/room/")).await?;
+        host.until("the start page shows", "document.body.dataset.view === 'landing'").await?;
+        let link = press_host(&host).await?;
+        let guest = guest(stage, &link).await?;
+        guest.type_into("#chat-input", &format!("one{ENTER}")).await?;
+        hears(&host, "one").await?;
+
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("holiday.bin");
+        let content = noise(120_000_000);
+        std::fs::write(&path, &content)?;
+        guest.type_into("#file-input", &path.to_string_lossy()).await?;
+        is_receiving(&host).await?;
+        host.reload().await?;
+        guest.type_into("#chat-input", &format!("while the host is away{ENTER}")).await?;
+        hears(&host, "one").await?;
+        hears(&host, "while the host is away").await?;
+        is_receiving(&host).await?;
+        assert!(went_on(&host).await?, "the file goes on where it was");
+
+        relay.kill()?;
+        guest.type_into("#chat-input", &format!("without a relay{ENTER}")).await?;
+        host.type_into("#chat-input", &format!("me, too{ENTER}")).await?;
+        relay.restart()?;
+        hears(&host, "without a relay").await?;
+        hears(&guest, "me, too").await?;
+
+        guest.reload().await?;
+        guest.until("the guest is in", "document.querySelector('#status').dataset.phase === 'open'").await?;
+        hears(&guest, "without a relay").await?;
+        assert!(received(stage, &host, "holiday.bin").await? == content, "the file is the same");
+        let two = "document.querySelectorAll('#peers li').length === 2";
+        host.until("the guest is one person", two).await?;
+        let (ours, theirs) =
+            (host.run(&format!("return {SAID}")).await?, guest.run(&format!("return {SAID}")).await?);
+        assert_eq!(ours, theirs, "both have the same messages");
+        assert_eq!(ours.as_array().map(Vec::len), Some(4), "each of them once: {ours}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guest_that_is_reloaded_receives_the_rest_of_a_file_of_the_hosts() {
+    on_stage(async |stage| {
+        let (host, link) = host(stage, "Ada").await?;
+        let guest = guest(stage, &link).await?;
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("film.bin");
+        let content = noise(120_000_000);
+        std::fs::write(&path, &content)?;
+        host.type_into("#file-input", &path.to_string_lossy()).await?;
+        is_receiving(&guest).await?;
+        guest.reload().await?;
+        assert!(received(stage, &guest, "film.bin").await? == content, "the file is the same");
+        assert!(went_on(&guest).await?, "it went on where it was");
         Ok(())
     });
 }

@@ -34,7 +34,7 @@ const HONEST: &str = "
       return (await answer).data
     }";
 
-/// Whether it is not for `cargo test`.
+/// Returns whether it is left out of `cargo test`.
 fn is_full() -> bool {
     env::var_os("TUNNEL_HOSTILE").is_some_and(|form| form == "full")
 }

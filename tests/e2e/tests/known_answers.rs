@@ -23,7 +23,7 @@ type Key = [u8; 32];
 
 const PORT: u16 = 7;
 
-/// How often the module may ask for random bytes.
+/// The number of times that the module may ask for random bytes.
 const MAX_DRAWS: u8 = 100;
 
 /// Loads the package a second time, with random bytes that are known: all ones, all twos, and so on. `given` has the relay's address, and
@@ -61,7 +61,7 @@ impl Secrets {
         let draws = u8::try_from(draws).ok().filter(|draws| (1..MAX_DRAWS).contains(draws));
         let seeds = (1..=draws.context("as many draws as expected")?).map(|draw| [draw; 32]);
         let generators: Vec<_> = seeds.collect();
-        // What was drawn is either a key or the seed of a generator of keys.
+        // The bytes that were drawn are either a key or the seed of a generator of keys.
         let found = generators.iter().map(|key| (public(key), *key)).collect();
         Ok(Self { found, generators })
     }
@@ -315,7 +315,7 @@ fn records_of_the_shipped_module_open_with_another_implementation_in_both_direct
     });
 }
 
-/// What `of` finds in exactly one of the frames.
+/// Finds `of` in exactly one of the frames.
 fn one<T>(frames: &[(Way, Frame)], of: impl Fn(&Frame) -> Option<T>) -> Result<T> {
     let mut found = frames.iter().filter_map(|(_, frame)| of(frame));
     let first = found.next().context("a frame is missing")?;

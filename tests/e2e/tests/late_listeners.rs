@@ -89,6 +89,7 @@ fn a_client_that_listens_before_it_awaits_opened_hears_all_and_one_that_listens_
             const silent = said.length
             // At a client's socket it is the platform's rule, and the console says what to do.
             const late = await opened(PeerToPeerWebSocket.toPort(2, server.serverId, relay))
+            while (!late.getStats().messagesReceived) await later()
             await later()
             const heardLate = []
             late.onmessage = event => heardLate.push(event.data)
@@ -106,6 +107,33 @@ fn a_client_that_listens_before_it_awaits_opened_hears_all_and_one_that_listens_
             said[0].as_str().is_some_and(|text| text.contains("`socket.readable`, which waits")),
             "{said:?}"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_listener_that_reads_a_message_after_an_await_has_heard_it_and_nobody_is_warned() {
+    on_stage(async |stage| {
+        let tab = stage.tab("both").await?;
+        let script = format!(
+            "{SERVERS}
+            const said = []
+            console.warn = text => said.push(text)
+            server.listen(1, socket => {{ socket.send('one'); socket.onmessage = () => socket.send('two') }})
+            const socket = PeerToPeerWebSocket.toPort(1, server.serverId, relay)
+            const heard = []
+            const first = new Promise(resolve => socket.addEventListener('message', async event => {{
+              await later()
+              resolve(heard.push(event.data))
+            }}, {{ once: true }}))
+            await first
+            socket.onmessage = ({{ data }}) => heard.push(data)
+            socket.send('more')
+            while (heard.length < 2) await next(socket, 'message')
+            await server.close()
+            return [heard, said]"
+        );
+        assert_eq!(tab.run(&script).await?, json!([["one", "two"], []]));
         Ok(())
     });
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tunnel_e2e::{Liar, Lie, Relay, Stage, Tab, on_stage};
 
-/// What the relay must not see.
+/// The text that the relay must not see.
 const CANARY: &str = "for us two only";
 
 /// A relay that may lie, and an honest one behind it, which speaks both dialects.
@@ -27,7 +27,7 @@ async fn host(tab: &Tab<'_>, options: Value) -> Result<Value> {
     tab.run_with(options, script).await
 }
 
-/// How `newThrough` fails.
+/// Returns how `newThrough` fails.
 async fn host_in_vain(tab: &Tab<'_>, options: Value) -> Result<Value> {
     let script = "
         const trial = ForwardingServerWebSocket.newThrough(relay, given)
@@ -118,7 +118,7 @@ fn a_server_whose_relay_answers_in_the_livecode_dialect_fails_with_an_error_that
             assert_eq!(end[0], json!("livecode-relay"), "{end}");
             assert!(end[1].as_str().is_some_and(|text| text.contains("{ livecode: true }")), "{end}");
         }
-        // Who asks for the dialect gets a number from the same relay.
+        // A page that asks for the dialect gets a number from the same relay.
         let asked = host_in_vain(&victim, json!({ "livecode": true })).await?;
         assert_eq!(asked, json!(["registered", "1"]));
         Ok(())

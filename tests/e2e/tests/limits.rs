@@ -1,4 +1,4 @@
-//! How many clients a server takes, and how long messages may be.
+//! Limits: the number of clients of a server, and the length of messages.
 
 use anyhow::ensure;
 use serde_json::json;

@@ -4,10 +4,15 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tunnel_e2e::{Relay, Stage, Tab, livecode_server, on_stage};
 
-const CREDENTIAL: &str = "a secret of the test";
+pub(crate) const CREDENTIAL: &str = "a secret of the test";
 
 /// A tab that knows the livecoding server's address as `node`, and has configured it when there is a credential.
-async fn tab<'a>(stage: &'a Stage, name: &str, url: &str, credential: Option<&str>) -> Result<Tab<'a>> {
+pub(crate) async fn tab<'a>(
+    stage: &'a Stage,
+    name: &str,
+    url: &str,
+    credential: Option<&str>,
+) -> Result<Tab<'a>> {
     let tab = stage.tab(name).await?;
     tab.run_with(json!(url), "globalThis.node = given").await?;
     if let Some(credential) = credential {
@@ -192,6 +197,22 @@ fn a_configurer_runs_instructions_of_its_own() {
                 ],
             ])
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_server_of_2017_evaluates_and_says_that_it_has_no_more() {
+    on_stage(async |stage| {
+        let (_node, url) = livecode_server(CREDENTIAL)?;
+        let tab = tab(stage, "a", &url, Some(CREDENTIAL)).await?;
+        let told = tab
+            .run(
+                "const unsupported = await configurer.instructions().catch(error => error.code)
+                 return [configurer.capabilities, await configurer.evaluate('6 * 7'), unsupported]",
+            )
+            .await?;
+        assert_eq!(told, json!([null, "42", "unsupported"]));
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! What is kept, and what is freed: an open socket lives without being referenced, a closed one does not.
+//! Memory that is kept, and memory that is freed: an open socket lives without being referenced, a closed one does not.
 
 use std::env;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tunnel_e2e::{Stage, Tab, on_stage, on_stage_within};
 
-/// How many sockets are opened and closed; `TUNNEL_SOCKETS=10000` takes minutes.
+/// The number of sockets that are opened and closed; `TUNNEL_SOCKETS=10000` takes minutes.
 const SOCKETS: u64 = 600;
 
-/// What a tab may have more after the second half of the sockets than after the first, in bytes.
+/// The bytes that a tab may have more after the second half of the sockets than after the first.
 const GROWTH: u64 = 1024 * 1024;
 
 /// A server tab that greets, and echoes.
@@ -88,7 +88,7 @@ fn the_warm_up_can_be_turned_off() {
                    const { default: init } = await import('/pkg/tunnel_wasm.js')
                    await init({ warmUp: false })
                    idle()
-                   // What the library posts comes before what is posted behind it.
+                   // The library's posts come before what is posted behind them.
                    await new Promise(resolve => {
                      const { port1, port2 } = new MessageChannel()
                      port1.onmessage = resolve
@@ -168,6 +168,41 @@ fn an_open_socket_that_nobody_references_goes_on_and_a_closed_one_is_freed() {
         assert!(freed.as_u64().is_some_and(|left| left <= 1), "{freed} are left of 50 in the client");
         let freed = server.run(&format!("{COLLECT} return collect(ended)")).await?;
         assert!(freed.as_u64().is_some_and(|left| left <= 1), "{freed} are left of 50 in the server");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_client_that_goes_while_accept_decides_leaves_no_socket_behind() {
+    on_stage(async |stage| {
+        let server = stage.tab("server").await?;
+        let script = "
+            globalThis.decisions = []
+            globalThis.sockets = []
+            observe({ began: (kind, socket) => kind === 'socket' && sockets.push(new WeakRef(socket)) })
+            globalThis.server = await ForwardingServerWebSocket.newThrough(relay)
+            server.listen(1, () => {}, { accept: () => new Promise(decide => decisions.push(decide)) })
+            return server.serverId";
+        let id = server.run(script).await?;
+        let client = stage.tab("client").await?;
+        client
+            .run_with(id.clone(), "globalThis.socket = PeerToPeerWebSocket.toPort(1, given, relay)")
+            .await?;
+        server.until("it is asked", "decisions.length === 1").await?;
+        client.run("socket.close()").await?;
+        server.until("the server has heard of it", "server.getStats().clientsWaiting === 0").await?;
+        server.run("decisions[0](true)").await?;
+        // Another one comes in behind it, so that the first answer has been dealt with.
+        client.run_with(id, "globalThis.socket = PeerToPeerWebSocket.toPort(1, given, relay)").await?;
+        server.until("it is asked again", "decisions.length === 2").await?;
+        server.run("decisions[1](true)").await?;
+        client.run("await socket.opened").await?;
+        assert_eq!(server.run("return sockets.length").await?, json!(1), "sockets of clients that were in");
+        client.run("socket.close()").await?;
+        server.until("it has ended", "server.clients.size === 0").await?;
+        let left = server.run(&format!("{COLLECT} return collect(sockets)")).await?;
+        // The page's first socket stays with what was set up for it.
+        assert!(left.as_u64().is_some_and(|left| left <= 1), "{left} are left");
         Ok(())
     });
 }

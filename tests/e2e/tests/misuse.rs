@@ -1,10 +1,10 @@
-//! What bad use gets: the platform's exception where the standard has one, else a `TunnelError` that says what to do.
+//! Bad use gets the platform's exception where the standard has one, else a `TunnelError` that says what to do.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use tunnel_e2e::{Tab, https_server, on_stage};
 
-/// What an action throws or rejects with: `Name` or `Name code`, and the message.
+/// Returns what an action throws or rejects with: `Name` or `Name code`, and the message.
 const HELPERS: &str = "
   const shown = error => [error.code && typeof error.code === 'string' ? `${error.name} ${error.code}` : error.name, error.message]
   const failure = async action => { try { await action(); return ['nothing'] } catch (error) { return shown(error) } }

@@ -93,7 +93,7 @@ fn fake_clock(folder: &Path) -> Result<String> {
     let output = Command::new(in_tests("node_modules/.bin/esbuild")?)
         .arg(in_tests("runtimes/node_modules/@sinonjs/fake-timers")?)
         .args(["--bundle", "--format=iife", "--global-name=FakeTimers", "--log-level=error"])
-        // What it looks for in Node.js.
+        // It looks for this in Node.js.
         .args(["--external:util", "--external:timers", "--external:timers/promises"])
         .arg(format!("--outfile={}", script.display()))
         .output()?;
@@ -112,6 +112,16 @@ fn a_fake_clock_that_jumps_an_hour_at_a_time_ends_nothing() {
         setInterval(() => { jumps++; clock.tick(3_600_000) }, 5)
         globalThis.hasJumped = () => jumps > 0";
     talks_between(&[&clock], start, "hasJumped()", &json!(true));
+}
+
+#[test]
+fn a_fake_clock_that_stands_still_since_before_the_package_was_loaded_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = fake_clock(folder.path()).unwrap();
+    let install = folder.path().join("install.js");
+    fs::write(&install, "FakeTimers.install(); globalThis.begun = performance.now()").unwrap();
+    let look = "performance.now() - begun";
+    talks_behind(&[&clock, install.to_str().unwrap()], look, &json!(0));
 }
 
 #[test]
@@ -168,25 +178,64 @@ fn an_https_page_dials_a_relay_on_its_machine_once_for_all_sockets() {
     });
 }
 
+/// The package's module with memory of 2,048 pages at most, which are 128 MiB.
+const SMALL: &str = "
+    const small = async () => {
+      const given = new Uint8Array(await (await fetch('/pkg/tunnel_wasm_bg.wasm')).arrayBuffer())
+      let at = 8
+      const number = () => {
+        let value = 0
+        for (let shift = 1; ; shift *= 128) {
+          const byte = given[at++]
+          value += (byte & 127) * shift
+          if (byte < 128) return value
+        }
+      }
+      for (;;) {
+        const begin = at
+        const id = given[at++]
+        const end = number() + at
+        if (id === 5) {
+          // One memory, with a maximum.
+          const [, , pages] = given.subarray(at, end)
+          return new Uint8Array([...given.subarray(0, begin), 5, 5, 1, 1, pages, 128, 16, ...given.subarray(end)])
+        }
+        at = end
+      }
+    }";
+
 #[test]
 fn a_message_that_the_module_cannot_hold_is_a_range_error_and_nothing_else_is_lost() {
     on_stage(async |stage| {
         let tab = stage.tab("both").await?;
-        let script = "
-            const server = await ForwardingServerWebSocket.newThrough(relay)
-            server.listen(1, socket => { socket.onmessage = ({ data }) => socket.send(data) })
-            const socket = await opened(PeerToPeerWebSocket.toPort(1, server.serverId, relay))
+        let script = format!(
+            "{SMALL}
+            // Another address makes it another module.
+            const library = await load('/pkg/tunnel_wasm.js?small')
+            await library.default({{ module_or_path: await small(), warmUp: false }})
+            const server = await library.ForwardingServerWebSocket.newThrough(relay)
+            server.listen(1, socket => {{ socket.onmessage = ({{ data }}) => socket.send(data) }})
+            const socket = library.PeerToPeerWebSocket.toPort(1, server.serverId, relay)
+            await socket.opened
             const heard = []
-            const all = new Promise(resolve => {
-              socket.onmessage = ({ data }) => heard.push(data) === 2 && resolve()
-            })
-            socket.send('before')
-            let name
-            try { socket.send(new ArrayBuffer(2 ** 31)) } catch (error) { name = error.name }
+            const all = new Promise(resolve => {{
+              socket.onmessage = ({{ data }}) => heard.push(data) === 5 && resolve()
+            }})
+            const mebibytes = 80
+            const size = mebibytes << 20
+            const names = []
+            for (const message of [new ArrayBuffer(size), 'x'.repeat(size), new Blob([new ArrayBuffer(size)]), new ArrayBuffer(2 ** 31)]) {{
+              socket.send(`before ${{names.length}}`)
+              try {{ socket.send(message) }} catch (error) {{ names.push(error.name) }}
+            }}
             socket.send('behind')
             await all
-            return [name, ...heard]";
-        assert_eq!(tab.run(script).await?, json!(["RangeError", "before", "behind"]));
+            await server.close()
+            return [names, heard]"
+        );
+        let names = ["RangeError"; 4];
+        let heard = ["before 0", "before 1", "before 2", "before 3", "behind"];
+        assert_eq!(tab.run(&script).await?, json!([names, heard]));
         Ok(())
     });
 }

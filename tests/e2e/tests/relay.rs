@@ -1,4 +1,4 @@
-//! What an operator sets, as pages feel it: certificates, access tokens.
+//! An operator's settings, as pages feel them: certificates, access tokens.
 
 use anyhow::Context as _;
 use serde_json::json;

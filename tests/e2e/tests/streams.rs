@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tunnel_e2e::{Stage, Tab, on_stage};
 
-/// What may be between a writer and a reader that has stopped, in bytes: what `writable` takes ahead, the reader's
+/// The bytes that may be between a writer and a reader that has stopped: what `writable` takes ahead, the reader's
 /// window, which has grown to no more than 1 MiB, and the message that was one too many.
 const ON_THE_WAY: u64 = (256 + 1024 + 64) * 1024;
 
@@ -135,7 +135,7 @@ fn a_socket_that_fails_rejects_its_promises_and_breaks_its_streams() {
             )
             .await?;
         let error = json!(["TunnelError", "port-closed", 3702]);
-        assert_eq!(result, json!([vec![error; 5], 10, "ended"]));
+        assert_eq!(result, json!([vec![error; 5], 11, "ended"]));
         Ok(())
     });
 }

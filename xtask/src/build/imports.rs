@@ -1,4 +1,4 @@
-//! What the module imports of our JavaScript, name by name.
+//! The module's imports of our JavaScript, name by name.
 //!
 //! wasm-bindgen imports whole modules, of which esbuild makes objects by copying what another object has *or inherits*: on a
 //! page that has added something to `Object.prototype`, that throws.

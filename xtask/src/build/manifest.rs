@@ -115,8 +115,9 @@ pub(super) fn complete(workspace: &Workspace, package: &Path) -> Result<()> {
     manifest.insert("module".into(), format!("./{}", MAIN.inline()).into());
     manifest.insert("types".into(), format!("./{}", MAIN.types()).into());
     manifest.insert("exports".into(), entry_points());
-    // The modules describe their classes when they are evaluated, so they are taken whole or not at all.
-    manifest.insert("sideEffects".into(), false.into());
+    // The modules describe their classes when they are evaluated, so they are taken whole or not at all. The inspector shows
+    // itself when it is imported, whoever needs nothing of it.
+    manifest.insert("sideEffects".into(), json!(["./inspect.js", "./inspect_inline.js"]));
     manifest.insert(
         "files".into(),
         json!(["*.wasm", "*.js", "*.cjs", "*.js.map", "*.d.ts", "*.d.cts", "LICENSE-*"]),

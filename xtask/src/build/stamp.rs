@@ -21,7 +21,7 @@ pub(super) fn of_package(build: &Build<'_>) -> Result<String> {
         hasher.write(&read(&build.package.join(module.wasm()))?);
         hasher.write(&read(&build.workspace.root.join(module.entry_source))?);
         let mut sources = Vec::new();
-        collect(&build.glue_folder(module), &mut sources)?;
+        collect_javascript(&build.glue_folder(module), &mut sources)?;
         for source in sources {
             hasher.write(&read(&source)?);
         }
@@ -30,14 +30,14 @@ pub(super) fn of_package(build: &Build<'_>) -> Result<String> {
     Ok(format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
 }
 
-/// All JavaScript in the folder and below it, in order.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// All JavaScript files in the folder and below it, in order.
+pub(crate) fn collect_javascript(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            collect(&path, files)?;
+            collect_javascript(&path, files)?;
         } else if path.extension().is_some_and(|ending| ending == "js") {
             files.push(path);
         }

@@ -1,4 +1,14 @@
 //! Calls of the module that catch its traps.
+//!
+//! This changes wasm-bindgen's JavaScript, which has no hook for it:
+//! - `__wbg_set_wasm`, by which its other targets take exports from outside, comes without `__wbg_reset_state`. Finalizers of handles
+//!   of a module that has trapped would free memory of the next one.
+//! - It handles aborts itself where panics unwind. That takes a standard library that is compiled for it, by unstable Rust.
+//! - Calls could be caught in `js/`, which makes most of them. But tasks and promises call closures of wasm-bindgen-futures, and
+//!   stale closures throw in there, so that the page would see errors of promises that it does not know.
+//!
+//! The places where it takes a module's exports have to be there exactly once, so that another version of wasm-bindgen fails the build
+//! instead of losing the guard.
 
 use anyhow::{Context, Result, ensure};
 

@@ -14,9 +14,14 @@ pub(super) fn make(workspace: &Workspace, target: &Path, folder: &Path) -> Resul
     setup(workspace, &Needs::for_build())?;
     let package = target.join("npm-package");
     build_into(workspace, target, &package, Form::Release)?;
+    Ok(vec![pack(workspace, &package, folder)?])
+}
+
+/// Packs a package that has been built.
+pub(super) fn pack(workspace: &Workspace, package: &Path, folder: &Path) -> Result<PathBuf> {
     let arguments = ["pack", "--silent", "--ignore-scripts", "--pack-destination"];
-    let name = output(workspace.command("npm").args(arguments).arg(folder).arg(&package))?;
+    let name = output(workspace.command("npm").args(arguments).arg(folder).arg(package))?;
     let archive = folder.join(name.trim());
     ensure!(archive.is_file() && name.starts_with(PACKAGE), "npm pack printed {name:?}, which is no archive");
-    Ok(vec![archive])
+    Ok(archive)
 }

@@ -1,6 +1,6 @@
-//! The relay as npm packages: `dist/relay.rs` calls [`make`], then [`try_out`].
+//! A program as npm packages: `dist/program.rs` calls [`make`], then [`try_out`].
 //!
-//! `tunnel-relay` is a launcher in JavaScript, which `npx` runs. It depends on one package for each platform, optionally: npm installs the
+//! The package that has the program's name is a launcher in JavaScript, which `npx` runs. It depends on one package for each platform, optionally: npm installs the
 //! one whose `os` and `cpu` fit. This machine makes its own.
 
 use std::fs;
@@ -9,14 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::relay::{Built, try_program};
+use super::program::{Built, Program, THIRD_PARTY};
 use crate::process::output;
 use crate::workspace::Workspace;
 
+/// The launcher, in which `PACKAGE` stands for the package, and `BINARY` for the program.
 const LAUNCHER: &str = include_str!("npx.js");
-
-const README: &str = "# tunnel-relay\n\n\
-    `npx tunnel-relay serve` runs the relay of tunnel-wasm; `npx tunnel-relay --help` says what else there is.\n";
 
 /// This platform as Node.js calls it.
 fn platform() -> (&'static str, &'static str) {
@@ -28,45 +26,46 @@ fn platform() -> (&'static str, &'static str) {
     (std::env::consts::OS, cpu)
 }
 
-/// Makes `tunnel-relay-VERSION.tgz` and `tunnel-relay-PLATFORM-VERSION.tgz` in `folder`.
+/// Makes `PACKAGE-VERSION.tgz` and `PACKAGE-PLATFORM-VERSION.tgz` in `folder`.
 pub(super) fn make(workspace: &Workspace, built: &Built<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
     let (os, cpu) = platform();
-    let (version, for_platform) = (built.version, format!("tunnel-relay-{os}-{cpu}"));
-    let about = "The relay of tunnel-wasm: forwards sealed records between web browsers";
+    let Built { program: Program { package, binary, about, readme, .. }, version, .. } = *built;
+    let for_platform = format!("{package}-{os}-{cpu}");
     let (license, repository) = (env!("CARGO_PKG_LICENSE"), env!("CARGO_PKG_REPOSITORY"));
+    let script = format!("{binary}.js");
     let launcher = json!({
-        "name": "tunnel-relay", "version": version, "description": about, "license": license, "repository": repository,
-        "bin": { "tunnel-relay": "tunnel-relay.js" },
+        "name": package, "version": version, "description": about, "license": license, "repository": repository,
+        "bin": { *binary: script },
         "engines": { "node": ">=18" },
         // Only packages that are made: somebody else could publish others under their names.
         "optionalDependencies": { &*for_platform: version },
     });
-    let binary = json!({
+    let program = json!({
         "name": for_platform, "version": version, "description": format!("{about}, for {os} on {cpu}"),
         "license": license, "repository": repository, "os": [os], "cpu": [cpu],
     });
     let licences = ["LICENSE-APACHE", "LICENSE-MIT"];
     let mut archives = Vec::new();
     for (name, manifest, copied) in [
-        ("tunnel-relay", launcher, &licences[..]),
-        (&*for_platform, binary, &["tunnel-relay", "THIRD-PARTY.txt", licences[0], licences[1]]),
+        (*package, launcher, &licences[..]),
+        (&*for_platform, program, &[*binary, THIRD_PARTY, licences[0], licences[1]]),
     ] {
-        let package = folder.join("npm").join(name);
-        fs::create_dir_all(&package).with_context(|| format!("cannot make {}", package.display()))?;
+        let source = folder.join("npm").join(name);
+        fs::create_dir_all(&source).with_context(|| format!("cannot make {}", source.display()))?;
         let write = |file: &str, text: &str| {
-            fs::write(package.join(file), text).with_context(|| format!("cannot write {name}/{file}"))
+            fs::write(source.join(file), text).with_context(|| format!("cannot write {name}/{file}"))
         };
         write("package.json", &format!("{manifest:#}\n"))?;
-        write("README.md", README)?;
-        if name == "tunnel-relay" {
-            write("tunnel-relay.js", LAUNCHER)?;
+        write("README.md", readme)?;
+        if name == *package {
+            write(&script, &LAUNCHER.replace("PACKAGE", package).replace("BINARY", binary))?;
         }
         for file in copied {
-            fs::copy(built.files.join(file), package.join(file))
+            fs::copy(built.files.join(file), source.join(file))
                 .with_context(|| format!("cannot copy {file}"))?;
         }
         let arguments = ["pack", "--silent", "--ignore-scripts", "--pack-destination"];
-        let printed = output(workspace.command("npm").args(arguments).arg(folder).arg(&package))?;
+        let printed = output(workspace.command("npm").args(arguments).arg(folder).arg(&source))?;
         let archive = folder.join(printed.trim());
         ensure!(archive.is_file(), "npm pack printed {printed:?}, which is no archive");
         archives.push(archive);
@@ -75,14 +74,21 @@ pub(super) fn make(workspace: &Workspace, built: &Built<'_>, folder: &Path) -> R
     Ok(archives)
 }
 
-/// Installs the packages in an empty project, without the network, and runs the relay by `npx` and by the launcher itself.
-pub(super) fn try_out(workspace: &Workspace, archives: &[PathBuf], folder: &Path) -> Result<()> {
+/// Installs the packages in an empty project, without the network, and runs the program by `npx` and by the launcher itself.
+pub(super) fn try_out(
+    workspace: &Workspace,
+    program: &Program,
+    archives: &[PathBuf],
+    folder: &Path,
+) -> Result<()> {
     fs::write(folder.join("package.json"), "{\"private\": true}\n").context("cannot write a project")?;
     let install = ["install", "--offline", "--no-audit", "--no-fund", "--silent"];
     output(workspace.command("npm").args(install).args(archives).current_dir(folder))?;
-    let by_npx = ["--offline", "tunnel-relay", "--version"];
+    let Program { package, binary, .. } = program;
+    let by_npx = ["--offline", package, "--version"];
     let printed = output(workspace.command("npx").args(by_npx).current_dir(folder))?;
-    ensure!(printed.starts_with("tunnel-relay "), "npx tunnel-relay --version printed {printed:?}");
+    ensure!(printed.starts_with(&format!("{binary} ")), "npx {package} --version printed {printed:?}");
     // Signals go to the launcher, which has to hand them on.
-    try_program(|| workspace.command(&folder.join("node_modules/.bin/tunnel-relay").to_string_lossy()))
+    let launcher = folder.join("node_modules/.bin").join(binary);
+    program.try_installed(workspace, || workspace.command(&launcher.to_string_lossy()))
 }

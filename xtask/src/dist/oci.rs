@@ -1,4 +1,4 @@
-//! The relay as a container image, made without an engine: `dist/relay.rs` calls [`make`], then [`try_out`].
+//! The relay as a container image, made without an engine: `dist/program.rs` calls [`make`], then [`try_out`].
 //!
 //! The image is an OCI layout in one archive. It has Docker's own list of contents beside it, so that `docker load` of any version takes it as
 //! `podman load` does.
@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::relay::{Built, architecture, has_interpreter, try_program};
+use super::program::{Built, Program, architecture, has_interpreter};
 use super::tar;
 use crate::process::output;
 use crate::workspace::Workspace;
@@ -102,7 +102,7 @@ fn store(workspace: &Workspace, blobs: &Path, file: &Path) -> Result<Blob> {
 }
 
 /// Unpacks the image as an engine does, and runs it as its configuration says. skopeo, where it is installed, reads it both ways.
-pub(super) fn try_out(workspace: &Workspace, archive: &Path, folder: &Path) -> Result<()> {
+pub(super) fn try_out(workspace: &Workspace, program: &Program, archive: &Path, folder: &Path) -> Result<()> {
     let unpack = |archive: &Path, to: &Path| {
         output(
             workspace.command("tar").arg("--extract").arg("--file").arg(archive).arg("--directory").arg(to),
@@ -128,7 +128,7 @@ pub(super) fn try_out(workspace: &Workspace, archive: &Path, folder: &Path) -> R
     let is_static =
         has_interpreter(&fs::read(&binary).context("the image's program is missing")?) == Some(false);
     let is_root = output(workspace.command("id").arg("-u"))?.trim() == "0";
-    try_program(|| {
+    program.try_installed(workspace, || {
         let mut command = if is_static && is_root {
             let mut chroot = workspace.command("chroot");
             chroot.arg(format!("--userspec={user}")).arg(&root).arg(&entry);
