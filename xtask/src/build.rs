@@ -294,7 +294,7 @@ mod tests {
         let mut tree = workspace.cargo();
         tree.args([
             "tree",
-            "--offline",
+            "--locked",
             "--edges",
             "normal",
             "--depth",
