@@ -1,4 +1,5 @@
 /** The code of the start page, in four languages: a server and a client each. */
+import { copy } from '../room/copy.js';
 
 const SAMPLES = {
   JavaScript: {
@@ -78,14 +79,14 @@ function card(title, text) {
   const article = Object.assign(document.createElement('article'), { className: 'card' });
   const header = document.createElement('header');
   header.append(Object.assign(document.createElement('h3'), { textContent: title }));
-  const copy = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Copy' });
-  copy.setAttribute('aria-label', `Copy: ${title}`);
-  copy.addEventListener('click', async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = 'Copied';
-    setTimeout(() => (copy.textContent = 'Copy'), 1500);
+  const button = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Copy' });
+  button.setAttribute('aria-label', `Copy: ${title}`);
+  button.addEventListener('click', async () => {
+    if (!(await copy(text))) return getSelection().selectAllChildren(code);
+    button.textContent = 'Copied';
+    setTimeout(() => (button.textContent = 'Copy'), 1500);
   });
-  header.append(copy);
+  header.append(button);
   const code = Object.assign(document.createElement('pre'), { textContent: text, tabIndex: 0 });
   article.append(header, code);
   return article;

@@ -1,5 +1,6 @@
 /** Measures sockets between this page and `echo.html`, and a native WebSocket to the relay. */
 import init, { PeerToPeerWebSocket } from '../pkg/tunnel_wasm.js';
+import { copy } from '../room/copy.js';
 import { pingSocket } from './ping.js';
 
 const $ = id => document.getElementById(id);
@@ -141,10 +142,8 @@ function markdown() {
 $('run').addEventListener('click', measure);
 $('copy').addEventListener('click', async () => {
   $('markdown').textContent = markdown();
-  await navigator.clipboard.writeText($('markdown').textContent).then(
-    () => ($('copy').textContent = 'Copied'),
-    () => ($('markdown').hidden = false),
-  );
+  if (await copy($('markdown').textContent)) $('copy').textContent = 'Copied';
+  else $('markdown').hidden = false;
 });
 
 $('echo').src = `echo.html#${encodeURIComponent(relayUrl)}`;

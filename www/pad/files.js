@@ -1,5 +1,6 @@
 /** The files of a pad, as a Yjs document has them, and what becomes of them: a page to show, an archive. */
 import { strToU8, Y, zipSync } from '../pkg/bundles/pad.js';
+import { randomId } from '../room/format.js';
 
 export const MAX_NAME = 60;
 
@@ -53,7 +54,7 @@ export class Files extends EventTarget {
     const file = new Y.Map();
     file.set('name', name);
     file.set('text', new Y.Text(text));
-    const id = crypto.randomUUID();
+    const id = randomId();
     this.#map.set(id, file);
     return id;
   }

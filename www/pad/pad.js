@@ -1,6 +1,7 @@
 /** The page of a pad: ties the document, the network and the editor together. */
 import init from '../pkg/tunnel_wasm.js';
 import { Awareness, IndexeddbPersistence, Y } from '../pkg/bundles/pad.js';
+import { copy } from '../room/copy.js';
 import { $, h } from '../room/dom.js';
 import { cleanLine, randomName } from '../room/format.js';
 import { Editor } from './editor.js';
@@ -196,7 +197,7 @@ function showInvite(serverId) {
   const link = Object.assign(new URL(location.href), { hash: serverId }).href;
   $('link').href = $('link').textContent = link;
   $('copy').addEventListener('click', async () => {
-    await navigator.clipboard.writeText(link).catch(() => getSelection().selectAllChildren($('link')));
+    if (!(await copy(link))) return getSelection().selectAllChildren($('link'));
     $('copy').textContent = 'Copied';
     setTimeout(() => ($('copy').textContent = 'Copy'), 2000);
   });

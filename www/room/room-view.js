@@ -1,4 +1,5 @@
 /** Everything about the room itself: its state, its people, the invitation, and the tabs on small screens. */
+import { copy } from './copy.js';
 import { $, h, icon, setText } from './dom.js';
 import { hueOf } from './format.js';
 import { PORTS } from './room.js';
@@ -162,19 +163,6 @@ export function setUpCopy() {
       button.replaceChildren(icon('copy'), h('span', { 'aria-live': 'polite' }, 'Copy'));
     }, 2000);
   });
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Only secure contexts have the clipboard; selecting works everywhere.
-    const area = h('textarea.unseen', { readonly: '' }, text);
-    document.body.append(area);
-    area.select();
-    document.execCommand('copy');
-    area.remove();
-  }
 }
 
 export function openTab(name) {

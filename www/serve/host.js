@@ -1,4 +1,5 @@
 /** The page that serves: takes files, hosts a server, and shows who asks for what. A tab that is reloaded serves on. */
+import { copy } from '../room/copy.js';
 import { formatBytes, randomId, remember, remembered } from '../room/format.js';
 import { Store } from '../room/store.js';
 import { filesOf, filesOfDrop, siteOf } from './site.js';
@@ -131,7 +132,7 @@ site.addEventListener('drop', async event => {
   host(await filesOfDrop(event.dataTransfer));
 });
 $('copy').addEventListener('click', async () => {
-  await navigator.clipboard.writeText($('link').href);
+  if (!(await copy($('link').href))) return getSelection().selectAllChildren($('link'));
   $('copy').textContent = 'Copied';
   setTimeout(() => ($('copy').textContent = 'Copy'), 1500);
 });

@@ -115,6 +115,8 @@ impl Engine {
                     arguments.context("tests/webdriver.json has no args in goog:chromeOptions")?;
                 arguments.push(format!("--user-data-dir={}", folder.join("profile").display()).into());
                 arguments.push("--remote-debugging-pipe".into());
+                // Names of this machine that are no secure contexts over plain HTTP, which its own names are.
+                arguments.push("--host-resolver-rules=MAP *.test 127.0.0.1".into());
                 // For tests of what is freed.
                 arguments.push("--js-flags=--expose-gc".into());
                 if let Trust::Also(authority) = trust {

@@ -30,6 +30,7 @@ mod other_libraries;
 mod packaging;
 mod pad;
 mod pages;
+mod plain_http;
 mod relay;
 mod reloads;
 mod runtimes;

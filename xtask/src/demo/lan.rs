@@ -69,7 +69,7 @@ pub(super) fn announcement(listen: SocketAddr) -> Result<String> {
          \x20 What pages over plain http go without, since browsers do not count them as secure contexts:\n\
          \x20 - identities whose key no script can read (WebCrypto): the key is kept as bytes, and server.identity.protected is false;\n\
          \x20 - the lock (Web Locks) that keeps two tabs from being one server: the later one takes over;\n\
-         \x20 - service workers, which guests of Serve need; the clipboard behind copy buttons.\n\
+         \x20 - service workers, which guests of Serve need.\n\
          \x20 What tabs say to each other is encrypted all the same, but whoever can change the pages on their way can read it.\n\
          \x20 For all of it, give the relay a certificate: docs/OPERATING.md.\n"
     ))
