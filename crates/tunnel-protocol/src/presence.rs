@@ -39,8 +39,8 @@ const NEAR: u64 = 10_000_000;
 /// A claim counts as fresh for this time.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// A message that took this much longer than the quickest of its sender lately is late: a client of the bus that was cut off sends
-/// what it has queued when it is back, up to 9 s later as measured.
+/// A message that may have taken longer than this is late: a client of the bus that was cut off sends what it has queued when it is
+/// back, up to 9 s later as measured, and whoever can write to the bus can send it again at any time.
 const LATE: Duration = Duration::from_secs(2);
 
 /// A claim whose time is later than now by more than this, in microseconds, is wrong: it would win for ever.
@@ -179,10 +179,12 @@ impl Presence {
             return;
         }
         let from = (node, incarnation);
-        // Known before the message counts as one of the relay's: the first BEAT makes no message on time.
         let lateness = self.roster.lateness(&from, sent, time.now);
         match message {
-            Message::Beat { address, asks } => self.handle_beat(&from, address, sent, asks, time),
+            Message::Beat { address, asks, answers } => {
+                let answers = matches!(subject, Subject::Node(_)).then_some(answers);
+                self.handle_beat(&from, address, sent, asks, answers, time);
+            }
             Message::Bye => {
                 if self.roster.leave(&from) {
                     self.events.push_back(Event::Left { node: from.0 });
@@ -218,17 +220,34 @@ impl Presence {
         }
     }
 
-    fn handle_beat(&mut self, from: &NodeKey, address: String, sent: u64, asks: bool, time: Moment) {
+    /// Takes in a BEAT to all, or to this relay alone: the answer to the one that this relay sent at the time that it names.
+    fn handle_beat(
+        &mut self,
+        from: &NodeKey,
+        address: String,
+        sent: u64,
+        asks: bool,
+        answers: Option<u64>,
+        time: Moment,
+    ) {
         if from.0 == self.config.node {
             self.events.push_back(Event::Clash { address });
             return;
         }
-        let Some(is_new) = self.roster.beat(from, &address, sent, time.now) else { return };
-        self.roster.lateness(from, sent, time.now);
-        if asks {
-            self.beat(false, time);
+        let is_new = self.roster.beat(from, &address, sent, time.now);
+        // A replay to all would have all answer. An answer may come behind a later BEAT to all, and one that is replayed tells less.
+        if is_new.is_none() && answers.is_none() {
+            return;
         }
-        if is_new {
+        if let Some(round_trip) = answers.and_then(|asked| self.running_for(time).checked_sub(asked)) {
+            self.roster.compare(from, sent, round_trip, time.now);
+        }
+        if asks {
+            let asks = answers.is_none() && !self.roster.is_compared(from, time.now);
+            let address = self.config.address.clone();
+            self.publish(Subject::Node(from.1), Message::Beat { address, asks, answers: sent }, time);
+        }
+        if is_new == Some(true) {
             self.events.push_back(Event::Joined { node: from.0.clone(), address });
         }
     }
@@ -277,9 +296,6 @@ impl Presence {
             }
             match self.held.get(&key) {
                 Some(held) if self.is_greater(from, epoch, held) => {
-                    // A proof of long ago by the time of day is a replay, if clocks are as near as they should be.
-                    let is_recent = epoch.saturating_add(NEAR + LATE.as_micros() as u64) >= time.wall;
-                    let lateness = lateness.filter(|_| is_recent);
                     if lateness.is_some_and(|lateness| held.proven_at + lateness > time.now) {
                         // Its page has gone on to this relay while the message was on its way, from a relay whose clock is ahead.
                         self.hold(key, Held { epoch: epoch.saturating_add(1), ..*held });
@@ -436,7 +452,8 @@ impl Presence {
     fn beat(&mut self, asks: bool, time: Moment) {
         self.next_beat = time.now + self.config.beat_interval;
         let address = self.config.address.clone();
-        self.publish(Subject::Claim, Message::Beat { address, asks }, time);
+        let asks = asks || self.roster.wants_answers(time.now);
+        self.publish(Subject::Claim, Message::Beat { address, asks, answers: 0 }, time);
     }
 
     /// Claims all that is held here: whoever has a newer registration says so.
@@ -473,14 +490,18 @@ impl Presence {
         if !self.is_on() {
             return;
         }
-        let sent = time.now.saturating_since(self.started).as_micros();
         let envelope = Envelope {
             node: self.config.node.clone(),
             incarnation: self.config.incarnation,
-            sent: u64::try_from(sent).unwrap_or(u64::MAX),
+            sent: self.running_for(time),
             message,
         };
         self.out.push_back(Publication { subject, payload: envelope.encode(subject, &self.config.secret) });
+    }
+
+    /// Microseconds since this relay started.
+    fn running_for(&self, time: Moment) -> u64 {
+        u64::try_from(time.now.saturating_since(self.started).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The next message for the bus.

@@ -34,6 +34,8 @@ fn stories_of_relays_that_failed_once_hold_now() {
     assert!(story::run(40_320_675).is_ok());
     // A BEAT and a CLAIM of a relay that had been killed two minutes before were replayed.
     assert!(story::run(40_364_126).is_ok());
+    // BEATs and CLAIMs of a relay on the other side of a split were replayed to one that had just started.
+    assert!(story::run(40_439_753).is_ok());
 }
 
 #[test]

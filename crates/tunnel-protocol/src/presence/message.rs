@@ -65,8 +65,9 @@ pub(crate) enum Message {
     Roll { key: PublicKey, roll: u64 },
     /// The sender has these keys, each since the proof at its epoch. Fresh: the proofs were made just now.
     Claim { is_fresh: bool, claims: Vec<(PublicKey, u64)> },
-    /// A sign of life. `asks`: everybody should give one, too.
-    Beat { address: String, asks: bool },
+    /// A sign of life. `asks`: who receives it should answer with one. An answer names the time at which the question was sent, 0
+    /// otherwise.
+    Beat { address: String, asks: bool, answers: u64 },
     /// The sender ends.
     Bye,
     /// The sender has the key.
@@ -109,9 +110,10 @@ impl Envelope {
                     put_u64(&mut out, *epoch);
                 }
             }
-            Message::Beat { address, asks } => {
+            Message::Beat { address, asks, answers } => {
                 put_str8(&mut out, address);
                 out.put_u8(u8::from(*asks));
+                put_u64(&mut out, *answers);
             }
             Message::Bye => {}
             Message::No { roll, word } => {
@@ -143,7 +145,11 @@ impl Envelope {
             ROLL => Message::Roll { key: key(&mut reader), roll: reader.u64("roll") },
             CLAIM => Message::Claim { is_fresh: flag(&mut reader), claims: claims(&mut reader) },
             NEWER => Message::Newer { is_fresh: flag(&mut reader), claims: claims(&mut reader) },
-            BEAT => Message::Beat { address: reader.str8("address"), asks: flag(&mut reader) },
+            BEAT => Message::Beat {
+                address: reader.str8("address"),
+                asks: flag(&mut reader),
+                answers: reader.u64("answers"),
+            },
             BYE => Message::Bye,
             NO => Message::No { roll: reader.u64("roll"), word: word(&mut reader) },
             unknown => return Err(DecodeError::UnknownType(unknown)),
@@ -224,9 +230,14 @@ mod tests {
                 "01 03 01 61 0000000000000007 0000000000000009 01 0001 KEY 0000000000000005",
             ),
             (
-                Message::Beat { address: "h:1".into(), asks: true },
+                Message::Beat { address: "h:1".into(), asks: true, answers: 0 },
                 Subject::Claim,
-                "01 04 01 61 0000000000000007 0000000000000009 03 683a31 01",
+                "01 04 01 61 0000000000000007 0000000000000009 03 683a31 01 0000000000000000",
+            ),
+            (
+                Message::Beat { address: "h:1".into(), asks: false, answers: 8 },
+                Subject::Node(2),
+                "01 04 01 61 0000000000000007 0000000000000009 03 683a31 00 0000000000000008",
             ),
             (Message::Bye, Subject::Claim, "01 05 01 61 0000000000000007 0000000000000009"),
             (Message::Found { key }, Subject::Node(2), "01 11 01 61 0000000000000007 0000000000000009 KEY"),

@@ -7,8 +7,12 @@ use std::time::Duration;
 /// The number of relays that are known at one time. All of them know the secret, so this bounds mistakes, not attacks.
 const MAX_NODES: usize = 1_024;
 
-/// The time after which the quickest message of a sender is forgotten, since clocks drift.
+/// The time after which two clocks are compared anew, since they drift.
 const TIDE: Duration = Duration::from_secs(60);
+
+/// A message that seems to arrive by this much before it was sent, in microseconds: one of the clocks stood still, as in a machine that
+/// was suspended.
+const JUMP: i64 = 1_000_000;
 
 /// The name and the incarnation of a relay.
 pub(super) type NodeKey = (String, u64);
@@ -23,9 +27,19 @@ pub(super) struct Node {
     pub(super) is_lost: bool,
     /// The sender's time of its newest BEAT: an older one is a replay.
     beaten: u64,
-    /// The quickest messages of this and of the last period: arrival minus sending, by two clocks.
-    quickest: [Option<i64>; 2],
-    period: Instant,
+    clocks: Option<Clocks>,
+}
+
+/// The clocks of two relays, compared by an answer of the other one.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// Arrival minus sending, in microseconds by the two clocks, of a message that took no time; or less, by a round trip at the most.
+    apart: i64,
+    compared: Instant,
+}
+
+fn took(sent: u64, now: Instant) -> i64 {
+    now.as_micros() as i64 - sent as i64
 }
 
 /// All other relays.
@@ -37,17 +51,25 @@ pub(super) struct Roster {
 }
 
 impl Node {
-    /// Returns how much longer a message took than the quickest of its sender lately, by the sender's and the receiver's clocks, neither of
-    /// which has to be right.
-    fn lateness(&mut self, sent: u64, now: Instant) -> Duration {
-        let took = now.as_micros() as i64 - sent as i64;
-        if self.period + TIDE <= now {
-            self.quickest = [None, self.quickest[0]];
-            self.period = now;
+    fn lateness(&mut self, sent: u64, now: Instant) -> Option<Duration> {
+        let late = took(sent, now).saturating_sub(self.clocks?.apart);
+        if late < -JUMP {
+            self.clocks = None;
+            return None;
         }
-        self.quickest[0] = Some(self.quickest[0].map_or(took, |known| known.min(took)));
-        let quickest = self.quickest.into_iter().flatten().min().unwrap_or(took);
-        Duration::from_micros(took.saturating_sub(quickest).unsigned_abs())
+        Some(Duration::from_micros(late.max(0).unsigned_abs()))
+    }
+
+    fn is_compared(&self, now: Instant) -> bool {
+        self.clocks.is_some_and(|clocks| clocks.compared + TIDE > now)
+    }
+
+    fn compare(&mut self, sent: u64, round_trip: u64, now: Instant) {
+        let apart = took(sent, now).saturating_sub_unsigned(round_trip);
+        let is_compared = self.is_compared(now);
+        if self.clocks.is_none_or(|clocks| !is_compared || clocks.apart <= apart) {
+            self.clocks = Some(Clocks { apart, compared: now });
+        }
     }
 }
 
@@ -70,15 +92,32 @@ impl Roster {
             return None;
         }
         let address = address.to_owned();
-        let node =
-            Node { address, heard: now, is_lost: false, beaten: sent, quickest: [None; 2], period: now };
+        let node = Node { address, heard: now, is_lost: false, beaten: sent, clocks: None };
         self.nodes.insert(key.clone(), node);
         Some(true)
     }
 
-    /// Returns how much longer a message of a relay took than the quickest one lately; `None`: the relay is not on the roster.
+    /// Returns the time that a message of a relay took, at the most, by the sender's and the receiver's clocks, neither of which has to
+    /// be right. `None`: the relay has not answered yet, so that all it seems to say may be a replay.
     pub(super) fn lateness(&mut self, key: &NodeKey, sent: u64, now: Instant) -> Option<Duration> {
-        Some(self.nodes.get_mut(key)?.lateness(sent, now))
+        self.nodes.get_mut(key)?.lateness(sent, now)
+    }
+
+    /// Compares the clocks of a relay and of this one by an answer that arrived now, `round_trip` microseconds after it was asked for.
+    pub(super) fn compare(&mut self, key: &NodeKey, sent: u64, round_trip: u64, now: Instant) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.compare(sent, round_trip, now);
+        }
+    }
+
+    /// Returns whether the relay has answered lately.
+    pub(super) fn is_compared(&self, key: &NodeKey, now: Instant) -> bool {
+        self.nodes.get(key).is_some_and(|node| node.is_compared(now))
+    }
+
+    /// Returns whether a relay should answer, so that its clock is known.
+    pub(super) fn wants_answers(&self, now: Instant) -> bool {
+        self.nodes.values().any(|node| !node.is_lost && !node.is_compared(now))
     }
 
     /// Forgets a relay that ends.
@@ -146,16 +185,29 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_late_by_the_quickest_one_of_its_sender_whatever_the_clocks_say() {
+    fn a_message_is_late_by_an_answer_of_its_sender_whatever_the_clocks_say() {
         let mut roster = Roster::default();
         let key = ("a".to_owned(), 1);
         assert_eq!(roster.lateness(&key, 0, at(5)), None, "not on the roster");
         // The sender's clock began 100 s before the receiver's.
         assert_eq!(roster.beat(&key, "h:1", 100_000_000, at(3)), Some(true));
-        for (sent, arrived, late) in [(101_000, 1_005, 0), (102_000, 2_900, 895), (103_000, 12_000, 8_995)] {
-            let lateness = roster.lateness(&key, sent * 1_000, at(arrived));
-            assert_eq!(lateness, Some(Duration::from_millis(late)), "{sent}");
+        assert_eq!(roster.lateness(&key, 100_000_000, at(3)), None, "it has not answered");
+        assert!(roster.wants_answers(at(3)));
+        // The question went out 8 ms before the answer came, which took between none and all of them.
+        roster.compare(&key, 101_000_000, 8_000, at(1_005));
+        let late = |roster: &mut Roster, sent: u64, arrived| roster.lateness(&key, sent * 1_000, at(arrived));
+        for (sent, arrived, most) in [(101_000, 1_005, 8), (102_000, 2_900, 903), (103_000, 12_000, 9_003)] {
+            assert_eq!(late(&mut roster, sent, arrived), Some(Duration::from_millis(most)), "{sent}");
         }
+        // A slower round trip tells less, until the last one is a minute old.
+        roster.compare(&key, 104_000_000, 900_000, at(4_600));
+        assert_eq!(late(&mut roster, 104_000, 4_600), Some(Duration::from_millis(603)));
+        assert!(!roster.wants_answers(at(61_004)) && roster.wants_answers(at(61_005)));
+        roster.compare(&key, 165_000_000, 900_000, at(65_600));
+        assert_eq!(late(&mut roster, 165_000, 65_600), Some(Duration::from_millis(900)));
+        // It cannot have arrived before it was sent.
+        assert_eq!(late(&mut roster, 170_000, 66_000), None);
+        assert!(roster.wants_answers(at(66_000)));
     }
 
     #[test]
