@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
 use crate::clock::within;
+use crate::engine::Engine;
 use crate::paths;
 use crate::stage::Stage;
 
@@ -242,7 +243,7 @@ impl<'a> Tab<'a> {
         Ok(first_value(&found).context("the element has no ID")?.to_owned())
     }
 
-    /// Sets the size of the page and the colour scheme that it is asked for.
+    /// Sets the size of the page and the colour scheme that it is asked for: but of Chromium, only the size of its window can be set.
     pub async fn dress(&self, width: Width, look: Look) -> Result<()> {
         let (width, height, mobile) = match width {
             Width::Desktop => (1280, 800, false),
@@ -252,6 +253,10 @@ impl<'a> Tab<'a> {
         let scheme = if look == Look::Dark { "dark" } else { "light" };
         let _turn = self.turn().await?;
         let browser = &self.stage.browser;
+        if browser.engine != Engine::Chromium {
+            let rect = json!({ "width": width, "height": height });
+            return browser.command(Method::POST, "/window/rect", Some(&rect)).await.map(drop);
+        }
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
         browser.cdp("Emulation.setDeviceMetricsOverride", metrics).await?;
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

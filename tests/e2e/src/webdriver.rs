@@ -26,7 +26,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 /// A browser of its own, with an empty profile.
 #[derive(Debug)]
 pub(crate) struct Browser {
-    engine: Engine,
+    pub(crate) engine: Engine,
     address: SocketAddr,
     session: String,
     // Ended first: the browser follows when its driver is gone.

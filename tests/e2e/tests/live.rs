@@ -10,9 +10,9 @@ use crate::site::nothing_sticks_out;
 pub(crate) const CREDENTIAL: &str = "a secret of the test";
 
 /// Keys as WebDriver has them.
-const SAVE: &str = "\u{e009}s\u{e000}";
-const SELECT_ALL: &str = "\u{e009}a\u{e000}";
-const PRINT_IT: &str = "\u{e009}p\u{e000}";
+const SAVE: &str = "\u{e009}s\u{e009}";
+const SELECT_ALL: &str = "\u{e009}a\u{e009}";
+const PRINT_IT: &str = "\u{e009}p\u{e009}";
 const BACKSPACE: &str = "\u{e003}";
 const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";

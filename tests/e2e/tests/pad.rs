@@ -34,7 +34,7 @@ async fn is_in(tab: &Tab<'_>) -> Result<()> {
 async fn write(tab: &Tab<'_>, file: &str, text: &str) -> Result<()> {
     tab.click(&format!("[data-file='{file}']")).await?;
     // Ctrl and End, then the text on a line of its own.
-    tab.type_into(".cm-content", &format!("\u{e009}\u{e010}\u{e000}\n{text}")).await
+    tab.type_into(".cm-content", &format!("\u{e009}\u{e010}\u{e009}\n{text}")).await
 }
 
 async fn reads(tab: &Tab<'_>, file: &str, text: &str) -> Result<()> {
@@ -91,7 +91,7 @@ fn cursors_have_names_people_can_be_followed_and_the_preview_shows_the_files() {
         let (host, link) = host(stage, stage.relay()?).await?;
         let guest = guest(stage, &link).await?;
         // All of it is replaced: a field that is emptied and left gets a new name.
-        guest.type_into("#name", "\u{e009}a\u{e000}Grace\u{e007}").await?;
+        guest.type_into("#name", "\u{e009}a\u{e009}Grace\u{e007}").await?;
         write(&guest, "index.html", "<p>Written by the guest</p>").await?;
         host.click("[data-file='index.html']").await?;
         host.until("her cursor", "document.querySelector('.cm-ySelectionInfo')?.textContent === 'Grace'")
