@@ -2,7 +2,7 @@ import type { LinkStats, ServerStats, SocketStats } from 'tunnel-wasm'
 
 /** The report that "Copy report" copies: no payloads, and no queries of URLs, which may have tokens in them. */
 export interface InspectorReport {
-  /** When it was made: ISO 8601, as all times. */
+  /** The time at which it was made: ISO 8601, as all times. */
   readonly at: string
   /** The page's address, without query and fragment. */
   readonly page: string

@@ -23,7 +23,7 @@ export const tunnelError = (code, message) => new TunnelError(message, { code })
 /** The platform's class, even when the page puts another in its place: `window.WebSocket = PeerToPeerWebSocket`. */
 export const NativeWebSocket = globalThis.WebSocket;
 
-/** Where pages are rendered at the edge there is none, or, as in Next.js, what is no class of events. Nobody connects there. */
+/** The class of message events. Servers at the edge that render pages have none, or, in Next.js, one that makes no events; nobody connects there. */
 const { MessageEvent: platforms = () => {} } = globalThis;
 export const MessageEvent = Object.getPrototypeOf(platforms).prototype ? platforms : class extends globalThis.Event {};
 
@@ -35,7 +35,7 @@ let { setTimeout, clearTimeout: stopTimeout, queueMicrotask } = globalThis;
 const { performance: clock, requestIdleCallback } = globalThis;
 let readClock = clock.now;
 
-/** Whether such a clock was there before this module: those of Sinon, Jest and vitest say so. */
+/** True if such a clock was there before this module: those of Sinon, Jest and vitest say so. */
 const isFake = given => !!given?.clock;
 if (isFake(queueMicrotask)) queueMicrotask = task => void Promise.resolve().then(task);
 if (isFake(setTimeout)) {

@@ -65,7 +65,7 @@ const wireClass = Native =>
   class extends Native {
     #network;
     #isDead = false;
-    /** When the last message of each direction is due. */
+    /** The time at which the last message of each direction is due. */
     #sentUntil = 0;
     #receivedUntil = 0;
     #arriving = 0;

@@ -61,8 +61,8 @@ impl SocketBuilder {
         self
     }
 
-    /// Whether the socket, once it was open, begins a new session by itself when the server's page was reloaded, left or
-    /// closed, instead of ending: false unless this is called. The server must have an identity, and proves the same key again.
+    /// Has the socket, once it was open, begin a new session by itself when the server's page was reloaded, left or
+    /// closed, instead of ending: it does not unless this is called with `true`. The server must have an identity, and proves the same key again.
     /// The socket seeks it for [`absent_timeout`](Self::absent_timeout) while it is not there, and for
     /// [`resume_timeout`](Self::resume_timeout) in all.
     ///

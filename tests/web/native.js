@@ -20,5 +20,5 @@ export const isHeld = async name => {
   return held.some(lock => lock.name.endsWith(` ${name}`))
 }
 
-/** Whether there is storage of this tab: workers have none. */
+/** True if there is storage of this tab: workers have none. */
 export const hasTabStorage = () => 'sessionStorage' in globalThis

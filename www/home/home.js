@@ -91,7 +91,7 @@ function watchCode(lines) {
   });
 }
 
-/** When the network was cut, and what the second page had counted by then. */
+/** The time at which the network was cut, and what the second page had counted by then. */
 let cut = null;
 /** The second page's last report. */
 let report = null;

@@ -24,7 +24,7 @@ function add(from, text) {
   $('said').scrollTop = $('said').scrollHeight;
 }
 
-/** Why it does not work yet, for people. */
+/** The reason for which it does not work yet, for people. */
 const explain = error => (error.code === 'rejected' ? 'The relay does not know the six instructions: inject them.' : error.message);
 
 /** The number that this tab had before it was reloaded, or before its relay restarted; else a new one. */

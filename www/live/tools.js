@@ -1,4 +1,4 @@
-/** What stands beside the source: the pad (do it, print it, inspect it), the inspector of `global`, the log, the quotas. */
+/** The tools beside the source: the pad (do it, print it, inspect it), the inspector of `global`, the log, the quotas. */
 import { $, h, setText } from '../room/dom.js';
 import { createEditor } from './editor.js';
 import { Lines } from './lines.js';

@@ -5,7 +5,7 @@ import { loadPresets, tunnelSources } from './presets.js';
 import { coalesced, placeOf } from './relay.js';
 import { startTools } from './tools.js';
 
-/** How often calls, errors and quotas are asked for, in milliseconds, while somebody looks. */
+/** The time between two questions for calls, errors and quotas, in milliseconds, while somebody looks. */
 const EVERY = 2000;
 
 const NEW = `function hello(name) {

@@ -149,7 +149,7 @@ pub(crate) struct Send {
 pub(crate) struct Receive {
     /// The link that `tunnel send` has printed
     pub(crate) link: Link,
-    /// Where the file goes: a folder, or a name; the current folder and the sender's name otherwise
+    /// Folder or name for the file; without it, the current folder and the sender's name
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
     /// Replace a file that is there

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-/// Where and how to say what happens.
+/// The command's output: for people or for programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     is_json: bool,

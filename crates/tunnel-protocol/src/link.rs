@@ -101,7 +101,7 @@ impl Control {
 /// Times of pings. They are boxed, for most links never ask for them.
 #[derive(Debug, Default)]
 struct Pings {
-    /// When the last one was sent, until it is answered.
+    /// The time of the last one, until it is answered.
     unanswered: Option<Instant>,
     round_trip: Option<Duration>,
 }

@@ -21,7 +21,7 @@ struct State {
     start: Instant,
     head: Duration,
     rest: Duration,
-    /// When something came first since the wait began, in milliseconds since `start` and one more; 0: nothing came.
+    /// The time at which something came first since the wait began, in milliseconds since `start` and one more; 0: nothing came.
     heard: AtomicU64,
     /// Number of times that the server has begun to wait.
     waits: AtomicU64,

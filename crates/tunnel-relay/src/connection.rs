@@ -79,9 +79,9 @@ struct Connection<'a> {
     /// At most `early::MAX_LEN` bytes, until the peer's first message.
     repetition: Repetition,
     clock: Pin<Box<Sleep>>,
-    /// When a message came last, or the connection began.
+    /// The time of the last message, or of the connection's begin.
     heard: Instant,
-    /// When a ping was sent last, or the connection began.
+    /// The time of the last ping, or of the connection's begin.
     pinged: Instant,
     /// Since when the peer's socket has taken nothing of what is queued, and how much it had taken by then.
     stalled: Option<(Instant, u64)>,

@@ -226,7 +226,7 @@ impl Metrics {
         }
     }
 
-    /// When the relay started.
+    /// The time at which the relay started.
     pub(crate) const fn started(&self) -> SystemTime {
         self.started
     }

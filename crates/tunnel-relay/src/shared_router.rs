@@ -34,7 +34,7 @@ pub(crate) struct SharedRouter {
 struct State {
     router: Router,
     tasks: HashMap<LinkId, LinkTask>,
-    /// When the timer task will call.
+    /// The time at which the timer task will call.
     armed: Option<Instant>,
     killed: bool,
     traffic: Traffic,

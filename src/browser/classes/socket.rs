@@ -207,7 +207,7 @@ pub(crate) struct SocketCore {
     socket: Rc<Socket>,
     /// The endpoint's name for it, once it has been dialled.
     id: Cell<Option<SocketId>>,
-    /// Where to connect, until [`dial`](Self::dial) is called.
+    /// The place to connect to, until [`dial`](Self::dial) is called.
     plan: RefCell<Option<(ServerId, u16, ConnectOptions)>>,
     /// Longest message that it takes, in bytes, when it is dialled.
     max_message: u64,

@@ -156,7 +156,7 @@ impl Soak {
         Ok([at_server, at_client])
     }
 
-    /// When what happens, in bytes both ways: each kill in a stretch of its own, somewhere.
+    /// The faults by the bytes, both ways, at which they happen: each kill in a stretch of its own, somewhere.
     fn milestones(&self, dice: &mut Random) -> Vec<(u64, Milestone)> {
         let total = self.mebibytes << 21;
         let marks = (1..MARKS).map(|mark| (total / MARKS * mark, Milestone::Mark));

@@ -443,7 +443,7 @@ fn every_link_between_our_documents_leads_to_one() -> Result<()> {
     Ok(())
 }
 
-/// Whether a document has a heading of which the anchor is made, as hosts of Markdown make it.
+/// Returns whether a document has a heading of which the anchor is made, as hosts of Markdown make it.
 fn has_anchor(document: &Path, anchor: &str) -> Result<bool> {
     let text = fs::read_to_string(document)?;
     let slug = |heading: &str| -> String {

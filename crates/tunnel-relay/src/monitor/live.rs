@@ -23,7 +23,7 @@ const SAMPLES: usize = 120;
 #[derive(Debug)]
 pub(super) struct History {
     samples: Mutex<VecDeque<Sample>>,
-    /// When it began. Later times are counted from there: a clock that is put right would tear the plots.
+    /// The time of its begin. Later times are counted from it, since a clock that is put right would tear the plots.
     began: (SystemTime, Instant),
 }
 

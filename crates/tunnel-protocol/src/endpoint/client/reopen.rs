@@ -25,7 +25,7 @@ pub(in crate::endpoint) struct Reopening {
     held: VecDeque<Message>,
     /// Messages that may have been lost with earlier sessions, until the application takes them.
     uncertain: Vec<Message>,
-    /// When the session opened that followed another.
+    /// The time at which the session that followed another opened.
     opened_at: Option<Instant>,
     /// Sessions that lived only shortly, since the last that did not.
     failures: u32,
